@@ -1,0 +1,36 @@
+//! Forward passes of both networks: `cargo bench -p rekindle-benches --bench forward`.
+#![allow(missing_docs, reason = "criterion's macros make public items")]
+
+use burn::backend::Flex;
+use burn::tensor::Tensor;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rekindle::nn::Architecture;
+use rekindle::prelude::*;
+
+fn forward(c: &mut Criterion) {
+    let device = Default::default();
+    let mut group = c.benchmark_group("forward");
+    group.sample_size(10);
+    for (name, size, batch) in [
+        ("mobilenet-v2", 160, 1),
+        ("mobilenet-v2", 160, 32),
+        ("mobilenet-v2", 224, 1),
+        ("mobilenet-v2", 224, 32),
+        ("inception-v3", 160, 1),
+        ("inception-v3", 160, 8),
+        ("inception-v3", 299, 1),
+        ("inception-v3", 299, 8),
+    ] {
+        let architecture = Architecture::by_name(name).expect("known").with_size(size);
+        let network = architecture.init::<Flex>(&device).expect("valid");
+        let images = Tensor::<Flex, 4>::ones([batch, 3, size, size], &device) * 0.5;
+        group.throughput(Throughput::Elements(batch as u64));
+        group.bench_function(format!("{name}/{size}/batch {batch}"), |b| {
+            b.iter(|| network.forward(images.clone()).expect("fits").into_data());
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, forward);
+criterion_main!(benches);

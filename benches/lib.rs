@@ -1,0 +1,1 @@
+//! Nothing: the benches are `forward.rs` and `head.rs`; docs/performance.md has the commands and figures.

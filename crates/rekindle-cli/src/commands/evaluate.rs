@@ -1,0 +1,14 @@
+use rekindle::prelude::*;
+
+use crate::args::EvaluateArgs;
+use crate::{Outcome, print};
+
+pub fn run(args: &EvaluateArgs) -> Outcome {
+    let model = TrainedModel::<Flex>::load(&args.model, &Default::default())?;
+    let evaluation = model.evaluate(&ImageFolder::labelled(&args.dir)?)?;
+    print(&if args.json {
+        serde_json::to_string_pretty(&evaluation)?
+    } else {
+        evaluation.to_string()
+    })
+}

@@ -1,0 +1,48 @@
+use rekindle::prelude::*;
+use rekindle::train::Top;
+use serde::Serialize;
+
+use crate::args::PredictArgs;
+use crate::{Outcome, print};
+
+#[derive(Serialize)]
+struct Row {
+    image: String,
+    predictions: Top,
+}
+
+pub fn run(args: &PredictArgs) -> Outcome {
+    let mut model = TrainedModel::<Flex>::load(&args.model, &Default::default())?;
+    if let Some(size) = args.size {
+        model = model.with_size(size)?;
+    }
+    if let Some(resize) = args.resize {
+        model = model.with_resize(resize);
+    }
+    if let Some(preprocessing) = args.preprocess {
+        model = model.with_preprocessing(preprocessing);
+    }
+    let (mut rows, mut failed) = (Vec::new(), 0);
+    for path in &args.images {
+        let image = path.display().to_string();
+        match model.predict(path) {
+            Ok(prediction) if args.json => {
+                rows.push(Row { image, predictions: prediction.top(args.top) });
+            }
+            Ok(prediction) => print(&format!("{image}\n{}", prediction.top(args.top)))?,
+            Err(error) => {
+                failed += 1;
+                eprintln!("error: {error}");
+            }
+        }
+    }
+    if args.json {
+        print(&serde_json::to_string_pretty(&rows)?)?;
+    }
+    match failed {
+        0 => Ok(()),
+        count => {
+            Err(format!("{count} of {} images could not be predicted", args.images.len()).into())
+        }
+    }
+}

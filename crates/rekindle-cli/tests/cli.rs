@@ -1,0 +1,171 @@
+//! The `rekindle` command as a user runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+fn rekindle(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rekindle")).args(args).output().expect("starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// The standard output of a run that must succeed.
+fn stdout(args: &[&str]) -> String {
+    let output = rekindle(args);
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[test]
+fn summary_prints_tables_totals_and_json() {
+    let args = ["summary", "inception-v3", "--no-top", "--size", "160", "--frozen", "--compact"];
+    let totals = stdout(&args);
+    assert_eq!(
+        totals,
+        "Total params: 21,802,784\nTrainable params: 0\nNon-trainable params: 21,802,784\n"
+    );
+    let args = [
+        "summary",
+        "inception-v3",
+        "--size",
+        "160",
+        "--frozen",
+        "--head",
+        "flatten-512",
+        "--classes",
+        "2",
+        "--json",
+    ];
+    let json: Value = serde_json::from_str(&stdout(&args)).expect("JSON");
+    assert_eq!(json["parameters"]["total"], 31_241_506);
+    assert_eq!(json["parameters"]["trainable"], 9_438_722);
+    let layers = json["layers"].as_array().expect("a list");
+    let last = layers.last().expect("layers");
+    assert_eq!(last["kind"], "Dense");
+    assert_eq!(last["output_shape"], "(None, 2)");
+    let table = stdout(&["summary", "mobilenet-v2"]);
+    assert!(table.contains("block_13_expand (Conv2D)"), "{table}");
+    assert!(table.contains("(None, 7, 7, 1280)"), "{table}");
+    assert!(table.contains("Total params: 3,538,984"), "{table}");
+}
+
+#[test]
+fn train_evaluate_and_predict() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (model, report, curves) = (path("m.rekindle"), path("r.json"), path("c.png"));
+    let photos = repository("demo/photos").to_str().expect("UTF-8").to_owned();
+    let lines = stdout(&[
+        "train",
+        &photos,
+        "--size",
+        "64",
+        "--epochs",
+        "3",
+        "--batch",
+        "16",
+        "--lr",
+        "0.002",
+        "--seed",
+        "5",
+        "--valid-split",
+        "0.25",
+        "--out",
+        &model,
+        "--report",
+        &report,
+        "--curves",
+        &curves,
+    ]);
+    assert_eq!(lines.lines().count(), 3);
+    assert!(lines.starts_with("Epoch 1/3 - loss: "), "{lines}");
+
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(report).expect("written")).expect("JSON");
+    let epochs = report["epochs"].as_array().expect("a list");
+    assert_eq!(epochs.len(), 3);
+    for key in ["loss", "accuracy", "val_loss", "val_accuracy", "seconds"] {
+        assert!(epochs[2][key].is_number(), "{key}");
+    }
+    assert_eq!(report["classes"][0], "birds");
+    assert_eq!(
+        report["train_images"].as_u64().zip(report["valid_images"].as_u64()),
+        Some((72, 24))
+    );
+    assert!(report["fit_seconds"].as_f64() >= report["feature_seconds"].as_f64());
+    assert!(report["peak_rss_bytes"].as_u64() > Some(10_000_000));
+    assert_eq!(report["parameters"]["non_trainable"], 2_257_984);
+    assert!(std::fs::read(curves).expect("written").starts_with(b"\x89PNG"));
+
+    let photo = repository("demo/photos/birds/drake.jpg").to_str().expect("UTF-8").to_owned();
+    let json: Value =
+        serde_json::from_str(&stdout(&["predict", &model, &photo, "--top", "3", "--json"]))
+            .expect("JSON");
+    assert_eq!(json[0]["image"], photo.as_str());
+    let predictions = json[0]["predictions"].as_array().expect("a list");
+    assert_eq!(predictions.len(), 3);
+    assert!(predictions[0]["probability"].as_f64() >= predictions[1]["probability"].as_f64());
+    assert!(predictions[0]["class"].is_string() && predictions[0]["index"].is_u64());
+    let other = stdout(&[
+        "predict",
+        &model,
+        &photo,
+        "--size",
+        "96",
+        "--resize",
+        "nearest",
+        "--preprocess",
+        "caffe",
+    ]);
+    assert!(other.contains('%'), "{other}");
+
+    let json: Value =
+        serde_json::from_str(&stdout(&["evaluate", &model, &photos, "--json"])).expect("JSON");
+    assert_eq!(json["images"], 96);
+    assert!(json["accuracy"].as_f64() > Some(0.4), "{json}");
+
+    // What cannot be predicted is named, and the rest is predicted.
+    let output = rekindle(&["predict", &model, "nowhere.jpg", &photo]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("nowhere.jpg"));
+    assert!(text(&output.stdout).contains("drake.jpg"));
+}
+
+#[test]
+fn demo_writes_everything() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().join("demo");
+    let printed = stdout(&["demo", "--epochs", "8", "--out", out.to_str().expect("UTF-8")]);
+    assert!(printed.contains("validation accuracy: "), "{printed}");
+    for file in ["model.rekindle", "curves.png", "report.json"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn failures_have_a_status_and_a_message() {
+    for (args, status, message) in [
+        (&["train", "nowhere"][..], 1, "nowhere"),
+        (&["train", ".", "--base", "inception-v3"], 1, "class"),
+        (&["predict", "nowhere.rekindle", "x.jpg"], 1, "nowhere.rekindle"),
+        (&["summary", "inception-v3", "--size", "20"], 1, "at least 75"),
+        (&["summary", "resnet"], 2, "resnet"),
+        (&["train"], 2, "DIR"),
+        (&["train", ".", "--valid-split", "0.1", "--valid-dir", "x"], 2, "cannot be used with"),
+        (&["predict", "m", "x.jpg", "--resize", "cubic"], 2, "cubic"),
+        (&[], 2, "Usage"),
+    ] {
+        let output = rekindle(args);
+        assert_eq!(output.status.code(), Some(status), "{args:?}");
+        assert!(text(&output.stderr).contains(message), "{args:?}: {}", text(&output.stderr));
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}

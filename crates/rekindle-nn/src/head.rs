@@ -1,0 +1,209 @@
+use burn::module::Module;
+use burn::tensor::backend::Backend;
+use serde::{Deserialize, Serialize};
+
+use crate::layers::{Activation, Dense, DenseConfig};
+use crate::{Interpreter, Network, NetworkError, Op, Shape};
+
+/// One layer of a head, as it is written down.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum HeadLayerConfig {
+    /// The mean of each channel.
+    GlobalAveragePooling2d,
+    /// The maximum of each channel.
+    GlobalMaxPooling2d,
+    /// All values in Keras's order: height, width, channels.
+    Flatten,
+    /// Drops values with this rate while training.
+    Dropout(f64),
+    /// A fully connected layer.
+    Dense {
+        /// Features out.
+        units: usize,
+        /// Applied to the output.
+        activation: Activation,
+    },
+}
+
+/// What stands on a backbone: a chain of layers that ends in one probability for each class.
+///
+/// ```
+/// use rekindle_nn::HeadConfig;
+/// use rekindle_nn::layers::Activation;
+///
+/// // Flatten, Dense(512, relu), Dropout(0.5), and the Dense(classes, softmax) that every head ends with.
+/// let head = HeadConfig::flatten().dense(512, Activation::Relu).dropout(0.5);
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeadConfig {
+    /// In order, without the classifier.
+    pub layers: Vec<HeadLayerConfig>,
+}
+
+impl Default for HeadConfig {
+    /// Global average pooling and Dropout(0.2), as in Keras's guide to transfer learning.
+    fn default() -> Self {
+        Self::global_average_pooling().dropout(0.2)
+    }
+}
+
+impl HeadConfig {
+    /// Starts with global average pooling.
+    #[must_use]
+    pub fn global_average_pooling() -> Self {
+        Self { layers: vec![HeadLayerConfig::GlobalAveragePooling2d] }
+    }
+
+    /// Starts with global max pooling.
+    #[must_use]
+    pub fn global_max_pooling() -> Self {
+        Self { layers: vec![HeadLayerConfig::GlobalMaxPooling2d] }
+    }
+
+    /// Starts with all features of all positions.
+    #[must_use]
+    pub fn flatten() -> Self {
+        Self { layers: vec![HeadLayerConfig::Flatten] }
+    }
+
+    /// Adds a fully connected layer.
+    #[must_use]
+    pub fn dense(self, units: usize, activation: Activation) -> Self {
+        self.with(HeadLayerConfig::Dense { units, activation })
+    }
+
+    /// Adds dropout.
+    #[must_use]
+    pub fn dropout(self, rate: f64) -> Self {
+        self.with(HeadLayerConfig::Dropout(rate))
+    }
+
+    /// Adds a layer.
+    #[must_use]
+    pub fn with(mut self, layer: HeadLayerConfig) -> Self {
+        self.layers.push(layer);
+        self
+    }
+
+    /// The head for features of shape `input`, ending in `Dense(classes, softmax)`.
+    ///
+    /// # Errors
+    /// When a layer's settings are out of range, or it cannot take what the one before it gives.
+    pub fn init<B: Backend>(
+        &self,
+        input: Shape,
+        classes: usize,
+        seed: u64,
+        device: &B::Device,
+    ) -> Result<Head<B>, NetworkError> {
+        let classifier = HeadLayerConfig::Dense { units: classes, activation: Activation::Softmax };
+        let mut numbers = std::collections::HashMap::<&str, usize>::new();
+        let mut shape = input;
+        let mut layers = Vec::new();
+        for config in self.layers.iter().chain([&classifier]) {
+            let class = match config {
+                HeadLayerConfig::GlobalAveragePooling2d => "head_average_pooling",
+                HeadLayerConfig::GlobalMaxPooling2d => "head_max_pooling",
+                HeadLayerConfig::Flatten => "head_flatten",
+                HeadLayerConfig::Dropout(_) => "head_dropout",
+                HeadLayerConfig::Dense { .. } => "head_dense",
+            };
+            let number = numbers.entry(class).or_default();
+            let name = if *number == 0 { class.to_owned() } else { format!("{class}_{number}") };
+            *number += 1;
+            let setting = |setting, found: String, expected: &str| {
+                let (architecture, expected) = ("head", expected.to_owned());
+                Err(NetworkError::Setting { architecture, setting, found, expected })
+            };
+            let layer = match *config {
+                HeadLayerConfig::Dropout(rate) if !(0.0..1.0).contains(&rate) => {
+                    return setting("dropout rate", rate.to_string(), "from 0 to less than 1");
+                }
+                HeadLayerConfig::Dense { units: 0, .. } => {
+                    return setting("units of a dense layer", "0".into(), "at least 1");
+                }
+                HeadLayerConfig::Dense { units, activation } => {
+                    let Shape::Flat(inputs) = shape else {
+                        let expected = "flat features: pool or flatten them first";
+                        return Err(NetworkError::shape(&name, expected, &[shape]));
+                    };
+                    let dense = DenseConfig::new(name, inputs, units).with_activation(activation);
+                    HeadLayer { dense: Some(dense.with_seed(seed).init(device)), fixed: None }
+                }
+                _ => HeadLayer { dense: None, fixed: Some((name, config.clone())) },
+            };
+            let (name, op) = layer.op();
+            shape = op.output_shape(name, &[shape])?;
+            layers.push(layer);
+        }
+        Ok(Head { layers, config: self.clone(), classes })
+    }
+}
+
+/// The layers that stand on a backbone.
+#[derive(Module, Debug)]
+pub struct Head<B: Backend> {
+    layers: Vec<HeadLayer<B>>,
+    #[module(skip)]
+    config: HeadConfig,
+    #[module(skip)]
+    classes: usize,
+}
+
+/// One layer of a [`Head`].
+#[derive(Module, Debug)]
+pub struct HeadLayer<B: Backend> {
+    dense: Option<Dense<B>>,
+    /// Name and kind of a layer without parameters.
+    #[module(skip)]
+    fixed: Option<(String, HeadLayerConfig)>,
+}
+
+impl<B: Backend> HeadLayer<B> {
+    fn op(&self) -> (&str, Op<'_, B>) {
+        match (&self.dense, &self.fixed) {
+            (Some(dense), _) => (&dense.name, Op::Dense(dense)),
+            (None, Some((name, config))) => {
+                let op = match config {
+                    HeadLayerConfig::GlobalAveragePooling2d => Op::GlobalAvgPool,
+                    HeadLayerConfig::GlobalMaxPooling2d => Op::GlobalMaxPool,
+                    HeadLayerConfig::Flatten => Op::Flatten,
+                    HeadLayerConfig::Dropout(rate) => Op::Dropout(*rate),
+                    HeadLayerConfig::Dense { .. } => unreachable!("dense layers have parameters"),
+                };
+                (name, op)
+            }
+            (None, None) => unreachable!("a layer is one or the other"),
+        }
+    }
+}
+
+impl<B: Backend> Head<B> {
+    /// The settings that it was made with.
+    #[must_use]
+    pub fn config(&self) -> &HeadConfig {
+        &self.config
+    }
+
+    /// How many classes it tells apart.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+}
+
+impl<B: Backend> Network<B> for Head<B> {
+    fn walk<I: Interpreter<B>>(
+        &self,
+        it: &mut I,
+        mut x: I::Value,
+    ) -> Result<I::Value, NetworkError> {
+        for layer in &self.layers {
+            let (name, op) = layer.op();
+            x = it.layer(name, op, vec![x])?;
+        }
+        Ok(x)
+    }
+}

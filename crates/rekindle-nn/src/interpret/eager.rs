@@ -1,0 +1,252 @@
+use burn::tensor::activation::relu;
+use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
+use burn::tensor::ops::PadMode;
+use burn::tensor::ops::PaddedConvOptions;
+use burn::tensor::{Tensor, TensorData, backend::Backend};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use crate::init::stream;
+use crate::layers::{BatchNorm, Conv2d};
+use crate::op::correct_pad;
+use crate::{Interpreter, NetworkError, Op, Pool, Shape};
+
+/// A batch of values between two layers.
+#[derive(Debug, Clone)]
+pub enum Features<B: Backend> {
+    /// `[batch, channels, height, width]`.
+    Map(Tensor<B, 4>),
+    /// `[batch, features]`.
+    Flat(Tensor<B, 2>),
+}
+
+impl<B: Backend> Features<B> {
+    /// The shape of one sample.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        match self {
+            Self::Map(x) => {
+                let [_, channels, height, width] = x.dims();
+                Shape::Map { height, width, channels }
+            }
+            Self::Flat(x) => Shape::Flat(x.dims()[1]),
+        }
+    }
+
+    /// `[batch, features]`.
+    ///
+    /// # Errors
+    /// When these are feature maps.
+    pub fn flat(self) -> Result<Tensor<B, 2>, NetworkError> {
+        match self {
+            Self::Flat(x) => Ok(x),
+            map => Err(NetworkError::shape("output", "(None, features)", &[map.shape()])),
+        }
+    }
+
+    /// The values, on the host: `[batch, channels, height, width]` or `[batch, features]`.
+    #[must_use]
+    pub fn into_data(self) -> TensorData {
+        match self {
+            Self::Map(x) => x.into_data(),
+            Self::Flat(x) => x.into_data(),
+        }
+    }
+
+    /// Samples of `shape` from the host.
+    #[must_use]
+    pub fn from_values(values: Vec<f32>, shape: Shape, device: &B::Device) -> Self {
+        let batch = values.len() / shape.count().max(1);
+        match shape {
+            Shape::Map { height, width, channels } => {
+                let data = TensorData::new(values, [batch, channels, height, width]);
+                Self::Map(Tensor::from_data(data, device))
+            }
+            Shape::Flat(count) => {
+                Self::Flat(Tensor::from_data(TensorData::new(values, [batch, count]), device))
+            }
+        }
+    }
+
+    fn map(
+        self,
+        on_map: impl FnOnce(Tensor<B, 4>) -> Tensor<B, 4>,
+        on_flat: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>,
+    ) -> Self {
+        match self {
+            Self::Map(x) => Self::Map(on_map(x)),
+            Self::Flat(x) => Self::Flat(on_flat(x)),
+        }
+    }
+}
+
+/// Computes each layer at once, with Burn tensors on any backend.
+#[derive(Debug)]
+pub struct Eager {
+    /// Draws the dropout masks, while training.
+    dropout: Option<ChaCha8Rng>,
+    /// Whether the last softmax or sigmoid is left off.
+    logits: bool,
+}
+
+impl Eager {
+    /// Dropout does nothing; the last activation is applied.
+    #[must_use]
+    pub fn inference() -> Self {
+        Self { dropout: None, logits: false }
+    }
+
+    /// Inference without the last softmax or sigmoid, for a loss.
+    #[must_use]
+    pub fn logits() -> Self {
+        Self { dropout: None, logits: true }
+    }
+
+    /// Dropout is applied, with masks that depend on `seed` and `step` only and are the same on every
+    /// backend; the output is logits.
+    #[must_use]
+    pub fn training(seed: u64, step: u64) -> Self {
+        let mut rng = stream(seed, "dropout");
+        // Each step starts in a part of the stream that no step before it can have reached.
+        rng.set_word_pos(u128::from(step) << 40);
+        Self { dropout: Some(rng), logits: true }
+    }
+
+    /// Keras's inverted dropout: kept values are scaled by `1 / (1 - rate)`.
+    fn dropout<B: Backend>(&mut self, rate: f64, x: Features<B>) -> Features<B> {
+        let Some(rng) = self.dropout.as_mut().filter(|_| rate > 0.0) else { return x };
+        let mut mask = |count: usize| -> Vec<f32> {
+            let scale = (1.0 / (1.0 - rate)) as f32;
+            let drop = |value: f32| if f64::from(value) < rate { 0.0 } else { scale };
+            (0..count).map(|_| drop(rng.random::<f32>())).collect()
+        };
+        match x {
+            Features::Map(x) => {
+                let shape = x.dims();
+                let mask = TensorData::new(mask(shape.iter().product()), shape);
+                Features::Map(x.clone() * Tensor::from_data(mask, &x.device()))
+            }
+            Features::Flat(x) => {
+                let shape = x.dims();
+                let mask = TensorData::new(mask(shape.iter().product()), shape);
+                Features::Flat(x.clone() * Tensor::from_data(mask, &x.device()))
+            }
+        }
+    }
+}
+
+impl<B: Backend> Interpreter<B> for Eager {
+    type Value = Features<B>;
+
+    fn layer(
+        &mut self,
+        name: &str,
+        op: Op<'_, B>,
+        inputs: Vec<Features<B>>,
+    ) -> Result<Features<B>, NetworkError> {
+        // Burn panics on shapes that do not fit; this finds them first.
+        let shapes: Vec<Shape> = inputs.iter().map(Features::shape).collect();
+        op.output_shape(name, &shapes)?;
+        let mut inputs = inputs.into_iter();
+        let (Some(first), second) = (inputs.next(), inputs.next()) else {
+            unreachable!("output_shape refuses layers without inputs")
+        };
+        Ok(match (op, first, second) {
+            (Op::Add, Features::Map(a), Some(Features::Map(b))) => Features::Map(a + b),
+            (Op::Add, Features::Flat(a), Some(Features::Flat(b))) => Features::Flat(a + b),
+            (Op::Concat, first, second) => {
+                let maps = [first].into_iter().chain(second).chain(inputs);
+                let maps =
+                    maps.filter_map(|x| if let Features::Map(x) = x { Some(x) } else { None });
+                Features::Map(Tensor::cat(maps.collect(), 1))
+            }
+            (Op::BatchNorm(norm), x, _) => batch_norm(norm, x),
+            (Op::Relu, x, _) => x.map(relu, relu),
+            // Two passes; Flex runs `clamp(0, 6)` at half the speed.
+            (Op::Relu6, x, _) => x.map(|x| relu(x).clamp_max(6.0), |x| relu(x).clamp_max(6.0)),
+            (Op::Dropout(rate), x, _) => self.dropout(rate, x),
+            (Op::Flatten, Features::Map(x), _) => {
+                Features::Flat(x.permute([0, 2, 3, 1]).flatten(1, 3))
+            }
+            (Op::Flatten, x, _) => x,
+            (Op::Dense(dense), Features::Flat(x), _) => {
+                let y = x.matmul(dense.weight.val()) + dense.bias.val().unsqueeze();
+                let logits = self.logits && dense.activation.is_probability();
+                Features::Flat(if logits { y } else { dense.activation.forward(y) })
+            }
+            (Op::Conv2d(conv), Features::Map(x), _) => Features::Map(convolve(conv, x)),
+            (Op::CorrectPad { kernel }, Features::Map(x), _) => {
+                let [_, _, height, width] = x.dims();
+                Features::Map(pad(
+                    x,
+                    [correct_pad(height, kernel), correct_pad(width, kernel)],
+                    0.0,
+                ))
+            }
+            (Op::MaxPool(pool), Features::Map(x), _) => {
+                // Lowest, not -infinity: some backends compute with it.
+                let x = pad(x.clone(), window(&pool, &x), f32::MIN);
+                Features::Map(max_pool2d(x, pool.kernel, pool.stride, [0, 0], [1, 1], false))
+            }
+            (Op::AvgPool(pool), Features::Map(x), _) => Features::Map(average(&pool, x)),
+            (Op::GlobalAvgPool, Features::Map(x), _) => {
+                Features::Flat(x.flatten::<3>(2, 3).mean_dim(2).squeeze_dim(2))
+            }
+            (Op::GlobalMaxPool, Features::Map(x), _) => {
+                Features::Flat(x.flatten::<3>(2, 3).max_dim(2).squeeze_dim(2))
+            }
+            _ => unreachable!("output_shape refuses what no arm takes"),
+        })
+    }
+}
+
+fn batch_norm<B: Backend>(norm: &BatchNorm<B>, x: Features<B>) -> Features<B> {
+    let (scale, shift) = norm.scale_and_shift();
+    let channels = norm.channels;
+    let per_map = |x: Tensor<B, 1>| x.reshape([1, channels, 1, 1]);
+    match x {
+        Features::Map(x) => Features::Map(x * per_map(scale) + per_map(shift)),
+        Features::Flat(x) => Features::Flat(x * scale.unsqueeze() + shift.unsqueeze()),
+    }
+}
+
+fn convolve<B: Backend>(conv: &Conv2d<B>, x: Tensor<B, 4>) -> Tensor<B, 4> {
+    let [_, _, height, width] = x.dims();
+    let rows = conv.padding.amount(height, conv.kernel[0], conv.stride[0]);
+    let columns = conv.padding.amount(width, conv.kernel[1], conv.stride[1]);
+    let (before, after) = ([rows[0], columns[0]], [rows[1], columns[1]]);
+    let groups = if conv.depthwise { conv.channels[0] } else { 1 };
+    let options = PaddedConvOptions::asymmetric(conv.stride, before, after, [1, 1], groups);
+    let bias = conv.bias.as_ref().map(|bias| bias.val());
+    conv2d(x, conv.weight.val(), bias, options)
+}
+
+/// Padding of a pool: `[[top, bottom], [left, right]]`.
+fn window<B: Backend>(pool: &Pool, x: &Tensor<B, 4>) -> [[usize; 2]; 2] {
+    let [_, _, height, width] = x.dims();
+    let amount =
+        |size, axis: usize| pool.padding.amount(size, pool.kernel[axis], pool.stride[axis]);
+    [amount(height, 0), amount(width, 1)]
+}
+
+fn pad<B: Backend>(x: Tensor<B, 4>, pads: [[usize; 2]; 2], value: f32) -> Tensor<B, 4> {
+    match pads {
+        [[0, 0], [0, 0]] => x,
+        [[top, bottom], [left, right]] => {
+            x.pad((left, right, top, bottom), PadMode::Constant(value))
+        }
+    }
+}
+
+fn average<B: Backend>(pool: &Pool, x: Tensor<B, 4>) -> Tensor<B, 4> {
+    let pads = window(pool, &x);
+    let [rows, columns] = pads;
+    if rows[0] == rows[1] && columns[0] == columns[1] {
+        return avg_pool2d(x, pool.kernel, pool.stride, [rows[0], columns[0]], false, false);
+    }
+    // Burn pads evenly only: average over zeros, then undo their share.
+    let [_, _, height, width] = x.dims();
+    let ones = Tensor::ones([1, 1, height, width], &x.device());
+    let mean = |x| avg_pool2d(pad(x, pads, 0.0), pool.kernel, pool.stride, [0, 0], true, false);
+    mean(x) / mean(ones)
+}

@@ -1,0 +1,84 @@
+use std::path::PathBuf;
+
+use rekindle_nn::NetworkError;
+use rekindle_vision::VisionError;
+use rekindle_weights::WeightsError;
+
+/// What can go wrong in training and prediction.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A photo or a folder of them.
+    #[error(transparent)]
+    Vision(#[from] VisionError),
+    /// A file of weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// `fit` was called without `data`.
+    #[error("no photos to train on: call `data` with an ImageFolder before `fit`")]
+    NoData,
+    /// A setting is out of range.
+    #[error("{setting} is {found}, expected {expected}")]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// What was asked for.
+        found: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// Too many photos could not be decoded.
+    #[error("no photo of class `{class}` could be decoded; the first: {reason}")]
+    NoPhotos {
+        /// The class.
+        class: String,
+        /// Why its first photo could not.
+        reason: String,
+    },
+    /// The loss is not a number any more.
+    #[error(
+        "the loss is {loss} in epoch {epoch}, step {step}, at learning rate {learning_rate}; try a tenth of that rate"
+    )]
+    Diverged {
+        /// The loss.
+        loss: f32,
+        /// Counted from 1.
+        epoch: usize,
+        /// Counted from 1.
+        step: usize,
+        /// The rate in that step.
+        learning_rate: f64,
+    },
+    /// A file is not a trained model.
+    #[error("{}: {reason}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The learning curves could not be drawn.
+    #[error("{}: the learning curves cannot be drawn: {reason}", path.display())]
+    Curves {
+        /// The picture.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The folder to evaluate on has other classes.
+    #[error("{}: class `{class}` is not one of the model's: {known}", path.display())]
+    UnknownClass {
+        /// The folder.
+        path: PathBuf,
+        /// The class.
+        class: String,
+        /// Those that the model knows.
+        known: String,
+    },
+    /// The thread that decodes photos ended without a result.
+    #[error("the thread that decodes photos stopped; this is a bug in Rekindle, please report it")]
+    DecoderStopped,
+}

@@ -1,0 +1,128 @@
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rekindle_vision::Skipped;
+
+use crate::Epoch;
+
+/// What happens during `fit`, as it happens.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// The frozen part has been computed for `done` of `total` photos.
+    Features {
+        /// So far, skipped photos included.
+        done: usize,
+        /// Of this many.
+        total: usize,
+    },
+    /// A file is not used.
+    Skipped(&'a Skipped),
+    /// A step of an epoch has ended.
+    Step {
+        /// Counted from 1.
+        epoch: usize,
+        /// Of this many.
+        epochs: usize,
+        /// Counted from 1.
+        step: usize,
+        /// Of this many.
+        steps: usize,
+        /// The epoch's mean loss so far.
+        loss: f32,
+    },
+    /// An epoch has ended.
+    Epoch {
+        /// Counted from 1.
+        epoch: usize,
+        /// Of this many.
+        epochs: usize,
+        /// Its results.
+        result: &'a Epoch,
+    },
+}
+
+/// Is told what happens during `fit`.
+pub trait Observer {
+    /// One event.
+    fn on_event(&mut self, event: &Event<'_>);
+}
+
+/// Says nothing.
+impl Observer for () {
+    fn on_event(&mut self, _: &Event<'_>) {}
+}
+
+/// Progress bars on stderr, where that is a terminal: features with photos per second and time left,
+/// then epochs with the current loss. Skipped files become `tracing` warnings.
+#[derive(Debug, Default)]
+pub struct Bars {
+    bar: Option<ProgressBar>,
+    epochs: bool,
+}
+
+impl Bars {
+    fn bar(&mut self, epochs: bool, total: usize, template: &str) -> &ProgressBar {
+        if self.epochs != epochs {
+            self.finish();
+            self.epochs = epochs;
+        }
+        self.bar.get_or_insert_with(|| {
+            let bar =
+                ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("━╸─"));
+            }
+            bar.enable_steady_tick(Duration::from_millis(200));
+            bar
+        })
+    }
+
+    /// Runs `print` while no bar is on the screen.
+    pub fn suspend(&self, print: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Observer for Bars {
+    fn on_event(&mut self, event: &Event<'_>) {
+        match *event {
+            Event::Features { done, total } => {
+                let template = "features {bar:30.cyan} {pos}/{len} {per_sec} left {eta}";
+                self.bar(false, total, template).set_position(done as u64);
+                if done == total {
+                    self.finish();
+                }
+            }
+            Event::Skipped(file) => {
+                self.suspend(|| tracing::warn!("skipped {}: {}", file.path.display(), file.reason));
+            }
+            Event::Step { epoch, epochs, step, steps, loss } => {
+                let template = "training {bar:30.cyan} {msg} left {eta}";
+                let bar = self.bar(true, epochs * steps, template);
+                bar.set_position(((epoch - 1) * steps + step) as u64);
+                bar.set_message(format!("epoch {epoch}/{epochs} loss {loss:.4}"));
+            }
+            Event::Epoch { epoch, epochs, .. } => {
+                if epoch == epochs {
+                    self.finish();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::backend::Backend;
+use image::RgbImage;
+use rekindle_nn::{Features, Model, Network, Shape};
+use rekindle_vision::{ImageFolder, Preprocessing, Resize, Sample};
+use rekindle_weights::{Checkpoint, ModelCard, load, save, variables_to_save};
+
+use crate::evaluate::host;
+use crate::learner::FitReport;
+use crate::predict::imagenet_classes;
+use crate::{Evaluation, History, Photos, Prediction, TrainError};
+
+/// A network that tells classes of photos apart, with all that it needs to do so.
+#[derive(Clone)]
+pub struct TrainedModel<B: Backend> {
+    model: Model<B>,
+    photos: Photos,
+    classes: Arc<[String]>,
+    card: ModelCard,
+    report: FitReport,
+}
+
+impl<B: Backend> std::fmt::Debug for TrainedModel<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TrainedModel").field("card", &self.card).finish_non_exhaustive()
+    }
+}
+
+impl<B: Backend> TrainedModel<B> {
+    pub(crate) fn new(
+        model: Model<B>,
+        photos: Photos,
+        classes: Vec<String>,
+        report: FitReport,
+    ) -> Self {
+        let mut card = ModelCard::new(model.backbone.architecture().with_size(photos.size));
+        card.head = model.head.as_ref().map(|head| head.config().clone());
+        card.classes.clone_from(&classes);
+        card.preprocessing = photos.preprocessing.name().into();
+        card.resize = Some(photos.resize.name().into());
+        Self { model, photos, classes: classes.into(), card, report }
+    }
+
+    /// Loads a file that [`TrainedModel::save`] wrote, or a converted Keras network with its top.
+    ///
+    /// # Errors
+    /// When the file is foreign, truncated, altered, or holds weights only.
+    pub fn load(path: impl AsRef<Path>, device: &B::Device) -> Result<Self, TrainError> {
+        let path = path.as_ref();
+        let wrong = |reason: String| TrainError::Model { path: path.to_owned(), reason };
+        let mut checkpoint = Checkpoint::open(path)?;
+        let Some(card) = checkpoint.card().cloned() else {
+            return Err(wrong("holds weights without a model card; convert it with `weights-convert convert`, or train a head on it with `rekindle train`".into()));
+        };
+        let architecture = card.architecture;
+        let backbone = architecture.init(device)?;
+        let head = match (&card.head, architecture.classes()) {
+            (Some(head), None) => {
+                let features = backbone.output_shape(architecture.input())?;
+                Some(head.init(features, card.classes.len(), 0, device)?)
+            }
+            (None, Some(_)) => None,
+            (None, None) => {
+                return Err(wrong(format!(
+                    "holds {architecture}: weights to start from, not a trained model; use it as `rekindle train DIR --weights FILE`"
+                )));
+            }
+            (Some(_), Some(_)) => return Err(wrong("has both a top and a head".into())),
+        };
+        let model = Model { backbone, head };
+        let outputs = model.classes();
+        let classes = match card.classes.len() {
+            0 if outputs == 1000 => imagenet_classes(),
+            0 => (0..outputs).map(|class| class.to_string()).collect(),
+            named if named == outputs => card.classes.clone(),
+            named => {
+                return Err(wrong(format!(
+                    "names {named} classes, but the network has {outputs} outputs"
+                )));
+            }
+        };
+        let photos = Photos {
+            size: architecture.size(),
+            resize: card
+                .resize
+                .as_deref()
+                .map_or(Ok(Resize::default()), str::parse)
+                .map_err(wrong)?,
+            preprocessing: card.preprocessing.parse().map_err(wrong)?,
+        };
+        let loaded = load(model, &architecture.to_string(), &mut checkpoint)?;
+        if let Some(tensor) = loaded.unused.first() {
+            return Err(wrong(format!(
+                "`{tensor}` belongs to no layer of {architecture} and its head"
+            )));
+        }
+        Ok(Self {
+            model: loaded.network,
+            photos,
+            classes: classes.into(),
+            card,
+            report: FitReport::default(),
+        })
+    }
+
+    /// Writes everything that predicting needs into one safetensors file, atomically.
+    ///
+    /// # Errors
+    /// When the file cannot be written; an existing one is then as it was.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), TrainError> {
+        let (tensors, values) = variables_to_save(&self.model);
+        Ok(save(path.as_ref(), &self.card, &tensors, &mut |index| Ok(values[index].clone()))?)
+    }
+
+    /// Predicts a photo.
+    ///
+    /// # Errors
+    /// When the file is not an image that can be decoded.
+    pub fn predict(&self, path: impl AsRef<Path>) -> Result<Prediction, TrainError> {
+        self.predict_values(self.photos.open(path)?)
+    }
+
+    /// Predicts a decoded photo.
+    ///
+    /// # Errors
+    /// When the image is empty.
+    pub fn predict_image(&self, image: &RgbImage) -> Result<Prediction, TrainError> {
+        self.predict_values(self.photos.prepare(image)?)
+    }
+
+    /// Predicts one preprocessed image, `[3, size, size]`.
+    fn predict_values(&self, values: Vec<f32>) -> Result<Prediction, TrainError> {
+        let probabilities = self.probabilities(values)?;
+        Ok(Prediction { probabilities, classes: self.classes.clone() })
+    }
+
+    fn probabilities(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError> {
+        let images = Features::from_values(values, Shape::image(self.photos.size), &self.device());
+        let Features::Map(images) = images else { unreachable!("images are maps") };
+        Ok(host(self.model.forward(images)?.flat()?))
+    }
+
+    /// Predicts every photo of a folder and compares with the names of its folders.
+    ///
+    /// # Errors
+    /// When the folder has a class that the model does not know, or a photo cannot be decoded.
+    pub fn evaluate(&self, folder: &ImageFolder) -> Result<Evaluation, TrainError> {
+        let class_of = |name: &String| {
+            self.classes.iter().position(|class| class == name).ok_or_else(|| {
+                let (path, class) = (folder.path().to_owned(), name.clone());
+                TrainError::UnknownClass { path, class, known: self.classes.join(", ") }
+            })
+        };
+        let classes: Vec<usize> =
+            folder.classes().iter().map(class_of).collect::<Result<_, _>>()?;
+        let renumber = |sample: &Sample| Sample { class: classes[sample.class], ..sample.clone() };
+        let samples: Vec<Sample> = folder.samples().iter().map(renumber).collect();
+        let mut evaluation = Evaluation::new(&self.classes);
+        self.photos.for_each_batch(&samples, 32, folder.is_strict(), |batch| {
+            for (_, file) in &batch.skipped {
+                tracing::warn!("skipped {}: {}", file.path.display(), file.reason);
+            }
+            if batch.classes.is_empty() {
+                return Ok(());
+            }
+            let probabilities = self.probabilities(batch.values)?;
+            for (truth, row) in
+                batch.classes.iter().zip(probabilities.chunks_exact(self.classes.len()))
+            {
+                evaluation.add(*truth, row);
+            }
+            Ok(())
+        })?;
+        Ok(evaluation)
+    }
+
+    /// Takes photos at another size; a head that flattens cannot.
+    ///
+    /// # Errors
+    /// When the network cannot take that size.
+    pub fn with_size(mut self, size: usize) -> Result<Self, TrainError> {
+        self.model.output_shape(Shape::image(size))?;
+        self.photos.size = size;
+        Ok(self)
+    }
+
+    /// Takes photos that are resized in another way.
+    #[must_use]
+    pub fn with_resize(mut self, resize: Resize) -> Self {
+        self.photos.resize = resize;
+        self
+    }
+
+    /// Takes photos that are preprocessed in another way.
+    #[must_use]
+    pub fn with_preprocessing(mut self, preprocessing: Preprocessing) -> Self {
+        self.photos.preprocessing = preprocessing;
+        self
+    }
+
+    /// The names of the classes, in the order of the probabilities.
+    #[must_use]
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The results of every epoch; empty for a model that was loaded.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.report.history
+    }
+
+    /// What `fit` did, and how long it took; empty for a model that was loaded.
+    #[must_use]
+    pub fn report(&self) -> &FitReport {
+        &self.report
+    }
+
+    /// The network.
+    #[must_use]
+    pub fn model(&self) -> &Model<B> {
+        &self.model
+    }
+
+    fn device(&self) -> B::Device {
+        self.model.devices().into_iter().next().unwrap_or_default()
+    }
+}

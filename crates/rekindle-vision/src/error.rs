@@ -1,0 +1,55 @@
+use std::path::PathBuf;
+
+/// What can be wrong with images and with folders of them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VisionError {
+    /// A file or folder cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not an image that can be decoded.
+    #[error("{}: {reason}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder says.
+        reason: String,
+    },
+    /// A resize to or from nothing.
+    #[error("cannot resize {from:?} to {to:?} pixels (width, height): both need at least 1")]
+    Size {
+        /// Width and height of the image.
+        from: (usize, usize),
+        /// Width and height asked for.
+        to: (usize, usize),
+    },
+    /// A folder does not hold what training needs.
+    #[error("{}: {reason}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing, and what to do about it.
+        reason: String,
+    },
+    /// Predictions that are not ImageNet's.
+    #[error("expected the probabilities of ImageNet's 1000 classes, found {found}")]
+    Classes {
+        /// How many there are.
+        found: usize,
+    },
+}
+
+impl VisionError {
+    pub(crate) fn io(path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn folder(path: &std::path::Path, reason: impl Into<String>) -> Self {
+        Self::Folder { path: path.to_owned(), reason: reason.into() }
+    }
+}

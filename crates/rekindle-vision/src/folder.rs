@@ -1,0 +1,358 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+
+use crate::VisionError;
+
+/// One labelled photo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// The file.
+    pub path: PathBuf,
+    /// Index into the classes.
+    pub class: usize,
+}
+
+/// A file that is not used, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+/// Where the validation photos come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Split {
+    /// There are none.
+    None,
+    /// A share of every class, from 0 to 1, drawn by the folder's seed.
+    Fraction(f64),
+    /// A folder with the same classes.
+    Folder(PathBuf),
+}
+
+/// A folder with one folder of photos for each class: `photos/<class>/**/*.jpg`.
+///
+/// Classes are the sorted names of the folders, as in Keras. Hidden files are passed over; files that
+/// are not images are skipped with a warning, or stop with an error where `strict` is set.
+#[derive(Debug, Clone)]
+pub struct ImageFolder {
+    path: PathBuf,
+    classes: Vec<String>,
+    samples: Vec<Sample>,
+    skipped: Vec<Skipped>,
+    split: Split,
+    seed: u64,
+    strict: bool,
+}
+
+const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif"];
+
+impl ImageFolder {
+    /// Lists the folder's classes and photos; a fifth of each class becomes validation data.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, has fewer than two classes, or a class without photos.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, VisionError> {
+        let folder = Self::labelled(path)?;
+        match folder.classes.as_slice() {
+            [one] => {
+                let reason = format!("only one class, `{one}`; a classifier needs at least two");
+                Err(VisionError::folder(&folder.path, reason))
+            }
+            _ => Ok(folder),
+        }
+    }
+
+    /// As [`ImageFolder::open`], but takes a single class too: for evaluating.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, has no classes, or a class without photos.
+    pub fn labelled(path: impl AsRef<Path>) -> Result<Self, VisionError> {
+        let path = path.as_ref();
+        let (classes, samples, skipped) = scan(path)?;
+        if classes.is_empty() {
+            let reason = "no class folders; put the photos of each class into a folder of its own";
+            return Err(VisionError::folder(path, reason));
+        }
+        let (split, seed, strict) = (Split::Fraction(0.2), 0, false);
+        Ok(Self { path: path.to_owned(), classes, samples, skipped, split, seed, strict })
+    }
+
+    /// Takes this share of every class for validation: at least one photo of a class that has two,
+    /// never all. 0 takes none.
+    #[must_use]
+    pub fn valid_split(mut self, fraction: f64) -> Self {
+        self.split = if fraction == 0.0 { Split::None } else { Split::Fraction(fraction) };
+        self
+    }
+
+    /// Takes the validation photos from another folder with the same classes.
+    #[must_use]
+    pub fn valid_folder(mut self, path: impl AsRef<Path>) -> Self {
+        self.split = Split::Folder(path.as_ref().to_owned());
+        self
+    }
+
+    /// The seed that draws the validation photos.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Stops at the first file that is not an image, instead of skipping it.
+    #[must_use]
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// Whether a file that is not an image stops.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names of the classes, sorted.
+    #[must_use]
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// All photos, by class and path.
+    #[must_use]
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// The files that are no images by their names.
+    #[must_use]
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// The photos to train on and those to validate on.
+    ///
+    /// # Errors
+    /// When the share is not within 0 and 1, the validation folder has other classes, or `strict` is
+    /// set and a file is not an image.
+    pub fn split(&self) -> Result<(Vec<Sample>, Vec<Sample>), VisionError> {
+        if let (true, Some(file)) = (self.strict, self.skipped.first()) {
+            return Err(VisionError::Image {
+                path: file.path.clone(),
+                reason: file.reason.clone(),
+            });
+        }
+        match &self.split {
+            Split::None => Ok((self.samples.clone(), Vec::new())),
+            Split::Folder(path) => {
+                let (classes, samples, _) = scan(path)?;
+                let name = |list: &[String], class: usize| list[class].clone();
+                if let Some(class) = classes.iter().find(|class| !self.classes.contains(class)) {
+                    let reason = format!(
+                        "class `{class}` is not among the training classes: {}",
+                        self.classes.join(", ")
+                    );
+                    return Err(VisionError::folder(path, reason));
+                }
+                let renumber = |sample: Sample| {
+                    let name = name(&classes, sample.class);
+                    let class = self.classes.iter().position(|class| *class == name);
+                    Sample { class: class.unwrap_or_default(), ..sample }
+                };
+                if samples.is_empty() {
+                    return Err(VisionError::folder(path, "no photos to validate on"));
+                }
+                Ok((self.samples.clone(), samples.into_iter().map(renumber).collect()))
+            }
+            Split::Fraction(fraction) => {
+                if !(*fraction > 0.0 && *fraction < 1.0) {
+                    let reason =
+                        format!("a validation share of {fraction}; expected between 0 and 1");
+                    return Err(VisionError::folder(&self.path, reason));
+                }
+                Ok(self.stratified(*fraction))
+            }
+        }
+    }
+
+    fn stratified(&self, fraction: f64) -> (Vec<Sample>, Vec<Sample>) {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let (mut train, mut valid) = (Vec::new(), Vec::new());
+        for class in 0..self.classes.len() {
+            let samples: Vec<&Sample> = self.samples.iter().filter(|s| s.class == class).collect();
+            let mut order: Vec<usize> = (0..samples.len()).collect();
+            order.shuffle(&mut rng);
+            let wanted = (samples.len() as f64 * fraction).round() as usize;
+            let count = wanted.max(1).min(samples.len() - 1);
+            for (index, sample) in samples.into_iter().enumerate() {
+                let part = if order[..count].contains(&index) { &mut valid } else { &mut train };
+                part.push(sample.clone());
+            }
+        }
+        (train, valid)
+    }
+}
+
+type Scan = (Vec<String>, Vec<Sample>, Vec<Skipped>);
+
+fn scan(root: &Path) -> Result<Scan, VisionError> {
+    let mut folders = BTreeMap::new();
+    let mut skipped = Vec::new();
+    for (name, path, is_folder) in entries(root)? {
+        if is_folder {
+            folders.insert(name, path);
+        } else {
+            let reason = "not in a class folder".into();
+            skipped.push(Skipped { path, reason });
+        }
+    }
+    let (mut classes, mut samples) = (Vec::new(), Vec::new());
+    for (class, path) in folders {
+        let before = samples.len();
+        collect(&path, classes.len(), &mut samples, &mut skipped)?;
+        if samples.len() == before {
+            let reason = "no photos (.jpg, .jpeg, .png, .webp, .bmp, .gif) in this class; remove the folder or fill it";
+            return Err(VisionError::folder(&path, reason));
+        }
+        classes.push(class);
+    }
+    Ok((classes, samples, skipped))
+}
+
+fn collect(
+    folder: &Path,
+    class: usize,
+    samples: &mut Vec<Sample>,
+    skipped: &mut Vec<Skipped>,
+) -> Result<(), VisionError> {
+    for (_, path, is_folder) in entries(folder)? {
+        let extension =
+            path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+        if is_folder {
+            collect(&path, class, samples, skipped)?;
+        } else if EXTENSIONS.contains(&extension.as_str()) {
+            samples.push(Sample { path, class });
+        } else {
+            let reason = "not named like an image".into();
+            skipped.push(Skipped { path, reason });
+        }
+    }
+    Ok(())
+}
+
+/// Name, path and whether it is a folder, sorted by name, without hidden ones. Links to folders are
+/// not followed, so that no folder is met twice.
+fn entries(folder: &Path) -> Result<Vec<(String, PathBuf, bool)>, VisionError> {
+    let io = |error| VisionError::io(folder, error);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        let name = entry.file_name().into_string().map_err(|name| {
+            VisionError::folder(
+                folder,
+                format!("the name {name:?} is not valid Unicode; rename it"),
+            )
+        })?;
+        let (path, kind) = (entry.path(), entry.file_type().map_err(io)?);
+        let is_linked_folder = kind.is_symlink() && path.is_dir();
+        if !name.starts_with('.') && name != "Thumbs.db" && !is_linked_folder {
+            found.push((name, path, kind.is_dir()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        for file in files {
+            let path = dir.path().join(file);
+            if file.ends_with('/') {
+                fs::create_dir_all(path).expect("creates");
+            } else {
+                fs::create_dir_all(path.parent().expect("inside")).expect("creates");
+                fs::write(path, "").expect("writes");
+            }
+        }
+        dir
+    }
+
+    fn many(classes: &[(&str, usize)]) -> tempfile::TempDir {
+        let files =
+            classes.iter().flat_map(|(class, n)| (0..*n).map(move |i| format!("{class}/{i}.jpg")));
+        let files: Vec<String> = files.collect();
+        folder(&files.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn classes_are_sorted_folders_and_strangers_are_listed() {
+        let dir = folder(&[
+            "b/1.JPG",
+            "a/deep/2.png",
+            "a/notes.txt",
+            "a/.hidden",
+            "stray.jpg",
+            "B/3.webp",
+        ]);
+        let folder = ImageFolder::open(dir.path()).expect("opens");
+        assert_eq!(folder.classes(), ["B", "a", "b"]);
+        assert_eq!(folder.samples().iter().map(|s| s.class).collect::<Vec<_>>(), [0, 1, 2]);
+        let skipped: Vec<_> = folder.skipped().iter().map(|s| s.path.file_name()).collect();
+        assert_eq!(skipped, [Some("stray.jpg".as_ref()), Some("notes.txt".as_ref())]);
+        assert!(folder.clone().strict(true).split().is_err());
+        assert!(folder.split().is_ok());
+    }
+
+    #[test]
+    fn split_is_stratified_and_seeded() {
+        let dir = many(&[("a", 10), ("b", 5), ("c", 1), ("d", 2)]);
+        let open = |seed| {
+            ImageFolder::open(dir.path()).expect("opens").seed(seed).split().expect("splits")
+        };
+        let (train, valid) = open(1);
+        let count = |part: &[Sample], class| part.iter().filter(|s| s.class == class).count();
+        assert_eq!([0, 1, 2, 3].map(|class| count(&valid, class)), [2, 1, 0, 1]);
+        assert_eq!(train.len() + valid.len(), 18);
+        assert!(train.iter().all(|sample| !valid.contains(sample)));
+        assert_eq!(open(1), (train.clone(), valid.clone()));
+        assert_ne!(open(2).1, valid);
+    }
+
+    #[test]
+    fn bad_folders_say_what_is_wrong() {
+        let error =
+            |dir: &tempfile::TempDir| ImageFolder::open(dir.path()).expect_err("fails").to_string();
+        assert!(error(&folder(&["a/1.jpg", "b/"])).contains("no photos"));
+        assert!(error(&folder(&[])).contains("no class folders"));
+        assert!(error(&folder(&["a/1.jpg"])).contains("only one class, `a`"));
+        assert!(
+            ImageFolder::open("/nonexistent")
+                .expect_err("fails")
+                .to_string()
+                .contains("/nonexistent")
+        );
+        let dir = many(&[("a", 3), ("b", 3)]);
+        let open = || ImageFolder::open(dir.path()).expect("opens");
+        assert!(open().valid_split(1.5).split().expect_err("fails").to_string().contains("1.5"));
+        let other = many(&[("a", 1), ("z", 1)]);
+        let message = open().valid_folder(other.path()).split().expect_err("fails").to_string();
+        assert!(message.contains("class `z`"), "{message}");
+    }
+}

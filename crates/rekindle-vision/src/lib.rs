@@ -1,0 +1,30 @@
+//! From files to what a Keras network expects: decoding, resizing and preprocessing photos with
+//! Keras's numbers, folders of classes, ImageNet's labels.
+//!
+//! ```
+//! use rekindle_vision::{Preprocessing, Resize, decode, resize};
+//!
+//! # fn main() -> Result<(), rekindle_vision::VisionError> {
+//! # let mut png = Vec::new();
+//! # image::RgbImage::new(5, 3).write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png).unwrap();
+//! let photo = decode(&png, "photo.png".as_ref())?;
+//! let pixels = resize(&photo, 224, 224, Resize::Bilinear)?;
+//! let values = Preprocessing::Tf.apply(&pixels); // [3, 224, 224], from -1 to 1
+//! assert_eq!(values.len(), 3 * 224 * 224);
+//! # Ok(())
+//! # }
+//! ```
+
+mod decode;
+mod error;
+mod folder;
+mod labels;
+mod preprocess;
+mod resize;
+
+pub use decode::{MAX_FILE_BYTES, MAX_IMAGE_BYTES, MAX_SIDE, decode, open_image};
+pub use error::VisionError;
+pub use folder::{ImageFolder, Sample, Skipped, Split};
+pub use labels::{Label, decode_predictions, imagenet_labels, top};
+pub use preprocess::Preprocessing;
+pub use resize::{Pixels, Resize, resize};

@@ -1,0 +1,393 @@
+//! safetensors: our own files, and those whose names follow Keras's variables (`Conv1/kernel`).
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use ::safetensors::tensor::{Dtype as SafeDtype, Metadata, View, serialize_to_file};
+use half::{bf16, f16};
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::{Checkpoint, ReadTensor};
+use crate::{Dtype, ModelCard, TensorInfo, WeightsError, write_atomic};
+
+/// The metadata key of the [`ModelCard`].
+const CARD: &str = "rekindle";
+/// The metadata key of the hash over the card and all tensors.
+const HASH: &str = "sha256";
+/// The longest header that is read, as in the safetensors library.
+const MAX_HEADER: u64 = 100_000_000;
+
+trait Source: Read + Seek + Send {}
+impl<T: Read + Seek + Send> Source for T {}
+
+pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
+    let io = |error| WeightsError::io(path, error);
+    let file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    open_source(Box::new(file), length, path)
+}
+
+pub(crate) fn open_bytes(bytes: &'static [u8], name: &Path) -> Result<Checkpoint, WeightsError> {
+    open_source(Box::new(std::io::Cursor::new(bytes)), bytes.len() as u64, name)
+}
+
+fn open_source(
+    mut source: Box<dyn Source>,
+    length: u64,
+    path: &Path,
+) -> Result<Checkpoint, WeightsError> {
+    let wrong = |reason: String| WeightsError::format(path, reason);
+    let io = |error| WeightsError::io(path, error);
+    let mut prefix = [0; 8];
+    source.read_exact(&mut prefix).map_err(io)?;
+    let header = u64::from_le_bytes(prefix);
+    if header > MAX_HEADER || header.saturating_add(8) > length {
+        return Err(wrong(format!(
+            "a header of {header} bytes in a file of {length}: truncated, or not safetensors"
+        )));
+    }
+    let mut bytes = prefix.to_vec();
+    source.by_ref().take(header).read_to_end(&mut bytes).map_err(io)?;
+    let metadata: Metadata = serde_json::from_slice(&bytes[8..])
+        .map_err(|error| wrong(format!("the safetensors header is damaged: {error}")))?;
+    let expected = 8 + header + metadata.data_len() as u64;
+    if expected != length {
+        return Err(wrong(format!(
+            "found {length} bytes, expected {expected}: the file is truncated or altered"
+        )));
+    }
+    let mut names = metadata.offset_keys();
+    names.retain(|name| metadata.info(name).is_some());
+    let (mut tensors, mut places) = (Vec::new(), Vec::new());
+    for name in &names {
+        let Some(info) = metadata.info(name) else { continue };
+        let dtype = match info.dtype {
+            SafeDtype::F16 => Dtype::F16,
+            SafeDtype::BF16 => Dtype::Bf16,
+            SafeDtype::F32 => Dtype::F32,
+            SafeDtype::F64 => Dtype::F64,
+            other => {
+                return Err(wrong(format!(
+                    "`{name}`: found {other:?} values, expected F16, BF16, F32 or F64"
+                )));
+            }
+        };
+        let Some((layer, variable)) = name.rsplit_once('/') else {
+            return Err(wrong(format!(
+                "`{name}` is not named `layer/variable`, as Keras's variables are"
+            )));
+        };
+        let (layer, variable) = (layer.to_owned(), variable.to_owned());
+        tensors.push(TensorInfo { layer, variable, shape: info.shape.clone(), dtype });
+        places.push((
+            8 + header + info.data_offsets.0 as u64,
+            dtype,
+            info.data_offsets.1 - info.data_offsets.0,
+        ));
+    }
+    let texts = metadata.metadata().clone().unwrap_or_default();
+    let card = texts.get(CARD).map(|text| parse_card(text, path)).transpose()?;
+    let mut reader = Reader { source, places };
+    if card.is_some() && !texts.contains_key(HASH) {
+        return Err(wrong(
+            "the content's hash is missing: the file was altered after it was written".into(),
+        ));
+    }
+    if let Some(expected) = texts.get(HASH) {
+        let mut hash = ContentHash::new(texts.get(CARD).map_or("", String::as_str));
+        let mut order: Vec<usize> = (0..tensors.len()).collect();
+        order.sort_by_key(|&index| tensors[index].path());
+        for index in order {
+            let bytes = reader.bytes(index).map_err(|error| wrong(error.to_string()))?;
+            hash.tensor(&tensors[index].path(), &tensors[index].shape, &bytes);
+        }
+        let found = hash.finish();
+        if found != *expected {
+            return Err(wrong(format!(
+                "the content's SHA-256 is {found}, expected {expected}: the file was altered after it was written"
+            )));
+        }
+    }
+    Ok(Checkpoint::new(path, tensors, card, Box::new(reader)))
+}
+
+fn parse_card(text: &str, path: &Path) -> Result<ModelCard, WeightsError> {
+    let wrong = |reason: String| WeightsError::format(path, reason);
+    let value: serde_json::Value = serde_json::from_str(text)
+        .map_err(|error| wrong(format!("the model card is damaged: {error}")))?;
+    match value["format"].as_u64() {
+        Some(1) => serde_json::from_value(value)
+            .map_err(|error| wrong(format!("the model card does not fit: {error}"))),
+        found => Err(wrong(format!(
+            "the model card has format {found:?}, expected 1; a newer Rekindle may read it"
+        ))),
+    }
+}
+
+struct Reader {
+    source: Box<dyn Source>,
+    /// Offset in the file, kind of numbers, length in bytes.
+    places: Vec<(u64, Dtype, usize)>,
+}
+
+impl Reader {
+    fn bytes(&mut self, index: usize) -> std::io::Result<Vec<u8>> {
+        let (offset, _, length) = self.places[index];
+        let mut bytes = vec![0; length];
+        self.source.seek(SeekFrom::Start(offset))?;
+        self.source.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+impl ReadTensor for Reader {
+    fn read(&mut self, index: usize) -> Result<Vec<f32>, String> {
+        let bytes = self.bytes(index).map_err(|error| error.to_string())?;
+        Ok(decode(&bytes, self.places[index].1))
+    }
+}
+
+fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
+    let pairs = bytes.as_chunks::<2>().0.iter();
+    match dtype {
+        Dtype::F16 => pairs.map(|&pair| f16::from_le_bytes(pair).to_f32()).collect(),
+        Dtype::Bf16 => pairs.map(|&pair| bf16::from_le_bytes(pair).to_f32()).collect(),
+        Dtype::F32 => {
+            bytes.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)).collect()
+        }
+        Dtype::F64 => {
+            bytes.as_chunks::<8>().0.iter().map(|&word| f64::from_le_bytes(word) as f32).collect()
+        }
+    }
+}
+
+fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
+    match dtype {
+        Dtype::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
+        Dtype::Bf16 => {
+            values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect()
+        }
+        Dtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        Dtype::F64 => values.iter().flat_map(|&value| f64::from(value).to_le_bytes()).collect(),
+    }
+}
+
+/// SHA-256 over the card and, by name, every tensor.
+struct ContentHash(Sha256);
+
+impl ContentHash {
+    fn new(card: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update((card.len() as u64).to_le_bytes());
+        hash.update(card);
+        Self(hash)
+    }
+
+    fn tensor(&mut self, name: &str, shape: &[usize], bytes: &[u8]) {
+        self.0.update((name.len() as u64).to_le_bytes());
+        self.0.update(name);
+        self.0.update((shape.len() as u64).to_le_bytes());
+        for &extent in shape {
+            self.0.update((extent as u64).to_le_bytes());
+        }
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> String {
+        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Gives the values of the tensor with this index, in Keras's layout.
+pub type TensorSource<'a> = dyn FnMut(usize) -> Result<Vec<f32>, WeightsError> + 'a;
+
+/// Writes tensors and their card as safetensors, atomically, one tensor in memory at a time.
+///
+/// `read` is asked for each tensor twice: for the hash, which stands at the file's start, and to write it.
+///
+/// # Errors
+/// When a value is not finite or does not fit into its kind of number, or the file cannot be written.
+pub fn save(
+    path: &Path,
+    card: &ModelCard,
+    tensors: &[TensorInfo],
+    read: &mut TensorSource<'_>,
+) -> Result<(), WeightsError> {
+    let card = serde_json::to_string(card)
+        .map_err(|error| WeightsError::format(path, error.to_string()))?;
+    let mut encoded = |index: usize| {
+        let info: &TensorInfo = &tensors[index];
+        let values = read(index)?;
+        let limit = if info.dtype == Dtype::F16 { f16::MAX.to_f32() } else { f32::MAX };
+        let wrong = |&value: &f32| !value.is_finite() || value.abs() > limit;
+        match values.iter().position(wrong) {
+            None => Ok(encode(&values, info.dtype)),
+            Some(position) => {
+                let (path, tensor, value) = (path.to_owned(), info.path(), values[position]);
+                Err(WeightsError::NotFinite { path, tensor, value, position })
+            }
+        }
+    };
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by_key(|&index| tensors[index].path());
+    let mut hash = ContentHash::new(&card);
+    for &index in &order {
+        hash.tensor(&tensors[index].path(), &tensors[index].shape, &encoded(index)?);
+    }
+    let metadata = HashMap::from([(CARD.to_owned(), card), (HASH.to_owned(), hash.finish())]);
+
+    let shared = Shared { encoded: RefCell::new(&mut encoded), error: RefCell::new(None) };
+    let views = tensors.iter().enumerate().map(|(index, info)| {
+        let dtype = match info.dtype {
+            Dtype::F16 => SafeDtype::F16,
+            Dtype::Bf16 => SafeDtype::BF16,
+            Dtype::F32 => SafeDtype::F32,
+            Dtype::F64 => SafeDtype::F64,
+        };
+        (
+            info.path(),
+            LazyView {
+                index,
+                dtype,
+                shape: &info.shape,
+                length: info.count() * info.dtype.size(),
+                shared: &shared,
+            },
+        )
+    });
+    let views: Vec<_> = views.collect();
+    write_atomic(path, |temporary| {
+        let result = serialize_to_file(views, Some(metadata), temporary);
+        if let Some(error) = shared.error.take() {
+            return Err(error);
+        }
+        result.map_err(|error| WeightsError::format(path, format!("cannot be written: {error}")))
+    })
+}
+
+type Encoded<'a> = dyn FnMut(usize) -> Result<Vec<u8>, WeightsError> + 'a;
+
+struct Shared<'a> {
+    encoded: RefCell<&'a mut Encoded<'a>>,
+    /// The first error: the library's `View` cannot return one.
+    error: RefCell<Option<WeightsError>>,
+}
+
+struct LazyView<'a, 'b> {
+    index: usize,
+    dtype: SafeDtype,
+    shape: &'b [usize],
+    length: usize,
+    shared: &'b Shared<'a>,
+}
+
+impl View for LazyView<'_, '_> {
+    fn dtype(&self) -> SafeDtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let result = (self.shared.encoded.borrow_mut())(self.index);
+        result
+            .unwrap_or_else(|error| {
+                self.shared.error.borrow_mut().get_or_insert(error);
+                vec![0; self.length]
+            })
+            .into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.length
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_nn::{Architecture, MobileNetV2Config};
+
+    use super::*;
+
+    fn written(dtype: Dtype) -> (tempfile::TempDir, std::path::PathBuf) {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("x.safetensors");
+        let card = ModelCard::new(Architecture::MobileNetV2(MobileNetV2Config::new()));
+        let tensor = |layer: &str, shape: Vec<usize>| TensorInfo {
+            layer: layer.into(),
+            variable: "kernel".into(),
+            shape,
+            dtype,
+        };
+        let tensors = [tensor("b", vec![2, 2]), tensor("a", vec![3])];
+        let values = [vec![1.0, -2.5, 0.0, 1e-3], vec![65504.0, 7.0, -0.5]];
+        save(&path, &card, &tensors, &mut |index| Ok(values[index].clone())).expect("saves");
+        (dir, path)
+    }
+
+    #[test]
+    fn what_is_saved_is_read_back() {
+        for (dtype, tolerance) in
+            [(Dtype::F32, 0.0), (Dtype::F64, 0.0), (Dtype::F16, 1e-6), (Dtype::Bf16, 1e-5)]
+        {
+            let (_dir, path) = written(dtype);
+            let mut checkpoint = Checkpoint::open(&path).expect("opens");
+            assert_eq!(
+                checkpoint.card().map(|card| card.architecture.name()),
+                Some("mobilenet-v2")
+            );
+            let index =
+                checkpoint.tensors().iter().position(|tensor| tensor.layer == "b").expect("there");
+            assert_eq!(checkpoint.tensors()[index].dtype, dtype);
+            let values = checkpoint.read(index).expect("reads");
+            assert!((values[3] - 1e-3).abs() <= tolerance, "{dtype:?} {values:?}");
+            assert_eq!(values[..3], [1.0, -2.5, 0.0]);
+        }
+    }
+
+    #[test]
+    fn the_library_reads_what_is_saved() {
+        let (_dir, path) = written(Dtype::F32);
+        let bytes = std::fs::read(path).expect("reads");
+        let file = ::safetensors::SafeTensors::deserialize(&bytes).expect("valid");
+        assert_eq!(file.tensor("a/kernel").expect("there").shape(), [3]);
+    }
+
+    #[test]
+    fn every_truncation_and_every_flipped_byte_is_an_error() {
+        let (dir, path) = written(Dtype::F32);
+        let bytes = std::fs::read(path).expect("reads");
+        let damaged = dir.path().join("damaged.safetensors");
+        for length in 0..bytes.len() {
+            std::fs::write(&damaged, &bytes[..length]).expect("writes");
+            let error = Checkpoint::open(&damaged).expect_err("truncated").to_string();
+            assert!(error.contains("damaged.safetensors"), "{error}");
+        }
+        for position in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[position] ^= 1;
+            std::fs::write(&damaged, &changed).expect("writes");
+            assert!(Checkpoint::open(&damaged).is_err(), "byte {position} of {}", bytes.len());
+        }
+    }
+
+    #[test]
+    fn values_that_do_not_fit_are_refused() {
+        let (_dir, path) = written(Dtype::F32);
+        let before = std::fs::read(&path).expect("reads");
+        let card = ModelCard::new(Architecture::MobileNetV2(MobileNetV2Config::new()));
+        for (dtype, value) in [(Dtype::F32, f32::NAN), (Dtype::F16, 70_000.0)] {
+            let info =
+                TensorInfo { layer: "a".into(), variable: "kernel".into(), shape: vec![1], dtype };
+            let error = save(&path, &card, &[info], &mut |_| Ok(vec![value])).expect_err("refused");
+            assert!(error.to_string().contains("a/kernel"), "{error}");
+        }
+        assert_eq!(std::fs::read(&path).expect("reads"), before);
+    }
+}

@@ -1,0 +1,50 @@
+//! Transfer learning for Rust, on the Burn framework: take a network that Keras trained on ImageNet,
+//! keep it frozen, put a new head on it, train the head on your own photos, save it, predict.
+//!
+//! ```no_run
+//! use rekindle::prelude::*;
+//! type B = Autodiff<Flex>; // or Wgpu, or Cuda: nothing else changes
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Default::default();
+//! let base = MobileNetV2::<B>::pretrained(Weights::Demo, &device)?;
+//! let photos = ImageFolder::open("photos")?; // photos/<class>/*.jpg
+//! let trained = TransferLearner::new(base).data(photos).epochs(10).fit()?;
+//! println!("{}", trained.history());
+//! println!("{}", trained.predict("cat.jpg")?.top(5));
+//! trained.save("cats.rekindle")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | layer | what it is |
+//! | --- | --- |
+//! | [`train`] | `TransferLearner`, the fit loop, trained models |
+//! | [`weights`] | checkpoints: Keras's files in, safetensors out |
+//! | [`vision`] | photos: decoding, Keras-exact resizing and preprocessing, folders, labels |
+//! | [`nn`] | the networks, each written once, and the interpreters that walk them |
+
+pub use burn;
+pub use rekindle_nn as nn;
+pub use rekindle_train as train;
+pub use rekindle_vision as vision;
+pub use rekindle_weights as weights;
+
+/// What a program that trains and predicts needs.
+pub mod prelude {
+    pub use burn::backend::Autodiff;
+    #[cfg(feature = "cuda")]
+    pub use burn::backend::Cuda;
+    #[cfg(feature = "flex")]
+    pub use burn::backend::Flex;
+    #[cfg(feature = "wgpu")]
+    pub use burn::backend::Wgpu;
+    pub use rekindle_nn::layers::Activation;
+    pub use rekindle_nn::{
+        Architecture, Backbone, HeadConfig, InceptionV3, InceptionV3Config, MobileNetV2,
+        MobileNetV2Config, Network,
+    };
+    pub use rekindle_train::{TrainedModel, TransferLearner, draw_curves};
+    pub use rekindle_vision::{ImageFolder, Preprocessing, Resize};
+    pub use rekindle_weights::{Pretrained, Weights};
+}

@@ -1,0 +1,247 @@
+//! What tests and benches share: the formula for weights, golden files, the demo photos.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use burn::tensor::backend::Backend;
+use rekindle::nn::Eager;
+use rekindle::nn::{
+    Architecture, Backbone, Features, Interpreter, Network, NetworkError, Op, Variable, variables,
+};
+use rekindle::weights::{Checkpoint, Dtype, TensorInfo, load};
+
+pub mod gpu;
+
+/// A path inside the repository.
+#[must_use]
+pub fn repository(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// `count` values in [0, 1), as `tests/keras/formula.py` makes them.
+#[must_use]
+pub fn uniform(name: &str, count: usize) -> Vec<f64> {
+    let seed = crc32fast::hash(name.as_bytes());
+    let value = |index: usize| {
+        let mut x = (index as u32).wrapping_add(seed);
+        x ^= x >> 16;
+        x = x.wrapping_mul(0x7feb_352d);
+        x ^= x >> 15;
+        x = x.wrapping_mul(0x846c_a68b);
+        x ^= x >> 16;
+        f64::from(x >> 8) / f64::from(1 << 24)
+    };
+    (0..count).map(value).collect()
+}
+
+/// The value of one variable, in Keras's layout.
+#[must_use]
+pub fn formula(variable: &Variable, classifier_gain: f64) -> Vec<f32> {
+    let shape = &variable.spec.shape;
+    let (centre, width) = match variable.spec.name {
+        "kernel" => {
+            let fan_in: usize = match variable.kind {
+                "DepthwiseConv2D" => shape[..2].iter().product(),
+                _ => shape[..shape.len() - 1].iter().product(),
+            };
+            let gain = if variable.layer == "predictions" { classifier_gain } else { 1.0 };
+            (0.0, gain * (6.0 / fan_in as f64).sqrt())
+        }
+        // Residual branches are weaker than what they are added to, as in trained networks.
+        "gamma" if variable.layer.ends_with("_project_BN") => (0.5, 0.1),
+        "gamma" => (1.0, 0.2),
+        "beta" => (0.1, 0.2),
+        "moving_mean" => (0.0, 0.2),
+        "moving_variance" => (1.0, 0.5),
+        "bias" => (0.0, 0.1),
+        other => panic!("no formula for {other}"),
+    };
+    let values = uniform(&variable.path(), shape.iter().product());
+    values.into_iter().map(|u| (centre + width * (u * 2.0 - 1.0)) as f32).collect()
+}
+
+/// How much wider than He's the classifier's kernel is, as in `tests/keras/networks.py`.
+#[must_use]
+pub fn classifier_gain(architecture: &Architecture) -> f64 {
+    match architecture {
+        Architecture::MobileNetV2(_) => 2.0,
+        Architecture::InceptionV3(_) => 10.0,
+    }
+}
+
+/// The network with the formula's weights, through the importer that files go through.
+#[must_use]
+pub fn formula_network<B: Backend>(architecture: Architecture, device: &B::Device) -> Backbone<B> {
+    let network = architecture.init::<B>(device).expect("valid settings");
+    let tensors = variables(&network).into_iter().map(|variable| {
+        let values = formula(&variable, classifier_gain(&architecture));
+        let (layer, shape) = (variable.layer, variable.spec.shape);
+        (
+            TensorInfo { layer, variable: variable.spec.name.into(), shape, dtype: Dtype::F32 },
+            values,
+        )
+    });
+    let mut checkpoint = Checkpoint::from_tensors("formula", tensors.collect());
+    load(network, "the formula's network", &mut checkpoint).expect("every variable fits").network
+}
+
+/// A picture of byte values, `[size, size, 3]`: coarse noise plus fine noise.
+#[must_use]
+pub fn picture(name: &str, size: usize) -> Vec<f32> {
+    let coarse = uniform(&format!("{name}/coarse"), 8 * 8 * 3);
+    let fine = uniform(&format!("{name}/fine"), size * size * 3);
+    let mut values = Vec::with_capacity(fine.len());
+    for (index, fine) in fine.into_iter().enumerate() {
+        let (pixel, channel) = (index / 3, index % 3);
+        let (row, column) = (pixel / size * 8 / size, pixel % size * 8 / size);
+        let coarse = coarse[(row * 8 + column) * 3 + channel];
+        values.push(((0.75 * coarse + 0.25 * fine) * 256.0).floor() as f32);
+    }
+    values
+}
+
+/// The golden inputs: two pictures, preprocessed in Keras's mode `tf`, `[2, 3, size, size]`.
+#[must_use]
+pub fn pictures(size: usize) -> Vec<f32> {
+    let plane = size * size;
+    let mut values = Vec::with_capacity(2 * 3 * plane);
+    for image in 0..2 {
+        let picture = picture(&format!("image/{size}/{image}"), size);
+        for channel in 0..3 {
+            values.extend((0..plane).map(|pixel| picture[pixel * 3 + channel] / 127.5 - 1.0));
+        }
+    }
+    values
+}
+
+/// A golden file: its tensors and metadata.
+pub struct Golden {
+    tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    /// The file's metadata.
+    pub metadata: HashMap<String, String>,
+}
+
+impl Golden {
+    /// Reads `tests/golden/<name>`.
+    #[must_use]
+    pub fn open(name: &str) -> Self {
+        let bytes = std::fs::read(repository("tests/golden").join(name)).expect("a golden file");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("valid safetensors");
+        let (_, header) =
+            safetensors::SafeTensors::read_metadata(&bytes).expect("valid safetensors");
+        let tensors = file.tensors().into_iter().map(|(name, view)| {
+            let words = view.data().as_chunks::<4>().0.iter();
+            (name, (view.shape().to_vec(), words.map(|&word| f32::from_le_bytes(word)).collect()))
+        });
+        Self { tensors: tensors.collect(), metadata: header.metadata().clone().unwrap_or_default() }
+    }
+
+    /// The shape of a tensor.
+    #[must_use]
+    pub fn shape(&self, name: &str) -> &[usize] {
+        &self.tensors.get(name).unwrap_or_else(|| panic!("no golden `{name}`")).0
+    }
+
+    /// The values of a tensor.
+    #[must_use]
+    pub fn values(&self, name: &str) -> &[f32] {
+        &self.tensors.get(name).unwrap_or_else(|| panic!("no golden `{name}`")).1
+    }
+}
+
+/// Samples of a layer's output as `tests/keras/networks.py` takes them, and behind them max |value|.
+#[must_use]
+pub fn sample(values: &[f32]) -> Vec<f32> {
+    const SAMPLES: u64 = 500;
+    const PRIME: u64 = 15_485_863;
+    let highest = values.iter().fold(0.0_f32, |highest, value| highest.max(value.abs()));
+    let mut picked = if values.len() as u64 > SAMPLES {
+        (0..SAMPLES).map(|i| values[(i * PRIME % values.len() as u64) as usize]).collect()
+    } else {
+        values.to_vec()
+    };
+    picked.push(highest);
+    picked
+}
+
+/// Computes with [`Eager`], and keeps the outputs of some layers in Keras's order, `[batch, height, width, channels]`.
+pub struct Tap {
+    wanted: Vec<String>,
+    /// The outputs by layer.
+    pub seen: HashMap<String, Vec<f32>>,
+}
+
+impl Tap {
+    /// Keeps the outputs of these layers.
+    #[must_use]
+    pub fn new(wanted: &[String]) -> Self {
+        Self { wanted: wanted.to_vec(), seen: HashMap::new() }
+    }
+}
+
+impl<B: Backend> Interpreter<B> for Tap {
+    type Value = Features<B>;
+
+    fn layer(
+        &mut self,
+        name: &str,
+        op: Op<'_, B>,
+        inputs: Vec<Features<B>>,
+    ) -> Result<Features<B>, NetworkError> {
+        let output = Eager::inference().layer(name, op, inputs)?;
+        if self.wanted.iter().any(|wanted| wanted == name) {
+            let data = match output.clone() {
+                Features::Map(x) => x.permute([0, 2, 3, 1]).into_data(),
+                Features::Flat(x) => x.into_data(),
+            };
+            let values = data.convert::<f32>().into_vec().expect("converted to f32");
+            self.seen.insert(name.to_owned(), values);
+        }
+        Ok(output)
+    }
+}
+
+/// `max |ours - golden| / max |golden|` for samples with the maximum behind them.
+#[must_use]
+pub fn relative_difference(ours: &[f32], golden: &[f32]) -> f32 {
+    assert_eq!(ours.len(), golden.len());
+    let largest = golden[golden.len() - 1];
+    let difference = ours.iter().zip(golden).fold(0.0_f32, |most, (a, b)| {
+        let difference = (a - b).abs();
+        // NaN must not look like agreement.
+        if difference.is_nan() { f32::INFINITY } else { most.max(difference) }
+    });
+    difference / largest
+}
+
+/// Runs a network on the golden pictures and compares every recorded layer; the largest difference.
+pub fn compare<B: Backend>(
+    network: &Backbone<B>,
+    golden: &Golden,
+    key: &str,
+    layers: &[String],
+    device: &B::Device,
+    tolerance: f32,
+) {
+    let input = network.architecture().input();
+    let images = Features::<B>::from_values(pictures(network.architecture().size()), input, device);
+    let mut tap = Tap::new(layers);
+    network.walk(&mut tap, images).expect("the pictures fit");
+    for layer in layers {
+        let ours = sample(&tap.seen[layer]);
+        let theirs = golden.values(&format!("{key}/{layer}"));
+        let difference = relative_difference(&ours, theirs);
+        assert!(difference <= tolerance, "{key} {layer}: relative difference {difference:e}");
+        if layer == "predictions" {
+            let absolute =
+                ours.iter().zip(theirs).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+            assert!(absolute <= tolerance / 10.0, "{key} {layer}: difference {absolute:e}");
+            // A network that has died gives every class the same.
+            assert!(
+                theirs[theirs.len() - 1]
+                    > 2.0 / network.architecture().classes().unwrap_or(1) as f32,
+                "{key}"
+            );
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Training end to end on the demo photos.
+
+use std::fs;
+use std::path::Path;
+
+use burn::backend::{Autodiff, Flex};
+use rekindle::prelude::*;
+use rekindle::train::{Event, Observer};
+use rekindle_tests::repository;
+
+fn base(size: usize) -> Backbone<Autodiff<Flex>> {
+    let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
+    Weights::Demo.backbone(architecture, Some(size), &Default::default()).expect("bundled")
+}
+
+fn fit(seed: u64, head: HeadConfig) -> TrainedModel<Flex> {
+    let photos = ImageFolder::open(repository("demo/photos")).expect("the demo photos").seed(7);
+    let learner = TransferLearner::new(base(64)).data(photos).head(head).seed(seed);
+    learner.epochs(4).observer(()).fit().expect("fits")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().expect("inside")).expect("creates");
+    fs::copy(from, to).expect("copies");
+}
+
+/// A folder with the first photos of two classes.
+fn small_folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for class in ["birds", "houses"] {
+        let from = repository("demo/photos").join(class);
+        let mut files: Vec<_> =
+            fs::read_dir(from).expect("lists").map(|f| f.expect("reads").path()).collect();
+        files.sort();
+        for file in &files[..6] {
+            copy(file, &dir.path().join(class).join(file.file_name().expect("a name")));
+        }
+    }
+    dir
+}
+
+#[test]
+fn a_seed_decides_on_every_number() {
+    let numbers = |model: &TrainedModel<Flex>| {
+        let epochs = model.history().epochs.iter();
+        epochs
+            .map(|e| [Some(e.loss), Some(e.accuracy), e.val_loss, e.val_accuracy])
+            .collect::<Vec<_>>()
+    };
+    let (first, again, other) = (
+        fit(1, HeadConfig::default()),
+        fit(1, HeadConfig::default()),
+        fit(2, HeadConfig::default()),
+    );
+    assert_eq!(numbers(&first), numbers(&again));
+    assert_ne!(numbers(&first), numbers(&other));
+    let epochs = &first.history().epochs;
+    assert!(epochs[3].loss < epochs[0].loss * 0.8, "{}", first.history());
+    assert!(epochs[3].val_accuracy.expect("validated") > 0.4, "{}", first.history());
+}
+
+#[test]
+fn a_saved_model_predicts_the_same_and_needs_nothing_else() {
+    let trained = fit(3, HeadConfig::flatten().dense(32, Activation::Relu).dropout(0.5));
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("model.rekindle");
+    trained.save(&path).expect("saves");
+    let loaded = TrainedModel::<Flex>::load(&path, &Default::default()).expect("loads");
+    let photo = repository("demo/photos/birds/drake.jpg");
+    let (before, after) =
+        (trained.predict(&photo).expect("predicts"), loaded.predict(&photo).expect("predicts"));
+    assert_eq!(before, after);
+    assert!((after.probabilities().iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    assert_eq!(loaded.classes(), ["birds", "flowers", "fruit_and_vegetables", "houses", "mammals"]);
+    assert_eq!(after.top(9).classes.len(), 5);
+
+    let bytes = fs::read(&path).expect("reads");
+    let damaged = dir.path().join("damaged.rekindle");
+    let load = || TrainedModel::<Flex>::load(&damaged, &Default::default());
+    fs::write(&damaged, &bytes[..bytes.len() - 1]).expect("writes");
+    assert!(load().expect_err("truncated").to_string().contains("truncated"));
+    let mut altered = bytes.clone();
+    *altered.last_mut().expect("not empty") ^= 1;
+    fs::write(&damaged, &altered).expect("writes");
+    assert!(load().expect_err("altered").to_string().contains("altered"));
+    fs::write(&damaged, b"GIF89a, not a model").expect("writes");
+    assert!(load().expect_err("foreign").to_string().contains("neither"));
+    let weights =
+        repository("crates/rekindle-weights/bundled/mobilenet_v2_1.0_160_dogs_f16.safetensors");
+    let error = TrainedModel::<Flex>::load(weights, &Default::default()).expect_err("no head");
+    assert!(error.to_string().contains("not a trained model"), "{error}");
+    // A flattening head fits one size only.
+    assert!(loaded.with_size(96).is_err());
+}
+
+#[test]
+fn evaluating_the_validation_photos_gives_the_history_s_numbers() {
+    let dir = small_folder();
+    let photos = || ImageFolder::open(dir.path()).expect("opens");
+    let learner = TransferLearner::new(base(64)).data(photos().valid_folder(dir.path())).epochs(2);
+    let trained = learner.observer(()).fit().expect("fits");
+    let evaluation = trained.evaluate(&photos()).expect("evaluates");
+    let last = trained.history().last().expect("two epochs");
+    assert_eq!(evaluation.images, 12);
+    assert!((evaluation.accuracy as f32 - last.val_accuracy.expect("validated")).abs() < 1e-6);
+    assert!((evaluation.loss as f32 - last.val_loss.expect("validated")).abs() < 1e-4);
+    let total: usize = evaluation.confusion.iter().flatten().sum();
+    assert_eq!(total, 12);
+}
+
+#[test]
+fn damaged_photos_are_skipped_or_stop() {
+    #[derive(Default)]
+    struct Count(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+    impl Observer for Count {
+        fn on_event(&mut self, event: &Event<'_>) {
+            let line = match event {
+                Event::Skipped(file) => format!("skipped {}", file.reason),
+                Event::Features { done, total } => format!("features {done}/{total}"),
+                Event::Epoch { epoch, .. } => format!("epoch {epoch}"),
+                _ => return,
+            };
+            self.0.lock().expect("no panic").push(line);
+        }
+    }
+    let dir = small_folder();
+    fs::write(dir.path().join("birds/damaged.png"), b"\x89PNG\r\n\x1a\n and nothing")
+        .expect("writes");
+    let fit = |strict, observer| {
+        let photos = ImageFolder::open(dir.path()).expect("opens").valid_split(0.0).strict(strict);
+        TransferLearner::new(base(32)).data(photos).epochs(2).observer(observer).fit()
+    };
+    let count = Count::default();
+    let events = count.0.clone();
+    let trained = fit(false, count).expect("fits");
+    assert_eq!(trained.report().train_images, 12);
+    assert_eq!(trained.report().skipped.len(), 1);
+    assert_eq!(trained.report().valid_images, 0);
+    assert_eq!(trained.history().last().expect("two epochs").val_loss, None);
+    let events = events.lock().expect("no panic");
+    // Every photo goes through the frozen network once, whatever the number of epochs.
+    assert_eq!(
+        events.iter().filter(|event| event.starts_with("features")).count(),
+        1,
+        "{events:?}"
+    );
+    assert!(events[0].starts_with("skipped"), "{events:?}");
+    let error = fit(true, Count::default()).expect_err("strict").to_string();
+    assert!(error.contains("damaged.png"), "{error}");
+
+    for file in fs::read_dir(dir.path().join("birds")).expect("lists") {
+        fs::write(file.expect("reads").path(), b"").expect("empties");
+    }
+    let error = fit(false, Count::default()).expect_err("no birds").to_string();
+    assert!(error.contains("class `birds`") && error.contains("empty"), "{error}");
+}
+
+#[test]
+fn wrong_settings_are_errors() {
+    let photos = || ImageFolder::open(repository("demo/photos")).expect("opens");
+    let learner = || TransferLearner::new(base(32)).observer(());
+    assert!(learner().fit().expect_err("no data").to_string().contains("call `data`"));
+    let errors = [
+        learner().epochs(0).data(photos()).fit().map(drop),
+        learner().batch_size(0).data(photos()).fit().map(drop),
+        learner().learning_rate(f64::NAN).data(photos()).fit().map(drop),
+        learner().head(HeadConfig::default().dropout(1.0)).data(photos()).fit().map(drop),
+        learner().head(HeadConfig { layers: Vec::new() }).data(photos()).fit().map(drop),
+        learner().data(photos().valid_split(1.0)).fit().map(drop),
+    ];
+    for error in errors {
+        assert!(error.is_err());
+    }
+    let error =
+        learner().learning_rate(1e38).epochs(50).data(photos()).fit().expect_err("diverges");
+    assert!(error.to_string().contains("learning rate"), "{error}");
+}
