@@ -17,11 +17,11 @@ pub struct Cli {
 pub enum Command {
     /// Train on the demo photos with the bundled weights, and predict some that were held out
     Demo(DemoArgs),
-    /// Train a new head on a folder of photos: DIR/<class>/*.jpg
+    /// Train a new head on a folder of photos: DIR/CLASS/*.jpg
     Train(TrainArgs),
     /// Predict photos with a trained model
     Predict(PredictArgs),
-    /// Compare a model's predictions with the names of the folders: DIR/<class>/*.jpg
+    /// Compare a model's predictions with the names of the folders: DIR/CLASS/*.jpg
     Evaluate(EvaluateArgs),
     /// Print a network's layers and parameter counts
     Summary(SummaryArgs),

@@ -5,8 +5,9 @@ use rekindle_vision::{ImageFolder, Sample, Skipped};
 use crate::progress::{Event, Observer};
 use crate::{Photos, TrainError};
 
-/// Photos in one pass through the frozen part.
-const BATCH: usize = 32;
+/// Photos in one pass through the frozen part. Flex runs one photo four times as fast, per photo, as
+/// any batch (docs/performance.md).
+pub(crate) const BATCH: usize = 1;
 
 /// What the frozen part of a model computed for each photo, in memory.
 ///

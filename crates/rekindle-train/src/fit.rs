@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use burn::module::AutodiffModule;
-use burn::optim::{AdamConfig, GradientsParams, Optimizer};
+use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
@@ -9,6 +9,7 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rekindle_nn::{Eager, Model, Section};
 
+use crate::adam::Adam;
 use crate::evaluate::{best_class, host};
 use crate::progress::{Event, Observer};
 use crate::{Epoch, FeatureStore, History, TrainError};
@@ -61,8 +62,7 @@ pub(crate) fn fit<B: AutodiffBackend>(
     device: &B::Device,
     observer: &mut dyn Observer,
 ) -> Result<(Model<B>, History), TrainError> {
-    // Keras's Adam: Burn's default epsilon is 1e-5.
-    let mut optimizer = AdamConfig::new().with_epsilon(1e-7).init::<B, Model<B>>();
+    let mut optimizer = Adam::default().init::<B, Model<B>>();
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let mut order: Vec<usize> = (0..train.len()).collect();
     let steps = train.len().div_ceil(config.batch_size);

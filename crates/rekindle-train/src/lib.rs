@@ -5,6 +5,7 @@
 //! into batches, [`FeatureStore`] holds what the frozen part computed once for each photo,
 //! [`TrainedModel`] predicts, saves and loads.
 
+mod adam;
 mod curves;
 mod error;
 mod evaluate;

@@ -9,6 +9,7 @@ use rekindle_vision::{ImageFolder, Preprocessing, Resize, Sample};
 use rekindle_weights::{Checkpoint, ModelCard, load, save, variables_to_save};
 
 use crate::evaluate::host;
+use crate::features::BATCH;
 use crate::learner::FitReport;
 use crate::predict::imagenet_classes;
 use crate::{Evaluation, History, Photos, Prediction, TrainError};
@@ -159,7 +160,7 @@ impl<B: Backend> TrainedModel<B> {
         let renumber = |sample: &Sample| Sample { class: classes[sample.class], ..sample.clone() };
         let samples: Vec<Sample> = folder.samples().iter().map(renumber).collect();
         let mut evaluation = Evaluation::new(&self.classes);
-        self.photos.for_each_batch(&samples, 32, folder.is_strict(), |batch| {
+        self.photos.for_each_batch(&samples, BATCH, folder.is_strict(), |batch| {
             for (_, file) in &batch.skipped {
                 tracing::warn!("skipped {}: {}", file.path.display(), file.reason);
             }
