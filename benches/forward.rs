@@ -4,23 +4,26 @@
 use burn::backend::Flex;
 use burn::tensor::Tensor;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rekindle::kernels::{Isa, lower};
 use rekindle::nn::Architecture;
 use rekindle::prelude::*;
+
+const CASES: [(&str, usize, usize); 8] = [
+    ("mobilenet-v2", 160, 1),
+    ("mobilenet-v2", 160, 32),
+    ("mobilenet-v2", 224, 1),
+    ("mobilenet-v2", 224, 32),
+    ("inception-v3", 160, 1),
+    ("inception-v3", 160, 8),
+    ("inception-v3", 299, 1),
+    ("inception-v3", 299, 8),
+];
 
 fn forward(c: &mut Criterion) {
     let device = Default::default();
     let mut group = c.benchmark_group("forward");
     group.sample_size(10);
-    for (name, size, batch) in [
-        ("mobilenet-v2", 160, 1),
-        ("mobilenet-v2", 160, 32),
-        ("mobilenet-v2", 224, 1),
-        ("mobilenet-v2", 224, 32),
-        ("inception-v3", 160, 1),
-        ("inception-v3", 160, 8),
-        ("inception-v3", 299, 1),
-        ("inception-v3", 299, 8),
-    ] {
+    for (name, size, batch) in CASES {
         let architecture = Architecture::by_name(name).expect("known").with_size(size);
         let network = architecture.init::<Flex>(&device).expect("valid");
         let images = Tensor::<Flex, 4>::ones([batch, 3, size, size], &device) * 0.5;
@@ -32,5 +35,22 @@ fn forward(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, forward);
+fn plan(c: &mut Criterion) {
+    let device = Default::default();
+    let mut group = c.benchmark_group("plan");
+    group.sample_size(20);
+    for (name, size, batch) in CASES {
+        let architecture = Architecture::by_name(name).expect("known").with_size(size);
+        let network = architecture.init::<Flex>(&device).expect("valid");
+        let plan = lower(&network, None, architecture.input(), Isa::detect()).expect("lowers");
+        let images = vec![0.5; batch * 3 * size * size];
+        group.throughput(Throughput::Elements(batch as u64));
+        group.bench_function(format!("{name}/{size}/batch {batch}"), |b| {
+            b.iter(|| plan.run(&images).expect("runs"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, forward, plan);
 criterion_main!(benches);

@@ -3,5 +3,6 @@
 mod dogs;
 mod images;
 mod networks;
+mod plan;
 mod train;
 mod wgpu;

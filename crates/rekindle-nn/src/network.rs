@@ -103,6 +103,19 @@ pub trait Interpreter<B: Backend> {
     }
 }
 
+impl<B: Backend, I: Interpreter<B>> Interpreter<B> for &mut I {
+    type Value = I::Value;
+
+    fn layer(
+        &mut self,
+        name: &str,
+        op: Op<'_, B>,
+        inputs: Vec<I::Value>,
+    ) -> Result<I::Value, NetworkError> {
+        (**self).layer(name, op, inputs)
+    }
+}
+
 /// A network, or a part of one, that an [`Interpreter`] can walk.
 pub trait Network<B: Backend>: Module<B> {
     /// Hands every layer to `interpreter`, in the order in which Keras makes them.

@@ -17,6 +17,9 @@ pub enum TrainError {
     /// The network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The CPU engine.
+    #[error(transparent)]
+    Plan(#[from] rekindle_kernels::PlanError),
     /// `fit` was called without `data`.
     #[error("no photos to train on: call `data` with an ImageFolder before `fit`")]
     NoData,

@@ -1,13 +1,13 @@
 use burn::tensor::backend::Backend;
-use rekindle_nn::{Eager, Features, Model, Section, Shape};
+use rekindle_nn::{Features, Model, Shape};
 use rekindle_vision::{ImageFolder, Sample, Skipped};
 
+use crate::frozen::Frozen;
 use crate::progress::{Event, Observer};
 use crate::{Photos, TrainError};
 
-/// Photos in one pass through the frozen part. Flex runs one photo four times as fast, per photo, as
-/// any batch (docs/performance.md).
-pub(crate) const BATCH: usize = 1;
+/// Photos in one pass through the frozen part.
+pub(crate) const BATCH: usize = 32;
 
 /// What the frozen part of a model computed for each photo, in memory.
 ///
@@ -37,15 +37,14 @@ impl FeatureStore {
         let mut store = Self { shape: Shape::Flat(0), values: Vec::new(), classes: Vec::new() };
         let mut skipped: Vec<(usize, Skipped)> = Vec::new();
         let mut done = 0;
+        let input = Shape::image(photos.size);
+        let frozen = Frozen::new(model, Some(cut), input, device);
         photos.for_each_batch(samples, BATCH, folder.is_strict(), |batch| {
             done += batch.classes.len() + batch.skipped.len();
             if !batch.classes.is_empty() {
-                let images = Features::from_values(batch.values, Shape::image(photos.size), device);
-                let features = Section::until(model, Eager::inference(), cut, images)?;
-                store.shape = features.shape();
-                let values = features.into_data().convert::<f32>().into_vec::<f32>();
-                // The conversion before makes it f32.
-                store.values.extend(values.unwrap_or_default());
+                let (values, shape) = frozen.run(model, Some(cut), batch.values, input, device)?;
+                store.shape = shape;
+                store.values.extend(values);
                 store.classes.extend(batch.classes);
             }
             for (_, file) in &batch.skipped {

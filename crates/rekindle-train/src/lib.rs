@@ -11,6 +11,7 @@ mod error;
 mod evaluate;
 mod features;
 mod fit;
+mod frozen;
 mod history;
 mod learner;
 mod photos;

@@ -1,15 +1,15 @@
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 use image::RgbImage;
-use rekindle_nn::{Features, Model, Network, Shape};
+use rekindle_nn::{Model, Network, Shape};
 use rekindle_vision::{ImageFolder, Preprocessing, Resize, Sample};
 use rekindle_weights::{Checkpoint, ModelCard, load, save, variables_to_save};
 
-use crate::evaluate::host;
 use crate::features::BATCH;
+use crate::frozen::Frozen;
 use crate::learner::FitReport;
 use crate::predict::imagenet_classes;
 use crate::{Evaluation, History, Photos, Prediction, TrainError};
@@ -22,6 +22,8 @@ pub struct TrainedModel<B: Backend> {
     classes: Arc<[String]>,
     card: ModelCard,
     report: FitReport,
+    /// Made for the first prediction.
+    frozen: OnceLock<Arc<Frozen>>,
 }
 
 impl<B: Backend> std::fmt::Debug for TrainedModel<B> {
@@ -42,7 +44,7 @@ impl<B: Backend> TrainedModel<B> {
         card.classes.clone_from(&classes);
         card.preprocessing = photos.preprocessing.name().into();
         card.resize = Some(photos.resize.name().into());
-        Self { model, photos, classes: classes.into(), card, report }
+        Self { model, photos, classes: classes.into(), card, report, frozen: OnceLock::new() }
     }
 
     /// Loads a file that [`TrainedModel::save`] wrote, or a converted Keras network with its top.
@@ -104,6 +106,7 @@ impl<B: Backend> TrainedModel<B> {
             classes: classes.into(),
             card,
             report: FitReport::default(),
+            frozen: OnceLock::new(),
         })
     }
 
@@ -139,9 +142,10 @@ impl<B: Backend> TrainedModel<B> {
     }
 
     fn probabilities(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError> {
-        let images = Features::from_values(values, Shape::image(self.photos.size), &self.device());
-        let Features::Map(images) = images else { unreachable!("images are maps") };
-        Ok(host(self.model.forward(images)?.flat()?))
+        let (input, device) = (Shape::image(self.photos.size), self.device());
+        let frozen =
+            self.frozen.get_or_init(|| Frozen::new(&self.model, None, input, &device).into());
+        Ok(frozen.run(&self.model, None, values, input, &device)?.0)
     }
 
     /// Predicts every photo of a folder and compares with the names of its folders.
@@ -185,6 +189,7 @@ impl<B: Backend> TrainedModel<B> {
     pub fn with_size(mut self, size: usize) -> Result<Self, TrainError> {
         self.model.output_shape(Shape::image(size))?;
         self.photos.size = size;
+        self.frozen = OnceLock::new();
         Ok(self)
     }
 

@@ -22,9 +22,11 @@
 //! | [`train`] | `TransferLearner`, the fit loop, trained models |
 //! | [`weights`] | checkpoints: Keras's files in, safetensors out |
 //! | [`vision`] | photos: decoding, Keras-exact resizing and preprocessing, folders, labels |
+//! | [`kernels`] | the CPU engine: frozen networks as compiled plans |
 //! | [`nn`] | the networks, each written once, and the interpreters that walk them |
 
 pub use burn;
+pub use rekindle_kernels as kernels;
 pub use rekindle_nn as nn;
 pub use rekindle_train as train;
 pub use rekindle_vision as vision;

@@ -1,0 +1,250 @@
+//! Matrix products for convolutions, without a matrix of patches (XNNPACK's igemm): the rows of the left
+//! matrix are pointers to pixels, one for each output pixel and tap of the kernel.
+
+use crate::simd::{Portable, Vector};
+
+/// What one tile computes: `out[m][n] = clamp(bias[n] + residual[m][n] + sum over taps and channels)`.
+#[derive(Clone, Copy)]
+pub(crate) struct TileArgs {
+    /// `[taps][rows]` pointers, each to `channels` values.
+    pub pixels: *const *const f32,
+    pub taps: usize,
+    pub channels: usize,
+    /// `[taps * channels][columns]`, packed.
+    pub weights: *const f32,
+    /// `[columns]`.
+    pub bias: *const f32,
+    /// Rows of `columns` values, `stride` apart.
+    pub out: *mut f32,
+    pub stride: usize,
+    /// As `out`, or null.
+    pub residual: *const f32,
+    pub residual_stride: usize,
+    pub low: f32,
+    pub high: f32,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+/// Computes a tile.
+///
+/// # Safety
+/// The pointers must be valid for what [`TileArgs`] says, `out` for writing and for this thread alone;
+/// `rows` from 1 to the kernels' rows, `columns` the kernels' columns or half of them, and the
+/// instruction set must be there.
+pub(crate) type Tile = unsafe fn(&TileArgs);
+
+/// `MR` rows by `NV` registers.
+#[inline(always)]
+unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(args: &TileArgs) {
+    // SAFETY: the caller vouches for the pointers, counts and instruction set (see `Tile`).
+    unsafe {
+        let mut sums = [[V::splat(0.0); NV]; MR];
+        let bias: [V; NV] = std::array::from_fn(|n| V::load(args.bias.add(n * V::LANES)));
+        for row in &mut sums {
+            *row = bias;
+        }
+        let mut weights = args.weights;
+        for tap in 0..args.taps {
+            let pixels: [*const f32; MR] = std::array::from_fn(|m| *args.pixels.add(tap * MR + m));
+            for channel in 0..args.channels {
+                let columns: [V; NV] = std::array::from_fn(|n| V::load(weights.add(n * V::LANES)));
+                for m in 0..MR {
+                    let pixel = V::splat(*pixels[m].add(channel));
+                    for n in 0..NV {
+                        sums[m][n] = pixel.mul_add(columns[n], sums[m][n]);
+                    }
+                }
+                weights = weights.add(NV * V::LANES);
+            }
+        }
+        let (low, high) = (V::splat(args.low), V::splat(args.high));
+        for (m, row) in sums.into_iter().enumerate() {
+            for (n, mut sum) in row.into_iter().enumerate() {
+                if !args.residual.is_null() {
+                    let residual = args.residual.add(m * args.residual_stride + n * V::LANES);
+                    sum = sum.add(V::load(residual));
+                }
+                let sum = sum.at_least(low).at_most(high);
+                sum.store(args.out.add(m * args.stride + n * V::LANES));
+            }
+        }
+    }
+}
+
+/// Picks the tile of the right height.
+macro_rules! by_rows {
+    ($vector:ty, $registers:literal, $args:ident, $($rows:literal)*) => {
+        match $args.rows {
+            $($rows => tile::<$vector, $rows, $registers>($args),)*
+            rows => unreachable!("no tile has {rows} rows"),
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn tile_avx512(args: &TileArgs) {
+    use crate::simd::Avx512;
+    // SAFETY: the caller's, see `Tile`.
+    unsafe {
+        if args.columns == 32 {
+            by_rows!(Avx512, 2, args, 1 2 3 4 5 6 7 8)
+        } else {
+            by_rows!(Avx512, 1, args, 1 2 3 4 5 6 7 8)
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn tile_avx2(args: &TileArgs) {
+    use crate::simd::Avx2;
+    // SAFETY: the caller's, see `Tile`.
+    unsafe { by_rows!(Avx2, 2, args, 1 2 3 4 5 6) }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+pub(crate) unsafe fn tile_neon(args: &TileArgs) {
+    use crate::simd::Neon;
+    // SAFETY: the caller's, see `Tile`.
+    unsafe { by_rows!(Neon, 2, args, 1 2 3 4 5 6 7 8) }
+}
+
+pub(crate) unsafe fn tile_portable(args: &TileArgs) {
+    // SAFETY: the caller's, see `Tile`.
+    unsafe { by_rows!(Portable, 2, args, 1 2 3 4) }
+}
+
+/// Weights as tiles read them: panels of `columns` outputs (the last may be half as wide), in each the
+/// values of all outputs for one tap and channel after the other. Outputs are padded with zeros.
+pub(crate) fn pack(
+    weights: &[f32],
+    depth: usize,
+    outputs: usize,
+    padded: usize,
+    columns: usize,
+) -> Vec<f32> {
+    let mut packed = Vec::with_capacity(depth * padded);
+    let mut start = 0;
+    while start < padded {
+        let width = columns.min(padded - start);
+        for row in 0..depth {
+            let value = |output: usize| {
+                if output < outputs { weights[row * outputs + output] } else { 0.0 }
+            };
+            packed.extend((start..start + width).map(value));
+        }
+        start += width;
+    }
+    packed
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::Isa;
+
+    #[test]
+    fn every_tile_is_the_naive_product() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for isa in Isa::available() {
+            let kernels = isa.kernels();
+            for case in 0..200 {
+                let rows = 1 + case % kernels.rows;
+                let columns = match isa {
+                    Isa::Avx512 if case % 3 == 0 => 16,
+                    _ => kernels.columns,
+                };
+                let (taps, channels) = (rng.random_range(1..5), rng.random_range(1..40));
+                let stride = columns + rng.random_range(0..9);
+                let mut random = |count: usize| -> Vec<f32> {
+                    (0..count).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect()
+                };
+                let pixels = random(taps * rows * channels);
+                let weights = random(taps * channels * columns);
+                let (bias, residual) = (random(columns), random(rows * stride));
+                let pointers: Vec<*const f32> =
+                    (0..taps * rows).map(|index| pixels[index * channels..].as_ptr()).collect();
+                let mut out = vec![f32::NAN; rows * stride];
+                let has_residual = case % 2 == 0;
+                let (low, high) =
+                    if case % 5 == 0 { (0.0, 6.0) } else { (f32::NEG_INFINITY, f32::INFINITY) };
+                let args = TileArgs {
+                    pixels: pointers.as_ptr(),
+                    taps,
+                    channels,
+                    weights: weights.as_ptr(),
+                    bias: bias.as_ptr(),
+                    out: out.as_mut_ptr(),
+                    stride,
+                    residual: if has_residual { residual.as_ptr() } else { std::ptr::null() },
+                    residual_stride: stride,
+                    low,
+                    high,
+                    rows,
+                    columns,
+                };
+                // SAFETY: every buffer has the size that its field says, and the set is available.
+                unsafe { (kernels.tile)(&args) };
+                for m in 0..rows {
+                    for n in 0..stride {
+                        let found = out[m * stride + n];
+                        if n >= columns {
+                            assert!(found.is_nan(), "{isa} wrote behind its columns");
+                            continue;
+                        }
+                        let mut sum = f64::from(bias[n]);
+                        if has_residual {
+                            sum += f64::from(residual[m * stride + n]);
+                        }
+                        for tap in 0..taps {
+                            for channel in 0..channels {
+                                let pixel = pixels[(tap * rows + m) * channels + channel];
+                                let weight = weights[(tap * channels + channel) * columns + n];
+                                sum += f64::from(pixel) * f64::from(weight);
+                            }
+                        }
+                        let expected = sum.clamp(f64::from(low), f64::from(high));
+                        assert!(
+                            (f64::from(found) - expected).abs() < 2e-5,
+                            "{isa} {rows}x{columns}: {found} {expected}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nan_goes_through_a_clamp() {
+        for isa in Isa::available() {
+            let kernels = isa.kernels();
+            let (pixel, weights) = ([f32::NAN], vec![1.0; kernels.columns]);
+            let (bias, mut out) = (vec![0.0; kernels.columns], vec![0.0; kernels.columns]);
+            let pointers = [pixel.as_ptr()];
+            let args = TileArgs {
+                pixels: pointers.as_ptr(),
+                taps: 1,
+                channels: 1,
+                weights: weights.as_ptr(),
+                bias: bias.as_ptr(),
+                out: out.as_mut_ptr(),
+                stride: kernels.columns,
+                residual: std::ptr::null(),
+                residual_stride: 0,
+                low: 0.0,
+                high: 6.0,
+                rows: 1,
+                columns: kernels.columns,
+            };
+            // SAFETY: one row of one channel, and buffers of a tile's columns.
+            unsafe { (kernels.tile)(&args) };
+            assert!(out.iter().all(|value| value.is_nan()), "{isa}");
+        }
+    }
+}

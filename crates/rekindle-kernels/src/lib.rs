@@ -1,0 +1,18 @@
+//! The CPU engine: a frozen network, or the part of it up to a layer, as a plan that runs on SIMD kernels.
+//!
+//! [`lower`] walks a network and makes a [`Plan`]: BatchNorm folded into the weights, activations,
+//! shortcuts and concatenations fused into the convolutions before them, weights packed for the
+//! machine's instruction set, all activations in one arena. `REKINDLE_ISA` forces an instruction set:
+//! `avx512`, `avx2`, `neon` or `portable`.
+
+mod depthwise;
+mod gemm;
+mod isa;
+mod lower;
+mod plan;
+mod pool;
+mod simd;
+
+pub use isa::Isa;
+pub use lower::{lower, serves};
+pub use plan::{Plan, PlanError};

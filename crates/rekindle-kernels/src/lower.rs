@@ -1,0 +1,128 @@
+//! The interpreter that turns a network into the nodes of a plan.
+
+use burn::tensor::{Tensor, backend::Backend};
+use rekindle_nn::{Interpreter, Network, NetworkError, Op, Section, Shape};
+
+use crate::plan::{Conv, Node, NodeOp, compile};
+use crate::{Isa, Plan, PlanError};
+
+/// Compiles `network`, up to and with layer `until` or to its end, for images of shape `input`.
+///
+/// # Errors
+/// When the network cannot take such images, has no such layer, or has a layer that the engine cannot run.
+pub fn lower<B: Backend, N: Network<B>>(
+    network: &N,
+    until: Option<&str>,
+    input: Shape,
+    isa: Isa,
+) -> Result<Plan, PlanError> {
+    let mut lower = Lower::default();
+    let start = lower.push("input", NodeOp::Input, Vec::new(), input);
+    let output = match until {
+        Some(layer) => Section::until(network, &mut lower, layer, start)?,
+        None => network.walk(&mut lower, start)?,
+    };
+    compile(lower.nodes, output, isa)
+}
+
+/// Whether the engine can take the place of this backend: whether its tensors are in the CPU's memory.
+#[must_use]
+pub fn serves<B: Backend>(device: &B::Device) -> bool {
+    // What Burn's CPU backends call themselves.
+    ["flex", "ndarray", "cpu"].iter().any(|name| B::name(device).starts_with(name))
+}
+
+#[derive(Default)]
+struct Lower {
+    nodes: Vec<Node>,
+}
+
+impl Lower {
+    fn push(&mut self, name: &str, op: NodeOp, inputs: Vec<usize>, shape: Shape) -> usize {
+        self.nodes.push(Node { name: name.to_owned(), op, inputs, shape });
+        self.nodes.len() - 1
+    }
+}
+
+impl<B: Backend> Interpreter<B> for Lower {
+    /// A node's number.
+    type Value = usize;
+
+    fn layer(
+        &mut self,
+        name: &str,
+        op: Op<'_, B>,
+        inputs: Vec<usize>,
+    ) -> Result<usize, NetworkError> {
+        let shapes: Vec<Shape> = inputs.iter().map(|&input| self.nodes[input].shape).collect();
+        let shape = op.output_shape(name, &shapes)?;
+        let node = match op {
+            Op::Conv2d(conv) => {
+                let [input, output] = conv.channels;
+                let [kh, kw] = conv.kernel;
+                let (height, width) = match shapes[0] {
+                    Shape::Map { height, width, .. } => (height, width),
+                    Shape::Flat(_) => unreachable!("output_shape refuses flat inputs"),
+                };
+                let rows = conv.padding.amount(height, kh, conv.stride[0]);
+                let columns = conv.padding.amount(width, kw, conv.stride[1]);
+                let values = host(conv.weight.val());
+                let filters = if conv.depthwise { 1 } else { input };
+                // [out][in][tap] to [tap][in][out].
+                let mut weights = vec![0.0; values.len()];
+                for (index, value) in values.into_iter().enumerate() {
+                    let (filter, tap) = (index / (kh * kw), index % (kh * kw));
+                    let (out, channel) = (filter / filters, filter % filters);
+                    weights[(tap * filters + channel) * output + out] = value;
+                }
+                NodeOp::Conv(Conv {
+                    depthwise: conv.depthwise,
+                    channels: conv.channels,
+                    kernel: conv.kernel,
+                    stride: conv.stride,
+                    before: [rows[0], columns[0]],
+                    weights,
+                    bias: conv.bias.as_ref().map_or(vec![0.0; output], |bias| host(bias.val())),
+                    low: f32::NEG_INFINITY,
+                    high: f32::INFINITY,
+                    residual: None,
+                })
+            }
+            Op::BatchNorm(norm) => {
+                let ones = || vec![1.0; norm.channels];
+                let gamma = norm.gamma.as_ref().map_or_else(ones, |gamma| host(gamma.val()));
+                let (beta, mean) = (host(norm.beta.val()), host(norm.moving_mean.val()));
+                let variance = host(norm.moving_variance.val());
+                let affine = (0..norm.channels).map(|channel| {
+                    let spread = (f64::from(variance[channel]) + norm.epsilon).sqrt();
+                    let scale = f64::from(gamma[channel]) / spread;
+                    (scale, f64::from(beta[channel]) - f64::from(mean[channel]) * scale)
+                });
+                NodeOp::Affine(affine.collect())
+            }
+            Op::Dense(dense) => NodeOp::Dense {
+                weights: host(dense.weight.val()),
+                bias: host(dense.bias.val()),
+                activation: dense.activation,
+            },
+            Op::Relu => NodeOp::Clamp(0.0, f32::INFINITY),
+            Op::Relu6 => NodeOp::Clamp(0.0, 6.0),
+            Op::CorrectPad { kernel } => NodeOp::CorrectPad(kernel),
+            Op::MaxPool(pool) => NodeOp::Pool { pool, is_max: true },
+            Op::AvgPool(pool) => NodeOp::Pool { pool, is_max: false },
+            Op::GlobalAvgPool => NodeOp::Global { is_max: false },
+            Op::GlobalMaxPool => NodeOp::Global { is_max: true },
+            Op::Flatten => NodeOp::Flatten,
+            Op::Dropout(_) => return Ok(inputs[0]),
+            Op::Add => NodeOp::Add,
+            Op::Concat => NodeOp::Concat,
+        };
+        Ok(self.push(name, node, inputs, shape))
+    }
+}
+
+/// The values of a tensor, on the host.
+fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    // The conversion makes it f32, whatever the backend computes with.
+    tensor.into_data().convert::<f32>().into_vec().unwrap_or_default()
+}

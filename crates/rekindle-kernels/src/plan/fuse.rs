@@ -1,0 +1,352 @@
+//! From a network's layers to a plan's steps: what can be part of a convolution becomes part of it, and
+//! what is concatenated is written where it belongs.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use rekindle_nn::layers::Activation;
+use rekindle_nn::{Pool, Shape};
+
+use super::arena::{Life, allocate};
+use super::{Gemm, Place, Plan, PlanError, Step, Window, Work};
+use crate::Isa;
+use crate::gemm::pack;
+use crate::simd::CHANNEL_BLOCK;
+
+/// One layer of the network.
+pub(crate) struct Node {
+    pub name: String,
+    pub op: NodeOp,
+    pub inputs: Vec<usize>,
+    pub shape: Shape,
+}
+
+pub(crate) enum NodeOp {
+    Input,
+    Conv(Conv),
+    /// Scale and shift of each channel.
+    Affine(Vec<(f64, f64)>),
+    Clamp(f32, f32),
+    CorrectPad(usize),
+    Dense {
+        weights: Vec<f32>,
+        bias: Vec<f32>,
+        activation: Activation,
+    },
+    Pool {
+        pool: Pool,
+        is_max: bool,
+    },
+    Global {
+        is_max: bool,
+    },
+    Flatten,
+    Add,
+    Concat,
+    /// Now part of another node.
+    Fused,
+}
+
+/// A convolution; weights are `[tap][in][out]`, depthwise `[tap][channel]`.
+pub(crate) struct Conv {
+    pub depthwise: bool,
+    pub channels: [usize; 2],
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub before: [usize; 2],
+    pub weights: Vec<f32>,
+    pub bias: Vec<f32>,
+    pub low: f32,
+    pub high: f32,
+    pub residual: Option<usize>,
+}
+
+impl Conv {
+    /// Whether nothing comes behind the sum yet.
+    fn is_open(&self) -> bool {
+        self.residual.is_none() && self.low == f32::NEG_INFINITY && self.high == f32::INFINITY
+    }
+}
+
+/// Compiles the nodes that lead to `output`.
+pub(crate) fn compile(mut nodes: Vec<Node>, output: usize, isa: Isa) -> Result<Plan, PlanError> {
+    let output = fuse(&mut nodes, output)?;
+    let input_shape = nodes[0].shape;
+    let places = place(&nodes, output);
+    let steps = steps(nodes, &places.places, isa);
+    let widest = steps.iter().flat_map(|step| &step.inputs).map(|place| place.channels).max();
+    Ok(Plan {
+        input: places.places[0],
+        input_shape,
+        output: places.places[output],
+        output_shape: places.output_shape,
+        kernels: isa.kernels(),
+        isa,
+        arena: places.arena,
+        zeros: vec![0.0; widest.unwrap_or(0).next_multiple_of(CHANNEL_BLOCK)],
+        free: Mutex::new(Vec::new()),
+        steps,
+    })
+}
+
+/// Moves normalizations, activations, paddings and shortcuts into convolutions; the new output.
+fn fuse(nodes: &mut [Node], output: usize) -> Result<usize, PlanError> {
+    let mut uses = vec![0; nodes.len()];
+    for node in nodes.iter() {
+        for &input in &node.inputs {
+            uses[input] += 1;
+        }
+    }
+    uses[output] += 1;
+    // The node that now computes another's value.
+    let mut now: Vec<usize> = (0..nodes.len()).collect();
+    for index in 0..nodes.len() {
+        let own = nodes[index].inputs.clone();
+        let inputs: Vec<usize> = own.iter().map(|&input| now[input]).collect();
+        nodes[index].inputs.clone_from(&inputs);
+        let only_use = own.first().is_some_and(|&input| uses[input] == 1);
+        let name = nodes[index].name.clone();
+        let unsupported =
+            |what: &str| PlanError::Unsupported { layer: name.clone(), what: what.into() };
+        let op = std::mem::replace(&mut nodes[index].op, NodeOp::Fused);
+        match op {
+            NodeOp::Affine(affine) => match &mut nodes[inputs[0]].op {
+                NodeOp::Conv(conv) if only_use && conv.is_open() => fold(conv, &affine),
+                _ => return Err(unsupported("a BatchNormalization that follows no convolution")),
+            },
+            NodeOp::Clamp(low, high) => match &mut nodes[inputs[0]].op {
+                NodeOp::Conv(conv) if only_use && conv.is_open() => {
+                    (conv.low, conv.high) = (low, high)
+                }
+                _ => return Err(unsupported("an activation that follows no convolution")),
+            },
+            NodeOp::Add => {
+                let (first, second) = (inputs[0].min(inputs[1]), inputs[0].max(inputs[1]));
+                let last = if inputs[0] > inputs[1] { own[0] } else { own[1] };
+                let is_shape = nodes[first].shape == nodes[second].shape;
+                match &mut nodes[second].op {
+                    NodeOp::Conv(conv)
+                        if is_shape
+                            && uses[last] == 1
+                            && !conv.depthwise
+                            && conv.is_open()
+                            && first != second =>
+                    {
+                        conv.residual = Some(first);
+                        nodes[second].inputs.push(first);
+                        now[index] = second;
+                        continue;
+                    }
+                    _ => return Err(unsupported("an Add whose last input is no convolution")),
+                }
+            }
+            NodeOp::Conv(mut conv) => {
+                // A padding before the convolution becomes its own.
+                if let NodeOp::CorrectPad(kernel) = nodes[inputs[0]].op {
+                    let source = nodes[inputs[0]].inputs[0];
+                    let Shape::Map { height, width, .. } = nodes[source].shape else {
+                        return Err(unsupported("a padding of flat features"));
+                    };
+                    let before = |size: usize| {
+                        kernel / 2 - usize::from(size.is_multiple_of(2)).min(kernel / 2)
+                    };
+                    conv.before = [before(height), before(width)];
+                    nodes[index].inputs = vec![source];
+                }
+                nodes[index].op = NodeOp::Conv(conv);
+                continue;
+            }
+            other => {
+                let is_padded =
+                    inputs.iter().any(|&input| matches!(nodes[input].op, NodeOp::CorrectPad(_)));
+                if is_padded {
+                    return Err(unsupported("a ZeroPadding2D before anything but a convolution"));
+                }
+                nodes[index].op = other;
+                continue;
+            }
+        }
+        now[index] = inputs[0];
+    }
+    match nodes[now[output]].op {
+        NodeOp::CorrectPad(_) => {
+            let layer = nodes[output].name.clone();
+            Err(PlanError::Unsupported { layer, what: "a ZeroPadding2D at its end".into() })
+        }
+        _ => Ok(now[output]),
+    }
+}
+
+fn fold(conv: &mut Conv, affine: &[(f64, f64)]) {
+    let outputs = affine.len();
+    for (index, weight) in conv.weights.iter_mut().enumerate() {
+        *weight = (f64::from(*weight) * affine[index % outputs].0) as f32;
+    }
+    for (bias, (scale, shift)) in conv.bias.iter_mut().zip(affine) {
+        *bias = (f64::from(*bias) * scale + shift) as f32;
+    }
+}
+
+struct Places {
+    /// For each node; meaningless for those without a value of their own.
+    places: Vec<Place>,
+    arena: usize,
+    output_shape: Shape,
+}
+
+/// Finds a place for every value. What is concatenated, and used nowhere else, is written where the
+/// concatenation wants it.
+fn place(nodes: &[Node], output: usize) -> Places {
+    let mut uses = vec![0; nodes.len()];
+    for node in nodes.iter().filter(|node| has_value(&node.op)) {
+        for &input in &node.inputs {
+            uses[input] += 1;
+        }
+    }
+    uses[output] += 1;
+
+    let mut places: Vec<Place> = nodes.iter().map(own_place).collect();
+    // The concatenation that a value is a slice of, and its first channel there.
+    let mut slice: HashMap<usize, (usize, usize)> = HashMap::new();
+    for (index, node) in nodes.iter().enumerate() {
+        let mut channel = 0;
+        for &input in node.inputs.iter().filter(|_| matches!(node.op, NodeOp::Concat)) {
+            let channels = places[input].channels;
+            let is_movable =
+                matches!(nodes[input].op, NodeOp::Conv(_) | NodeOp::Pool { .. } | NodeOp::Concat);
+            let is_aligned = channels.is_multiple_of(CHANNEL_BLOCK) && channel % CHANNEL_BLOCK == 0;
+            if is_movable && is_aligned && uses[input] == 1 {
+                slice.insert(input, (index, channel));
+            }
+            channel += channels;
+        }
+    }
+    let root = |mut index: usize| {
+        let mut channel = 0;
+        while let Some(&(concat, first)) = slice.get(&index) {
+            channel += first;
+            index = concat;
+        }
+        (index, channel)
+    };
+
+    let mut lives: HashMap<usize, Life> = HashMap::new();
+    for (index, node) in nodes.iter().enumerate().filter(|(_, node)| has_value(&node.op)) {
+        let (own, _) = root(index);
+        let length = places[own].pixels() * places[own].stride;
+        let touched = [own].into_iter().chain(node.inputs.iter().map(|&input| root(input).0));
+        for buffer in touched {
+            let life = lives.entry(buffer).or_insert(Life { length, first: index, last: index });
+            life.last = index;
+        }
+    }
+    if let Some(life) = lives.get_mut(&root(output).0) {
+        life.last = nodes.len();
+    }
+    let buffers: Vec<usize> = lives.keys().copied().collect();
+    let (offsets, arena) =
+        allocate(&buffers.iter().map(|buffer| lives[buffer]).collect::<Vec<_>>());
+    let offsets: HashMap<usize, usize> = buffers.into_iter().zip(offsets).collect();
+    for index in 0..nodes.len() {
+        let (buffer, channel) = root(index);
+        if let Some(offset) = offsets.get(&buffer) {
+            places[index].offset = offset + channel;
+            places[index].stride = places[buffer].stride;
+        }
+    }
+    Places { output_shape: nodes[output].shape, places, arena }
+}
+
+/// Whether a node computes something of its own.
+fn has_value(op: &NodeOp) -> bool {
+    !matches!(op, NodeOp::Fused | NodeOp::CorrectPad(_))
+}
+
+fn own_place(node: &Node) -> Place {
+    let (height, width, channels) = match node.shape {
+        Shape::Map { height, width, channels } => (height, width, channels),
+        Shape::Flat(channels) => (1, 1, channels),
+    };
+    let stride = match node.op {
+        NodeOp::Input => channels,
+        _ => channels.next_multiple_of(CHANNEL_BLOCK),
+    };
+    Place { offset: 0, height, width, channels, stride }
+}
+
+fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
+    let panel = isa.kernels().columns;
+    let mut steps = Vec::new();
+    for (index, node) in nodes.into_iter().enumerate() {
+        let out = places[index];
+        let inputs: Vec<Place> = node.inputs.iter().map(|&input| places[input]).collect();
+        let mut push =
+            |inputs: Vec<Place>, out: Place, work: Work| steps.push(Step { inputs, out, work });
+        match node.op {
+            NodeOp::Conv(conv) => {
+                let [_, outputs] = conv.channels;
+                let padded = outputs.next_multiple_of(CHANNEL_BLOCK);
+                let depth = conv.weights.len() / outputs;
+                let width = if conv.depthwise { padded } else { panel };
+                let window = Window {
+                    kernel: conv.kernel,
+                    stride: conv.stride,
+                    before: conv.before,
+                    weights: pack(&conv.weights, depth, outputs, padded, width),
+                    bias: pad(conv.bias, padded),
+                    low: conv.low,
+                    high: conv.high,
+                };
+                let work = if conv.depthwise {
+                    Work::Depthwise(window)
+                } else {
+                    Work::Gemm(Gemm { window, panel })
+                };
+                push(inputs, out, work);
+            }
+            NodeOp::Dense { weights, bias, activation } => {
+                let outputs = bias.len();
+                let padded = outputs.next_multiple_of(CHANNEL_BLOCK);
+                let depth = weights.len() / outputs;
+                let (low, high) = match activation {
+                    Activation::Relu => (0.0, f32::INFINITY),
+                    Activation::Relu6 => (0.0, 6.0),
+                    _ => (f32::NEG_INFINITY, f32::INFINITY),
+                };
+                let (weights, bias) =
+                    (pack(&weights, depth, outputs, padded, panel), pad(bias, padded));
+                let (kernel, stride, before) = ([1, 1], [1, 1], [0, 0]);
+                let window = Window { kernel, stride, before, weights, bias, low, high };
+                push(inputs, out, Work::Gemm(Gemm { window, panel }));
+                if activation.is_probability() {
+                    push(vec![out], out, Work::Probabilities(activation));
+                }
+            }
+            NodeOp::Pool { pool, is_max } => push(inputs, out, Work::Pool { pool, is_max }),
+            NodeOp::Global { is_max } => push(inputs, out, Work::Global { is_max }),
+            NodeOp::Flatten => push(inputs, out, Work::Flatten),
+            NodeOp::Concat => {
+                let mut channel = 0;
+                for input in inputs {
+                    let there =
+                        Place { offset: out.offset + channel, channels: input.channels, ..out };
+                    channel += input.channels;
+                    // Most are there already.
+                    if input.offset != there.offset {
+                        push(vec![input], there, Work::Copy);
+                    }
+                }
+            }
+            NodeOp::Input | NodeOp::Fused | NodeOp::CorrectPad(_) => {}
+            NodeOp::Affine(_) | NodeOp::Clamp(..) | NodeOp::Add => {
+                unreachable!("`fuse` leaves none")
+            }
+        }
+    }
+    steps
+}
+
+fn pad(mut values: Vec<f32>, length: usize) -> Vec<f32> {
+    values.resize(length, 0.0);
+    values
+}

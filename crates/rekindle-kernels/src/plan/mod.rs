@@ -1,0 +1,138 @@
+//! Plans: what to compute, where in the arena, with which weights.
+
+mod arena;
+mod fuse;
+mod run;
+
+use std::sync::Mutex;
+
+use rekindle_nn::layers::Activation;
+use rekindle_nn::{NetworkError, Pool, Shape};
+
+use crate::isa::{Isa, Kernels};
+
+pub(crate) use fuse::{Conv, Node, NodeOp, compile};
+
+/// Why a network could not become a plan, or a plan could not run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The network's own error.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The engine has no kernel for what a layer does.
+    #[error("layer `{layer}`: the CPU engine cannot run {what}")]
+    Unsupported {
+        /// The layer's Keras name.
+        layer: String,
+        /// What it does.
+        what: String,
+    },
+    /// The input is not a batch of what the plan was made for.
+    #[error("found {found} values, expected a multiple of {expected}: [batch, 3, height, width]")]
+    Input {
+        /// Values of one image.
+        expected: usize,
+        /// Values given.
+        found: usize,
+    },
+}
+
+/// A compiled network for images of one size, any batch, any number of threads at once.
+pub struct Plan {
+    steps: Vec<Step>,
+    input: Place,
+    input_shape: Shape,
+    output: Place,
+    output_shape: Shape,
+    isa: Isa,
+    kernels: Kernels,
+    /// Values of one arena.
+    arena: usize,
+    /// What padding pixels point to.
+    zeros: Vec<f32>,
+    /// Arenas that no call uses now.
+    free: Mutex<Vec<Vec<f32>>>,
+}
+
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plan")
+            .field("isa", &self.isa)
+            .field("steps", &self.steps.len())
+            .field("arena_bytes", &(self.arena * 4))
+            .finish_non_exhaustive()
+    }
+}
+
+impl Plan {
+    /// The shape of one image's output.
+    #[must_use]
+    pub fn output_shape(&self) -> Shape {
+        self.output_shape
+    }
+
+    /// The instruction set of its kernels.
+    #[must_use]
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+}
+
+/// Where a value lies in the arena: `[height][width][stride]`, of which `channels` from `offset` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub offset: usize,
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    pub stride: usize,
+}
+
+impl Place {
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// From the first value to the end of the last pixel's channels.
+    pub fn extent(&self) -> usize {
+        (self.pixels() - 1) * self.stride + self.channels
+    }
+}
+
+/// One thing to do for each image.
+pub(crate) struct Step {
+    pub inputs: Vec<Place>,
+    pub out: Place,
+    pub work: Work,
+}
+
+pub(crate) enum Work {
+    Gemm(Gemm),
+    Depthwise(Window),
+    Pool { pool: Pool, is_max: bool },
+    Global { is_max: bool },
+    Flatten,
+    Copy,
+    Probabilities(Activation),
+}
+
+/// A convolution as a matrix product. A second input is a residual to add.
+pub(crate) struct Gemm {
+    pub window: Window,
+    /// Panels of this many columns, as `gemm::pack` makes them.
+    pub panel: usize,
+}
+
+/// The settings and weights of a convolution.
+pub(crate) struct Window {
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    /// Zeros above and left of the image.
+    pub before: [usize; 2],
+    pub weights: Vec<f32>,
+    /// Padded to whole blocks of channels.
+    pub bias: Vec<f32>,
+    pub low: f32,
+    pub high: f32,
+}

@@ -1,0 +1,190 @@
+//! The CPU engine against Keras's golden outputs and against Eager, on every instruction set.
+
+use burn::backend::Flex;
+use rekindle::kernels::{Isa, Plan, lower};
+use rekindle::nn::{
+    Architecture, Backbone, Eager, Features, HeadConfig, Model, Network, Section, Shape,
+};
+use rekindle::prelude::*;
+use rekindle_tests::{Golden, formula_network, pictures, relative_difference, sample};
+use serde_json::Value;
+
+fn plan(network: &Backbone<Flex>, until: Option<&str>, isa: Isa) -> Plan {
+    lower(network, until, network.architecture().input(), isa).expect("every layer has a kernel")
+}
+
+/// `[batch, channels, height, width]` as Keras has it: `[batch, height, width, channels]`.
+fn to_keras(values: &[f32], channels: usize, batch: usize) -> Vec<f32> {
+    let pixels = values.len() / channels / batch;
+    let mut keras = Vec::with_capacity(values.len());
+    for image in values.chunks_exact(channels * pixels) {
+        for pixel in 0..pixels {
+            keras.extend((0..channels).map(|channel| image[channel * pixels + pixel]));
+        }
+    }
+    keras
+}
+
+fn check(file: &str, architecture: impl Fn(&Value) -> Architecture) {
+    let golden = Golden::open(file);
+    let cases: Vec<Value> = serde_json::from_str(&golden.metadata["cases"]).expect("JSON");
+    for case in cases {
+        let key = case["key"].as_str().expect("a key");
+        let architecture = architecture(&case);
+        let network = formula_network::<Flex>(architecture, &Default::default());
+        let images = pictures(architecture.size());
+        let layers: Vec<String> = serde_json::from_value(case["layers"].clone()).expect("names");
+        let last = layers.last().expect("layers");
+        for isa in Isa::available() {
+            // The portable kernels are the slow ones: not the largest images again and again.
+            if isa == Isa::Portable && architecture.size() > 160 {
+                continue;
+            }
+            let plan = plan(&network, None, isa);
+            let ours = plan.run(&images).expect("runs");
+            let ours = sample(&to_keras(&ours, channels_of(&plan), 2));
+            let theirs = golden.values(&format!("{key}/{last}"));
+            let difference = relative_difference(&ours, theirs);
+            assert!(difference <= 1e-4, "{isa} {key} {last}: relative difference {difference:e}");
+        }
+    }
+}
+
+fn channels_of(plan: &Plan) -> usize {
+    match plan.output_shape() {
+        Shape::Map { channels, .. } | Shape::Flat(channels) => channels,
+    }
+}
+
+#[test]
+fn mobilenet_v2_plans_are_keras_s() {
+    check("mobilenet_v2.safetensors", |case| {
+        let config = MobileNetV2Config::new()
+            .with_alpha(case["alpha"].as_f64().expect("a number"))
+            .with_size(case["size"].as_u64().expect("a number") as usize);
+        let classes = if config.size == 97 { 7 } else { 1000 };
+        let has_top = case["top"].as_bool().expect("a flag");
+        Architecture::MobileNetV2(config).with_top(has_top.then_some(classes))
+    });
+}
+
+#[test]
+fn inception_v3_plans_are_keras_s() {
+    check("inception_v3.safetensors", |case| {
+        let config =
+            InceptionV3Config::new().with_size(case["size"].as_u64().expect("a number") as usize);
+        let has_top = case["top"].as_bool().expect("a flag");
+        Architecture::InceptionV3(config).with_top(has_top.then_some(1000))
+    });
+}
+
+#[test]
+fn every_cut_and_batch_is_eager_s() {
+    let device = Default::default();
+    let mobile = Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.5).with_size(75));
+    let inception = Architecture::InceptionV3(InceptionV3Config::new().with_size(80));
+    let cuts: [(Architecture, &[&str]); 2] = [
+        (
+            mobile,
+            &[
+                "Conv1",
+                "bn_Conv1",
+                "Conv1_relu",
+                "block_2_add",
+                "block_3_expand",
+                "block_4_depthwise_BN",
+                "out_relu",
+            ],
+        ),
+        (
+            inception,
+            &[
+                "activation_3",
+                "max_pooling2d",
+                "average_pooling2d_1",
+                "mixed0",
+                "mixed3",
+                "mixed9_0",
+                "mixed10",
+            ],
+        ),
+    ];
+    for (architecture, cuts) in cuts {
+        let network = formula_network::<Flex>(architecture, &device);
+        for (index, cut) in cuts.iter().enumerate() {
+            let batch = [1, 2, 7, 3][index % 4];
+            let pictures = pictures(architecture.size());
+            let images: Vec<f32> =
+                pictures.iter().copied().cycle().take(pictures.len() / 2 * batch).collect();
+            let input =
+                Features::<Flex>::from_values(images.clone(), architecture.input(), &device);
+            let theirs = Section::until(&network, Eager::inference(), cut, input).expect("fits");
+            let shape = theirs.shape();
+            let theirs: Vec<f32> = theirs.into_data().into_vec().expect("f32");
+            for isa in Isa::available() {
+                let plan = plan(&network, Some(cut), isa);
+                assert_eq!(plan.output_shape(), shape);
+                let ours = plan.run(&images).expect("runs");
+                let highest = theirs.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+                let with = |values: &[f32]| [values, &[highest]].concat();
+                let difference = relative_difference(&with(&ours), &with(&theirs));
+                assert!(difference <= 1e-4, "{isa} {cut} batch {batch}: {difference:e}");
+                // The same plan again, from memory that has been used: the same to the bit.
+                assert_eq!(ours, plan.run(&images).expect("runs"), "{isa} {cut}");
+            }
+        }
+    }
+}
+
+#[test]
+fn heads_are_lowered_too() {
+    let device = Default::default();
+    let architecture =
+        Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.35).with_size(64));
+    let images = pictures(64);
+    for config in [
+        HeadConfig::default(),
+        HeadConfig::flatten().dense(40, Activation::Relu).dropout(0.5),
+        HeadConfig::global_max_pooling().dense(24, Activation::Relu6),
+    ] {
+        let backbone = formula_network::<Flex>(architecture, &device);
+        let features = backbone.output_shape(architecture.input()).expect("fits");
+        let head = config.init(features, 5, 1, &device).expect("fits");
+        let model = Model { backbone, head: Some(head) };
+        let input = Features::<Flex>::from_values(images.clone(), architecture.input(), &device);
+        let Features::Map(input) = input else { panic!("images are maps") };
+        let theirs: Vec<f32> =
+            model.forward(input).expect("fits").into_data().into_vec().expect("f32");
+        for isa in Isa::available() {
+            let plan = lower(&model, None, architecture.input(), isa).expect("lowers");
+            for (ours, theirs) in plan.run(&images).expect("runs").iter().zip(&theirs) {
+                assert!((ours - theirs).abs() < 1e-5, "{isa} {config:?}: {ours} {theirs}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_serves_many_threads_and_refuses_halves() {
+    let network = formula_network::<Flex>(
+        Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.35).with_size(32)),
+        &Default::default(),
+    );
+    let plan = plan(&network, None, Isa::detect());
+    let images = pictures(32);
+    let expected = plan.run(&images).expect("runs");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    assert_eq!(plan.run(&images).expect("runs"), expected);
+                }
+            });
+        }
+    });
+    let error = plan.run(&images[1..]).expect_err("half an image").to_string();
+    assert!(error.contains("expected a multiple of 3072"), "{error}");
+    // What is no number stays none, and does not stop anything.
+    let nan = plan.run(&vec![f32::NAN; 3072]).expect("runs");
+    assert!(nan.iter().all(|value| value.is_nan()));
+}
