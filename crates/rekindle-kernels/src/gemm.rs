@@ -39,11 +39,8 @@ pub(crate) type Tile = unsafe fn(&TileArgs);
 unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(args: &TileArgs) {
     // SAFETY: the caller vouches for the pointers, counts and instruction set (see `Tile`).
     unsafe {
-        let mut sums = [[V::splat(0.0); NV]; MR];
         let bias: [V; NV] = std::array::from_fn(|n| V::load(args.bias.add(n * V::LANES)));
-        for row in &mut sums {
-            *row = bias;
-        }
+        let mut sums = [bias; MR];
         let mut weights = args.weights;
         for tap in 0..args.taps {
             let pixels: [*const f32; MR] = std::array::from_fn(|m| *args.pixels.add(tap * MR + m));

@@ -11,6 +11,7 @@ pub(crate) struct Map {
 }
 
 /// One output row of a pool over `channels`: the maximum, or the mean of what lies on the image.
+#[expect(clippy::too_many_arguments, reason = "one call, and each has its own life")]
 pub(crate) fn pool_row(
     input: &[f32],
     map: Map,

@@ -8,7 +8,7 @@ use crate::TrainError;
 /// tensors are in the CPU's memory, Burn's tensors elsewhere.
 #[derive(Debug)]
 pub(crate) enum Frozen {
-    Plan(Plan),
+    Plan(Box<Plan>),
     Eager,
 }
 
@@ -24,7 +24,7 @@ impl Frozen {
             return Self::Eager;
         }
         match lower(model, until, input, Isa::detect()) {
-            Ok(plan) => Self::Plan(plan),
+            Ok(plan) => Self::Plan(Box::new(plan)),
             Err(error) => {
                 tracing::debug!("computing with Burn: {error}");
                 Self::Eager

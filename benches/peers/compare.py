@@ -1,0 +1,91 @@
+"""Runs our CPU engine, ONNX Runtime and Keras alternately on the same networks and prints medians and ratios.
+
+From the repository root:
+    python3 -m venv .venv && .venv/bin/pip install tensorflow-cpu onnxruntime tf2onnx
+    cargo build --release -p rekindle-benches
+    .venv/bin/python benches/peers/compare.py [--threads 2] [--rounds 5] [--json FILE]
+
+All have the same number of threads and float32. Networks have no top and random weights: neither engine
+looks at values.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+
+CASES = [
+    ("mobilenet-v2", 224, 1, 20), ("mobilenet-v2", 224, 32, 3), ("mobilenet-v2", 160, 1, 20), ("mobilenet-v2", 160, 32, 5),
+    ("inception-v3", 299, 1, 5), ("inception-v3", 299, 8, 2), ("inception-v3", 160, 1, 10), ("inception-v3", 160, 8, 3),
+]
+PLAN = os.path.join(os.path.dirname(__file__), "..", "..", "target", "release", "plan")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--json")
+    args = parser.parse_args()
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import keras
+    import numpy as np
+    import onnxruntime
+    import tensorflow as tf
+    import tf2onnx
+
+    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    builders = {"mobilenet-v2": keras.applications.MobileNetV2, "inception-v3": keras.applications.InceptionV3}
+    rows = []
+    for name, size, batch, runs in CASES:
+        if args.only not in f"{name} {size} batch {batch}":
+            continue
+        model = builders[name](input_shape=(size, size, 3), include_top=False, weights=None)
+        images = np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 3)).astype(np.float32)
+        path = os.path.join(tempfile.mkdtemp(), "model.onnx")
+        call = tf.function(lambda x, model=model: model(x, training=False))
+        tf2onnx.convert.from_function(call, [tf.TensorSpec((None, size, size, 3), tf.float32)], opset=17, output_path=path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = args.threads
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        feed = {session.get_inputs()[0].name: images}
+
+        def ours():
+            command = [PLAN, name, str(size), str(batch), str(runs)]
+            environment = {**os.environ, "RAYON_NUM_THREADS": str(args.threads)}
+            printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+            return [float(line) for line in printed.split()]
+
+        def timed(function):
+            function()
+            times = []
+            for _ in range(runs):
+                start = time.perf_counter()
+                function()
+                times.append((time.perf_counter() - start) * 1e3)
+            return times
+
+        times = {"ours": [], "onnxruntime": [], "keras": []}
+        for _ in range(args.rounds):
+            times["ours"] += ours()
+            times["onnxruntime"] += timed(lambda: session.run(None, feed))
+            times["keras"] += timed(lambda: call(images).numpy())
+        median = {who: statistics.median(values) / batch for who, values in times.items()}
+        row = {"network": name, "size": size, "batch": batch, "ms_per_image": median,
+               "ours/onnxruntime": median["ours"] / median["onnxruntime"], "ours/keras": median["ours"] / median["keras"]}
+        rows.append(row)
+        print(f"{name} {size} batch {batch}: ours {median['ours']:.2f} ms an image, ONNX Runtime {median['onnxruntime']:.2f}, "
+              f"Keras {median['keras']:.2f}; ours / ONNX Runtime {row['ours/onnxruntime']:.2f}, ours / Keras {row['ours/keras']:.2f}", flush=True)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"threads": args.threads, "rounds": args.rounds, "onnxruntime": onnxruntime.__version__,
+                       "keras": keras.__version__, "cases": rows}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+//! Times the CPU engine for benches/peers/compare.py: `plan NETWORK SIZE BATCH RUNS` prints milliseconds,
+//! a line a run.
+
+use std::time::Instant;
+
+use burn::backend::Flex;
+use rekindle::kernels::{Isa, lower};
+use rekindle::nn::Architecture;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    let [_, name, size, batch, runs] = args.as_slice() else {
+        return Err("usage: plan NETWORK SIZE BATCH RUNS".into());
+    };
+    let (size, batch, runs): (usize, usize, usize) = (size.parse()?, batch.parse()?, runs.parse()?);
+    let architecture = Architecture::by_name(name).ok_or("no such network")?.with_size(size);
+    let network = architecture.init::<Flex>(&Default::default())?;
+    let plan = lower(&network, None, architecture.input(), Isa::detect())?;
+    let images: Vec<f32> =
+        (0..batch * 3 * size * size).map(|i| (i % 251) as f32 / 125.5 - 1.0).collect();
+    for _ in 0..3 {
+        plan.run(&images)?;
+    }
+    for _ in 0..runs {
+        let start = Instant::now();
+        plan.run(&images)?;
+        println!("{}", start.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(())
+}
