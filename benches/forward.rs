@@ -42,7 +42,13 @@ fn plan(c: &mut Criterion) {
     for (name, size, batch) in CASES {
         let architecture = Architecture::by_name(name).expect("known").with_size(size);
         let network = architecture.init::<Flex>(&device).expect("valid");
-        let plan = lower(&network, None, architecture.input(), Isa::detect()).expect("lowers");
+        let plan = lower(
+            &network,
+            None,
+            architecture.input(),
+            Isa::detect().expect("a set that is there"),
+        )
+        .expect("lowers");
         let images = vec![0.5; batch * 3 * size * size];
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_function(format!("{name}/{size}/batch {batch}"), |b| {

@@ -170,7 +170,7 @@ fn a_plan_serves_many_threads_and_refuses_halves() {
         Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.35).with_size(32)),
         &Default::default(),
     );
-    let plan = plan(&network, None, Isa::detect());
+    let plan = plan(&network, None, Isa::detect().expect("a set that is there"));
     let images = pictures(32);
     let expected = plan.run(&images).expect("runs");
     std::thread::scope(|scope| {

@@ -6,7 +6,8 @@ use std::path::Path;
 use burn::backend::{Autodiff, Flex};
 use rekindle::prelude::*;
 use rekindle::train::{Event, Observer};
-use rekindle_tests::repository;
+use rekindle::weights::{Dtype, ModelCard, save, variables_to_save};
+use rekindle_tests::{formula_network, repository};
 
 fn base(size: usize) -> Backbone<Autodiff<Flex>> {
     let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
@@ -174,4 +175,35 @@ fn wrong_settings_are_errors() {
     let error =
         learner().learning_rate(1e38).epochs(50).data(photos()).fit().expect_err("diverges");
     assert!(error.to_string().contains("learning rate"), "{error}");
+}
+
+#[test]
+fn inception_v3_trains_from_a_converted_file() {
+    let device = Default::default();
+    let architecture = Architecture::InceptionV3(InceptionV3Config::new().with_size(75));
+    let network = formula_network::<Flex>(architecture, &device);
+    let (mut tensors, values) = variables_to_save(&network);
+    for tensor in &mut tensors {
+        tensor.dtype = Dtype::F16;
+    }
+    let dir = small_folder();
+    let path = dir.path().join(".weights.safetensors");
+    let card = ModelCard::new(architecture);
+    save(&path, &card, &tensors, &mut |index| Ok(values[index].clone())).expect("saves");
+    let base = |name: &str| {
+        let architecture = Architecture::by_name(name).expect("known");
+        Weights::File(path.clone()).backbone::<Autodiff<Flex>>(architecture, None, &device)
+    };
+    let photos = ImageFolder::open(dir.path()).expect("opens");
+    let head = HeadConfig::flatten().dense(16, Activation::Relu).dropout(0.5);
+    let learner =
+        TransferLearner::new(base("inception-v3").expect("loads")).data(photos).head(head);
+    let trained = learner.epochs(2).observer(()).fit().expect("fits");
+    assert_eq!(trained.report().parameters.non_trainable, 21_802_784);
+    assert!(trained.history().epochs.iter().all(|epoch| epoch.loss.is_finite()));
+    let error = base("mobilenet-v2").expect_err("another network").to_string();
+    assert!(
+        error.contains("holds inception-v3, 75 x 75, no top, expected mobilenet-v2"),
+        "{error}"
+    );
 }

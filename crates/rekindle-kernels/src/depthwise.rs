@@ -112,3 +112,82 @@ pub(crate) unsafe fn row_portable(args: &RowArgs) {
     // SAFETY: the caller's, see `Depthwise`.
     unsafe { row::<Portable>(args) }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::Isa;
+
+    #[test]
+    fn every_row_is_the_naive_convolution() {
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        for case in 0..200 {
+            let kernel = [[3, 3], [3, 3], [5, 5], [1, 3]][case % 4];
+            let (height, width): (usize, usize) = (rng.random_range(1..9), rng.random_range(1..9));
+            let (step, left): (usize, usize) =
+                (rng.random_range(1..3), rng.random_range(0..=kernel[1] / 2));
+            let channels: usize = 16 * rng.random_range(1..4);
+            let stride = channels + 16 * rng.random_range(0..2);
+            let first = rng.random_range(0..kernel[0]);
+            let last = (first + height).min(kernel[0]);
+            let outputs = (width + left).saturating_sub(1) / step + 1;
+            let mut random = |count: usize| -> Vec<f32> {
+                (0..count).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect()
+            };
+            let input = random(height * width * stride);
+            let (weights, bias) = (random(kernel[0] * kernel[1] * channels), random(channels));
+            for isa in Isa::available() {
+                let mut out = vec![f32::NAN; outputs * stride];
+                let args = RowArgs {
+                    input: input.as_ptr(),
+                    stride,
+                    width,
+                    kernel_rows: [first, last],
+                    kernel,
+                    step,
+                    left,
+                    weights: weights.as_ptr(),
+                    bias: bias.as_ptr(),
+                    out: out.as_mut_ptr(),
+                    out_stride: stride,
+                    outputs,
+                    channels,
+                    low: -1.5,
+                    high: 1.5,
+                };
+                // SAFETY: `last - first` is at most the image's height, every buffer has the size that
+                // its field says, and the set is available.
+                unsafe { (isa.kernels().depthwise)(&args) };
+                for (index, &found) in out.iter().enumerate() {
+                    let (output, channel) = (index / stride, index % stride);
+                    if channel >= channels {
+                        assert!(found.is_nan(), "{isa} wrote behind its channels");
+                        continue;
+                    }
+                    let mut sum = f64::from(bias[channel]);
+                    for ky in first..last {
+                        for kx in 0..kernel[1] {
+                            let Some(column) = (output * step + kx).checked_sub(left) else {
+                                continue;
+                            };
+                            if column < width {
+                                let pixel =
+                                    input[((ky - first) * width + column) * stride + channel];
+                                let weight = weights[(ky * kernel[1] + kx) * channels + channel];
+                                sum += f64::from(pixel) * f64::from(weight);
+                            }
+                        }
+                    }
+                    let expected = sum.clamp(-1.5, 1.5);
+                    assert!(
+                        (f64::from(found) - expected).abs() < 1e-5,
+                        "{isa}: {found} {expected}"
+                    );
+                }
+            }
+        }
+    }
+}

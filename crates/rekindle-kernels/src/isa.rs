@@ -1,5 +1,6 @@
 use std::fmt;
 
+use crate::PlanError;
 use crate::depthwise::{self, Depthwise};
 use crate::gemm::{self, Tile};
 
@@ -36,13 +37,20 @@ impl Isa {
         found
     }
 
-    /// The one that `REKINDLE_ISA` names, if this machine can run it, else the fastest.
-    #[must_use]
-    pub fn detect() -> Self {
+    /// The one that `REKINDLE_ISA` names, or else the fastest of this machine.
+    ///
+    /// # Errors
+    /// When `REKINDLE_ISA` names one that this machine cannot run, or none at all.
+    pub fn detect() -> Result<Self, PlanError> {
         let available = Self::available();
-        let wanted = std::env::var("REKINDLE_ISA").unwrap_or_default();
-        let named = available.iter().find(|isa| isa.to_string() == wanted);
-        named.or(available.first()).copied().unwrap_or(Self::Portable)
+        let Ok(wanted) = std::env::var("REKINDLE_ISA") else {
+            return Ok(available[0]);
+        };
+        let named = available.iter().find(|isa| isa.to_string() == wanted).copied();
+        named.ok_or_else(|| {
+            let available: Vec<String> = available.iter().map(Self::to_string).collect();
+            PlanError::Isa { wanted, available: available.join(", ") }
+        })
     }
 
     /// Its kernels.

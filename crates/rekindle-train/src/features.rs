@@ -38,7 +38,7 @@ impl FeatureStore {
         let mut skipped: Vec<(usize, Skipped)> = Vec::new();
         let mut done = 0;
         let input = Shape::image(photos.size);
-        let frozen = Frozen::new(model, Some(cut), input, device);
+        let frozen = Frozen::new(model, Some(cut), input, device)?;
         photos.for_each_batch(samples, BATCH, folder.is_strict(), |batch| {
             done += batch.classes.len() + batch.skipped.len();
             if !batch.classes.is_empty() {

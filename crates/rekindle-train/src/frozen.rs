@@ -1,5 +1,5 @@
 use burn::tensor::backend::Backend;
-use rekindle_kernels::{Isa, Plan, lower, serves};
+use rekindle_kernels::{Isa, Plan, PlanError, lower, serves};
 use rekindle_nn::{Eager, Features, Model, Network, Section, Shape};
 
 use crate::TrainError;
@@ -14,21 +14,25 @@ pub(crate) enum Frozen {
 
 impl Frozen {
     /// Compiles a plan, if the backend is one of the CPU's and the engine knows every layer.
+    ///
+    /// # Errors
+    /// When the network cannot take such images, or `REKINDLE_ISA` cannot be used.
     pub fn new<B: Backend>(
         model: &Model<B>,
         until: Option<&str>,
         input: Shape,
         device: &B::Device,
-    ) -> Self {
+    ) -> Result<Self, TrainError> {
         if !serves::<B>(device) {
-            return Self::Eager;
+            return Ok(Self::Eager);
         }
-        match lower(model, until, input, Isa::detect()) {
-            Ok(plan) => Self::Plan(Box::new(plan)),
-            Err(error) => {
+        match lower(model, until, input, Isa::detect()?) {
+            Ok(plan) => Ok(Self::Plan(Box::new(plan))),
+            Err(error @ PlanError::Unsupported { .. }) => {
                 tracing::debug!("computing with Burn: {error}");
-                Self::Eager
+                Ok(Self::Eager)
             }
+            Err(error) => Err(error.into()),
         }
     }
 

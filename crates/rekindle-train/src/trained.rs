@@ -143,8 +143,13 @@ impl<B: Backend> TrainedModel<B> {
 
     fn probabilities(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError> {
         let (input, device) = (Shape::image(self.photos.size), self.device());
-        let frozen =
-            self.frozen.get_or_init(|| Frozen::new(&self.model, None, input, &device).into());
+        let frozen = match self.frozen.get() {
+            Some(frozen) => frozen,
+            None => {
+                let made = Arc::new(Frozen::new(&self.model, None, input, &device)?);
+                self.frozen.get_or_init(|| made)
+            }
+        };
         Ok(frozen.run(&self.model, None, values, input, &device)?.0)
     }
 

@@ -28,6 +28,14 @@ pub enum PlanError {
         /// What it does.
         what: String,
     },
+    /// `REKINDLE_ISA` names an instruction set that cannot be used.
+    #[error("REKINDLE_ISA is `{wanted}`, expected one that this machine can run: {available}")]
+    Isa {
+        /// The variable's value.
+        wanted: String,
+        /// The names that it may have.
+        available: String,
+    },
     /// The input is not a batch of what the plan was made for.
     #[error("found {found} values, expected a multiple of {expected}: [batch, 3, height, width]")]
     Input {

@@ -78,7 +78,10 @@ impl Plan {
             let threads = rayon::current_num_threads();
             let pairs =
                 images.chunks_exact(count).zip(outputs.chunks_exact_mut(self.output_shape.count()));
-            pairs.for_each(|(image, output)| self.run_image(image, output, threads));
+            // Inside the pool: from outside, every step would wait for a thread to wake up.
+            rayon::scope(|_| {
+                pairs.for_each(|(image, output)| self.run_image(image, output, threads))
+            });
         }
         Ok(outputs)
     }
