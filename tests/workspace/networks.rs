@@ -23,26 +23,32 @@ fn check(file: &str, architecture: impl Fn(&Value) -> Architecture) {
     }
 }
 
+/// The MobileNetV2 of a golden case.
+pub fn mobilenet_v2(case: &Value) -> Architecture {
+    let config = MobileNetV2Config::new()
+        .with_alpha(case["alpha"].as_f64().expect("a number"))
+        .with_size(case["size"].as_u64().expect("a number") as usize);
+    let classes = if config.size == 97 { 7 } else { 1000 };
+    let has_top = case["top"].as_bool().expect("a flag");
+    Architecture::MobileNetV2(config).with_top(has_top.then_some(classes))
+}
+
+/// The InceptionV3 of a golden case.
+pub fn inception_v3(case: &Value) -> Architecture {
+    let size = case["size"].as_u64().expect("a number") as usize;
+    let has_top = case["top"].as_bool().expect("a flag");
+    let config = InceptionV3Config::new().with_size(size);
+    Architecture::InceptionV3(config).with_top(has_top.then_some(1000))
+}
+
 #[test]
 fn mobilenet_v2_is_keras_s() {
-    check("mobilenet_v2.safetensors", |case| {
-        let config = MobileNetV2Config::new()
-            .with_alpha(case["alpha"].as_f64().expect("a number"))
-            .with_size(case["size"].as_u64().expect("a number") as usize);
-        let classes = if config.size == 97 { 7 } else { 1000 };
-        let has_top = case["top"].as_bool().expect("a flag");
-        Architecture::MobileNetV2(config).with_top(has_top.then_some(classes))
-    });
+    check("mobilenet_v2.safetensors", mobilenet_v2);
 }
 
 #[test]
 fn inception_v3_is_keras_s() {
-    check("inception_v3.safetensors", |case| {
-        let config =
-            InceptionV3Config::new().with_size(case["size"].as_u64().expect("a number") as usize);
-        let has_top = case["top"].as_bool().expect("a flag");
-        Architecture::InceptionV3(config).with_top(has_top.then_some(1000))
-    });
+    check("inception_v3.safetensors", inception_v3);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use rekindle::prelude::*;
 use rekindle_tests::{Golden, formula_network, pictures, relative_difference, sample};
 use serde_json::Value;
 
+use crate::networks::{inception_v3, mobilenet_v2};
+
 fn plan(network: &Backbone<Flex>, until: Option<&str>, isa: Isa) -> Plan {
     lower(network, until, network.architecture().input(), isa).expect("every layer has a kernel")
 }
@@ -58,24 +60,12 @@ fn channels_of(plan: &Plan) -> usize {
 
 #[test]
 fn mobilenet_v2_plans_are_keras_s() {
-    check("mobilenet_v2.safetensors", |case| {
-        let config = MobileNetV2Config::new()
-            .with_alpha(case["alpha"].as_f64().expect("a number"))
-            .with_size(case["size"].as_u64().expect("a number") as usize);
-        let classes = if config.size == 97 { 7 } else { 1000 };
-        let has_top = case["top"].as_bool().expect("a flag");
-        Architecture::MobileNetV2(config).with_top(has_top.then_some(classes))
-    });
+    check("mobilenet_v2.safetensors", mobilenet_v2);
 }
 
 #[test]
 fn inception_v3_plans_are_keras_s() {
-    check("inception_v3.safetensors", |case| {
-        let config =
-            InceptionV3Config::new().with_size(case["size"].as_u64().expect("a number") as usize);
-        let has_top = case["top"].as_bool().expect("a flag");
-        Architecture::InceptionV3(config).with_top(has_top.then_some(1000))
-    });
+    check("inception_v3.safetensors", inception_v3);
 }
 
 #[test]

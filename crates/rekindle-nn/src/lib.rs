@@ -42,5 +42,5 @@ pub use model::Model;
 pub use models::inception_v3::{InceptionV3, InceptionV3Config};
 pub use models::mobilenet_v2::{MobileNetV2, MobileNetV2Config};
 pub use network::{Interpreter, Network};
-pub use op::{Layout, Op, Pool, Shape, VariableSpec};
+pub use op::{Layout, Op, Pool, Shape, VariableSpec, correct_pad};
 pub use registry::{Architecture, Backbone};

@@ -248,7 +248,7 @@ impl<B: Backend> Op<'_, B> {
 
 /// Keras's `imagenet_utils.correct_pad` for one dimension: zeros before and after.
 #[must_use]
-pub(crate) fn correct_pad(size: usize, kernel: usize) -> [usize; 2] {
+pub fn correct_pad(size: usize, kernel: usize) -> [usize; 2] {
     let after = kernel / 2;
     [after - usize::from(size.is_multiple_of(2)).min(after), after]
 }

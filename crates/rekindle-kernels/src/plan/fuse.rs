@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use rekindle_nn::layers::Activation;
-use rekindle_nn::{Pool, Shape};
+use rekindle_nn::{Pool, Shape, correct_pad};
 
 use super::arena::{Life, allocate};
 use super::{Gemm, Place, Plan, PlanError, Step, Window, Work};
@@ -147,9 +147,7 @@ fn fuse(nodes: &mut [Node], output: usize) -> Result<usize, PlanError> {
                     let Shape::Map { height, width, .. } = nodes[source].shape else {
                         return Err(unsupported("a padding of flat features"));
                     };
-                    let before = |size: usize| {
-                        kernel / 2 - usize::from(size.is_multiple_of(2)).min(kernel / 2)
-                    };
+                    let before = |size| correct_pad(size, kernel)[0];
                     conv.before = [before(height), before(width)];
                     nodes[index].inputs = vec![source];
                 }
