@@ -7,7 +7,6 @@ use rekindle_tests::gpu::wgpu_device;
 use rekindle_tests::{Golden, compare, formula_network, repository};
 
 #[test]
-#[ignore = "autotune compiles for many minutes on software Vulkan: cargo test --workspace --test workspace -- wgpu --ignored"]
 fn networks_are_keras_s_on_wgpu() {
     let Some(device) = wgpu_device() else { return };
     let layers = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
@@ -46,7 +45,6 @@ fn fit<B: Backend>(device: &B::Device) -> TrainedModel<B> {
 }
 
 #[test]
-#[ignore = "autotune compiles for many minutes on software Vulkan: cargo test --workspace --test workspace -- wgpu --ignored"]
 fn a_fit_on_wgpu_is_the_fit_on_the_cpu() {
     let Some(device) = wgpu_device() else { return };
     let (gpu, cpu) = (fit::<Wgpu>(&device), fit::<Flex>(&Default::default()));
