@@ -39,7 +39,7 @@ pub mod prelude {
     pub use burn::backend::Cuda;
     #[cfg(feature = "flex")]
     pub use burn::backend::Flex;
-    #[cfg(feature = "wgpu")]
+    #[cfg(feature = "wgpu-untuned")]
     pub use burn::backend::Wgpu;
     pub use rekindle_nn::layers::Activation;
     pub use rekindle_nn::{
