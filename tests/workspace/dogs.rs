@@ -6,7 +6,7 @@ use image::imageops::crop_imm;
 use rekindle::nn::{Architecture, Features, Shape};
 use rekindle::prelude::*;
 use rekindle::vision::{Pixels, open_image};
-use rekindle::weights::{Checkpoint, WeightsError, guess_architecture, load};
+use rekindle::weights::{Checkpoint, WeightsError, load};
 use rekindle_tests::{Golden, repository};
 
 const SIZE: usize = 160;
@@ -76,9 +76,10 @@ fn the_keras_file_gives_keras_s_probabilities() {
         println!("skipped: {} is not there", path.display());
         return;
     }
-    let mut checkpoint = Checkpoint::open(&path).expect("opens");
+    let checkpoint = Checkpoint::open(&path).expect("opens");
     let device = Default::default();
-    let found = guess_architecture::<Flex>(&checkpoint, &device).expect("known").with_size(SIZE);
+    let mut checkpoint = checkpoint.resolve::<Flex>(&device).expect("resolves");
+    let found = checkpoint.card().expect("known").architecture.with_size(SIZE);
     assert_eq!(found, Architecture::MobileNetV2(MobileNetV2Config::new().with_size(SIZE)));
     let network = found.init::<Flex>(&device).expect("valid");
     let loaded = load(network, "mobilenet-v2", &mut checkpoint).expect("loads");

@@ -46,7 +46,7 @@ fn preprocessing_is_keras_s() {
     let pixels = Pixels { width: 256, height: 1, values };
     for mode in [Preprocessing::None, Preprocessing::Tf, Preprocessing::Caffe, Preprocessing::Torch]
     {
-        let (ours, theirs) = (mode.apply(&pixels), golden.values(mode.name()));
+        let (ours, theirs) = (mode.apply(&pixels), golden.values(&mode.name()));
         for (index, value) in ours.iter().enumerate() {
             let (channel, pixel) = (index / 256, index % 256);
             let expected = theirs[pixel * 3 + channel];

@@ -1,5 +1,6 @@
 //! Tests that cross crates. Each prints what it skipped, and why.
 
+mod checkpoints;
 mod dogs;
 mod images;
 mod networks;

@@ -48,9 +48,15 @@ pub struct TrainArgs {
     pub dir: PathBuf,
     #[arg(long, value_enum, default_value_t = Base::MobilenetV2)]
     pub base: Base,
-    /// `demo` for the bundled MobileNetV2, or a file: Keras's .h5, or safetensors
+    /// `demo` for the bundled MobileNetV2, `imagenet` for Keras's own, or a file: .h5, .weights.h5, .keras, .onnx, .safetensors
     #[arg(long, default_value = "demo", value_parser = parse_weights)]
     pub weights: Weights,
+    /// Go on with a trained model's head, network and preprocessing, of Rekindle's or a Keras classifier
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["base", "weights", "head", "size"])]
+    pub from: Option<PathBuf>,
+    /// The names of the classes of `--from`, one on each line [default: the model's]
+    #[arg(long, requires = "from")]
+    pub labels: Option<PathBuf>,
     /// Height and width of the photos in pixels [default: what the weights were made for]
     #[arg(long)]
     pub size: Option<usize>,
@@ -73,8 +79,9 @@ pub struct TrainArgs {
     /// Photos to validate on, in folders of the same classes
     #[arg(long)]
     pub valid_dir: Option<PathBuf>,
-    #[arg(long, default_value = "bilinear", value_parser = parse_resize)]
-    pub resize: Resize,
+    /// nearest, bilinear or tf-bilinear [default: bilinear, or as the model of `--from` was trained]
+    #[arg(long, value_parser = parse_resize)]
+    pub resize: Option<Resize>,
     /// Stop at a file that is not an image, instead of skipping it
     #[arg(long)]
     pub strict: bool,
@@ -93,7 +100,7 @@ pub struct TrainArgs {
 
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// A trained model
+    /// A trained model, or a Keras classifier: .keras, .h5, .onnx
     pub model: PathBuf,
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
@@ -106,9 +113,12 @@ pub struct PredictArgs {
     /// nearest, bilinear or tf-bilinear [default: as trained]
     #[arg(long, value_parser = parse_resize)]
     pub resize: Option<Resize>,
-    /// tf, caffe, torch or none [default: as trained]
+    /// tf, caffe, torch, none or rescale:SCALE:OFFSET [default: as trained]
     #[arg(long, value_parser = parse_preprocessing)]
     pub preprocess: Option<Preprocessing>,
+    /// The names of the classes, one on each line, in the order of the model's outputs [default: the model's]
+    #[arg(long)]
+    pub labels: Option<PathBuf>,
     #[arg(long)]
     pub json: bool,
 }
@@ -117,6 +127,9 @@ pub struct PredictArgs {
 pub struct EvaluateArgs {
     /// A trained model
     pub model: PathBuf,
+    /// The names of the classes, one on each line, in the order of the model's outputs [default: the model's]
+    #[arg(long)]
+    pub labels: Option<PathBuf>,
     /// One folder of photos for each class
     pub dir: PathBuf,
     #[arg(long)]
@@ -195,6 +208,7 @@ pub enum DeviceKind {
 fn parse_weights(text: &str) -> Result<Weights, std::convert::Infallible> {
     Ok(match text {
         "demo" => Weights::Demo,
+        "imagenet" => Weights::ImageNet,
         path => Weights::File(path.into()),
     })
 }

@@ -113,6 +113,10 @@ impl<B: Backend> Interpreter<B> for Lower {
             Op::GlobalAvgPool => NodeOp::Global { is_max: false },
             Op::GlobalMaxPool => NodeOp::Global { is_max: true },
             Op::Flatten => NodeOp::Flatten,
+            Op::Rescale { scale, offset } => {
+                let (Shape::Map { channels, .. } | Shape::Flat(channels)) = shape;
+                NodeOp::Affine(vec![(scale, offset); channels])
+            }
             Op::Dropout(_) => return Ok(inputs[0]),
             Op::Add => NodeOp::Add,
             Op::Concat => NodeOp::Concat,

@@ -2,8 +2,8 @@ use burn::module::Module;
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
-use crate::layers::{Activation, Dense, DenseConfig};
-use crate::{Interpreter, Network, NetworkError, Op, Shape};
+use crate::layers::{Activation, BatchNorm, BatchNormConfig, Dense, DenseConfig};
+use crate::{Interpreter, Network, NetworkError, Op, Pool, Shape};
 
 /// One layer of a head, as it is written down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,28 @@ pub enum HeadLayerConfig {
     GlobalMaxPooling2d,
     /// All values in Keras's order: height, width, channels.
     Flatten,
+    /// The mean of windows.
+    AveragePooling2d(Pool),
+    /// The maximum of windows.
+    MaxPooling2d(Pool),
+    /// `BatchNormalization`, normalizing by moving statistics that do not change.
+    BatchNormalization {
+        /// Added to the variance.
+        epsilon: f64,
+        /// Whether there is a gamma.
+        scale: bool,
+    },
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+    /// `x * scale + offset`.
+    Rescaling {
+        /// Multiplies.
+        scale: f64,
+        /// Is added then.
+        offset: f64,
+    },
     /// Drops values with this rate while training.
     Dropout(f64),
     /// A fully connected layer.
@@ -24,6 +46,24 @@ pub enum HeadLayerConfig {
         /// Applied to the output.
         activation: Activation,
     },
+}
+
+impl HeadLayerConfig {
+    /// The name of the first such layer; those after it are numbered.
+    fn layer_name(&self) -> &'static str {
+        match self {
+            Self::GlobalAveragePooling2d => "head_average_pooling",
+            Self::GlobalMaxPooling2d => "head_max_pooling",
+            Self::Flatten => "head_flatten",
+            Self::Dropout(_) => "head_dropout",
+            Self::Dense { .. } => "head_dense",
+            Self::AveragePooling2d(_) => "head_average_pooling2d",
+            Self::MaxPooling2d(_) => "head_max_pooling2d",
+            Self::BatchNormalization { .. } => "head_batch_normalization",
+            Self::Relu | Self::Relu6 => "head_relu",
+            Self::Rescaling { .. } => "head_rescaling",
+        }
+    }
 }
 
 /// What stands on a backbone: a chain of layers that ends in one probability for each class.
@@ -103,13 +143,7 @@ impl HeadConfig {
         let mut shape = input;
         let mut layers = Vec::new();
         for config in self.layers.iter().chain([&classifier]) {
-            let class = match config {
-                HeadLayerConfig::GlobalAveragePooling2d => "head_average_pooling",
-                HeadLayerConfig::GlobalMaxPooling2d => "head_max_pooling",
-                HeadLayerConfig::Flatten => "head_flatten",
-                HeadLayerConfig::Dropout(_) => "head_dropout",
-                HeadLayerConfig::Dense { .. } => "head_dense",
-            };
+            let class = config.layer_name();
             let number = numbers.entry(class).or_default();
             let name = if *number == 0 { class.to_owned() } else { format!("{class}_{number}") };
             *number += 1;
@@ -130,9 +164,21 @@ impl HeadConfig {
                         return Err(NetworkError::shape(&name, expected, &[shape]));
                     };
                     let dense = DenseConfig::new(name, inputs, units).with_activation(activation);
-                    HeadLayer { dense: Some(dense.with_seed(seed).init(device)), fixed: None }
+                    let dense = Some(dense.with_seed(seed).init(device));
+                    HeadLayer { dense, norm: None, fixed: None }
                 }
-                _ => HeadLayer { dense: None, fixed: Some((name, config.clone())) },
+                HeadLayerConfig::BatchNormalization { epsilon, scale } => {
+                    let (Shape::Map { channels, .. } | Shape::Flat(channels)) = shape;
+                    let norm = BatchNormConfig::new(name, channels).with_scale(scale);
+                    let norm = Some(norm.with_epsilon(epsilon).init(device));
+                    HeadLayer { dense: None, norm, fixed: None }
+                }
+                HeadLayerConfig::AveragePooling2d(pool) | HeadLayerConfig::MaxPooling2d(pool)
+                    if pool.kernel.contains(&0) || pool.stride.contains(&0) =>
+                {
+                    return setting("pooling window", format!("{pool:?}"), "at least 1");
+                }
+                _ => HeadLayer { dense: None, norm: None, fixed: Some((name, config.clone())) },
             };
             let (name, op) = layer.op();
             shape = op.output_shape(name, &[shape])?;
@@ -156,6 +202,7 @@ pub struct Head<B: Backend> {
 #[derive(Module, Debug)]
 pub struct HeadLayer<B: Backend> {
     dense: Option<Dense<B>>,
+    norm: Option<BatchNorm<B>>,
     /// Name and kind of a layer without parameters.
     #[module(skip)]
     fixed: Option<(String, HeadLayerConfig)>,
@@ -163,20 +210,28 @@ pub struct HeadLayer<B: Backend> {
 
 impl<B: Backend> HeadLayer<B> {
     fn op(&self) -> (&str, Op<'_, B>) {
-        match (&self.dense, &self.fixed) {
-            (Some(dense), _) => (&dense.name, Op::Dense(dense)),
-            (None, Some((name, config))) => {
-                let op = match config {
-                    HeadLayerConfig::GlobalAveragePooling2d => Op::GlobalAvgPool,
-                    HeadLayerConfig::GlobalMaxPooling2d => Op::GlobalMaxPool,
-                    HeadLayerConfig::Flatten => Op::Flatten,
-                    HeadLayerConfig::Dropout(rate) => Op::Dropout(*rate),
-                    HeadLayerConfig::Dense { .. } => unreachable!("dense layers have parameters"),
-                };
-                (name, op)
-            }
-            (None, None) => unreachable!("a layer is one or the other"),
+        if let Some(dense) = &self.dense {
+            return (&dense.name, Op::Dense(dense));
         }
+        if let Some(norm) = &self.norm {
+            return (&norm.name, Op::BatchNorm(norm));
+        }
+        let Some((name, config)) = &self.fixed else { unreachable!("a layer is one of the three") };
+        let op = match *config {
+            HeadLayerConfig::GlobalAveragePooling2d => Op::GlobalAvgPool,
+            HeadLayerConfig::GlobalMaxPooling2d => Op::GlobalMaxPool,
+            HeadLayerConfig::Flatten => Op::Flatten,
+            HeadLayerConfig::Dropout(rate) => Op::Dropout(rate),
+            HeadLayerConfig::AveragePooling2d(pool) => Op::AvgPool(pool),
+            HeadLayerConfig::MaxPooling2d(pool) => Op::MaxPool(pool),
+            HeadLayerConfig::Relu => Op::Relu,
+            HeadLayerConfig::Relu6 => Op::Relu6,
+            HeadLayerConfig::Rescaling { scale, offset } => Op::Rescale { scale, offset },
+            HeadLayerConfig::Dense { .. } | HeadLayerConfig::BatchNormalization { .. } => {
+                unreachable!("they have parameters")
+            }
+        };
+        (name, op)
     }
 }
 

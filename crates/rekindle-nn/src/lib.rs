@@ -5,6 +5,7 @@
 //! - [`Eager`] computes with Burn tensors, on any backend, with or without autodiff;
 //! - [`Summarize`] makes Keras's table of layers and parameter counts;
 //! - [`variables`] lists each parameter under its Keras name, shape and layout;
+//! - [`Graph`] is their names, classes and connections;
 //! - [`Section`] narrows any of them to the layers between two names.
 //!
 //! ```
@@ -35,8 +36,8 @@ mod registry;
 pub use error::NetworkError;
 pub use head::{Head, HeadConfig, HeadLayer, HeadLayerConfig};
 pub use interpret::{
-    Eager, Features, LayerRow, Parameters, Section, Summarize, Summary, Variable, assign, read,
-    variables,
+    Eager, Features, Graph, GraphLayer, LayerRow, Parameters, Section, Summarize, Summary, Variable, assign, read,
+    require_gradients, variables,
 };
 pub use model::Model;
 pub use models::inception_v3::{InceptionV3, InceptionV3Config};

@@ -2,6 +2,7 @@ use std::fmt;
 
 use burn::module::ParamId;
 use burn::tensor::backend::Backend;
+use serde::{Deserialize, Serialize};
 
 use crate::NetworkError;
 use crate::layers::{BatchNorm, Conv2d, Dense, Padding};
@@ -36,6 +37,13 @@ pub enum Op<'a, B: Backend> {
     GlobalMaxPool,
     /// `Flatten`, in Keras's order: height, width, channels.
     Flatten,
+    /// `Rescaling`: `x * scale + offset`.
+    Rescale {
+        /// Multiplies.
+        scale: f64,
+        /// Is added then.
+        offset: f64,
+    },
     /// `Dropout` with this rate.
     Dropout(f64),
     /// `Add`.
@@ -45,7 +53,7 @@ pub enum Op<'a, B: Backend> {
 }
 
 /// The settings of a pooling layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     /// Window, height and width.
     pub kernel: [usize; 2],
@@ -143,6 +151,7 @@ impl<B: Backend> Op<'_, B> {
             Self::GlobalAvgPool => "GlobalAveragePooling2D",
             Self::GlobalMaxPool => "GlobalMaxPooling2D",
             Self::Flatten => "Flatten",
+            Self::Rescale { .. } => "Rescaling",
             Self::Dropout(_) => "Dropout",
             Self::Add => "Add",
             Self::Concat => "Concatenate",
@@ -186,7 +195,9 @@ impl<B: Backend> Op<'_, B> {
             return wrong("one input".into());
         }
         let (height, width, channels) = match (self, first) {
-            (Self::Dropout(_) | Self::Relu | Self::Relu6, shape) => return Ok(shape),
+            (Self::Dropout(_) | Self::Relu | Self::Relu6 | Self::Rescale { .. }, shape) => {
+                return Ok(shape);
+            }
             (Self::Flatten, shape) => return Ok(Shape::Flat(shape.count())),
             (Self::BatchNorm(norm), shape) => {
                 let (Shape::Map { channels, .. } | Shape::Flat(channels)) = shape;

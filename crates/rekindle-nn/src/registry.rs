@@ -146,6 +146,15 @@ impl<B: Backend> Backbone<B> {
             Self::InceptionV3(network) => Architecture::InceptionV3(network.config()),
         }
     }
+
+    /// The same for other images: no weight depends on their size.
+    #[must_use]
+    pub fn with_size(self, size: usize) -> Self {
+        match self {
+            Self::MobileNetV2(network) => Self::MobileNetV2(network.with_size(size)),
+            Self::InceptionV3(network) => Self::InceptionV3(network.with_size(size)),
+        }
+    }
 }
 
 impl<B: Backend> Network<B> for Backbone<B> {

@@ -71,6 +71,16 @@ pub enum TrainError {
         /// Why.
         reason: String,
     },
+    /// Names that do not fit a model's outputs.
+    #[error("found {found} class names, {distinct} of them distinct, expected {expected}: one for each output")]
+    Classes {
+        /// How many were given.
+        found: usize,
+        /// How many different ones.
+        distinct: usize,
+        /// How many outputs there are.
+        expected: usize,
+    },
     /// The folder to evaluate on has other classes.
     #[error("{}: class `{class}` is not one of the model's: {known}", path.display())]
     UnknownClass {

@@ -69,6 +69,13 @@ impl FeatureStore {
         Self { shape, values, classes }
     }
 
+    /// Gives class `i` the number `numbers[i]`.
+    pub(crate) fn renumber(&mut self, numbers: &[usize]) {
+        for class in &mut self.classes {
+            *class = numbers[*class];
+        }
+    }
+
     /// How many photos there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::AutodiffBackend;
-use rekindle_nn::{Backbone, Head, HeadConfig, Model, Network, NetworkError, Parameters};
+use rekindle_nn::{Backbone, Head, HeadConfig, Model, Network, NetworkError, Parameters, require_gradients};
 use rekindle_vision::{ImageFolder, Preprocessing, Resize, Skipped};
 use serde::Serialize;
 
@@ -16,6 +16,8 @@ use crate::{FeatureStore, FitConfig, History, Photos, TrainError, TrainedModel};
 /// epochs of batches of 32. The frozen network sees each photo once, not once in each epoch.
 pub struct TransferLearner<B: AutodiffBackend> {
     backbone: Backbone<B>,
+    /// The head to go on with, and its classes.
+    trained: Option<(Head<B>, Vec<String>)>,
     data: Option<ImageFolder>,
     head: HeadConfig,
     config: FitConfig,
@@ -63,6 +65,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     pub fn new(base: impl Into<Backbone<B>>) -> Self {
         Self {
             backbone: base.into(),
+            trained: None,
             data: None,
             head: HeadConfig::default(),
             config: FitConfig::default(),
@@ -73,6 +76,19 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         }
     }
 
+    /// Goes on with a trained model: its network, head, classes and preprocessing. The folders of the photos
+    /// have to be named like its classes.
+    #[must_use]
+    pub fn from_trained(trained: &TrainedModel<B::InnerBackend>) -> Self {
+        let (photos, classes) = (*trained.photos(), trained.classes().to_vec());
+        let model = require_gradients(Model::<B>::from_inner(trained.model().clone()));
+        // Weights do not know the size of the photos that they are used with.
+        let backbone = model.backbone.with_size(photos.size);
+        let trained = model.head.map(|head| (head, classes));
+        let learner = Self::new(backbone).resize(photos.resize);
+        Self { trained, ..learner }.preprocessing(photos.preprocessing)
+    }
+
     /// The photos, with their split.
     #[must_use]
     pub fn data(mut self, folder: ImageFolder) -> Self {
@@ -80,9 +96,10 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         self
     }
 
-    /// What stands on the network; default [`HeadConfig::default`].
+    /// What stands on the network; default [`HeadConfig::default`]. It takes the place of a trained head.
     #[must_use]
     pub fn head(mut self, head: HeadConfig) -> Self {
+        self.trained = None;
         self.head = head;
         self
     }
@@ -158,7 +175,11 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             preprocessing: self.preprocessing,
         };
         let (train, valid) = data.split()?;
-        let head = self.make_head(data.classes().len(), &device)?;
+        let (head, classes) = match self.trained.take() {
+            Some(trained) => trained,
+            None => (self.make_head(data.classes().len(), &device)?, data.classes().to_vec()),
+        };
+        let numbers = numbers(&data, &classes)?;
         let model = Model { backbone: self.backbone, head: Some(head) };
         let parameters = model.summary_frozen(architecture.input())?.parameters;
         let (cut, frozen) = (model.frozen_end(), model.valid());
@@ -168,8 +189,10 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         let mut compute = |samples| {
             FeatureStore::compute(&frozen, &cut, photos, samples, &data, &device, observer)
         };
-        let (train, mut skipped) = compute(train.as_slice())?;
-        let (valid, more) = compute(valid.as_slice())?;
+        let (mut train, mut skipped) = compute(train.as_slice())?;
+        let (mut valid, more) = compute(valid.as_slice())?;
+        train.renumber(&numbers);
+        valid.renumber(&numbers);
         skipped.extend(more);
         skipped.extend_from_slice(data.skipped());
         let feature_seconds = before.elapsed().as_secs_f64();
@@ -178,7 +201,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             fit(model, &cut, &train, &valid, &self.config, &device, self.observer.as_mut())?;
         let report = FitReport {
             history,
-            classes: data.classes().to_vec(),
+            classes: classes.clone(),
             train_images: train.len(),
             valid_images: valid.len(),
             skipped,
@@ -186,11 +209,22 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             fit_seconds: start.elapsed().as_secs_f64(),
             parameters,
         };
-        Ok(TrainedModel::new(model.valid(), photos, data.classes().to_vec(), report))
+        Ok(TrainedModel::new(model.valid(), photos, classes, report))
     }
 
     fn make_head(&self, classes: usize, device: &B::Device) -> Result<Head<B>, NetworkError> {
         let features = self.backbone.output_shape(self.backbone.architecture().input())?;
         self.head.init(features, classes, self.config.seed, device)
     }
+}
+
+/// The number in the model of each of the folder's classes.
+pub(crate) fn numbers(folder: &ImageFolder, known: &[String]) -> Result<Vec<usize>, TrainError> {
+    let number = |class: &String| {
+        known.iter().position(|name| name == class).ok_or_else(|| {
+            let (path, class) = (folder.path().to_owned(), class.clone());
+            TrainError::UnknownClass { path, class, known: known.join(", ") }
+        })
+    };
+    folder.classes().iter().map(number).collect()
 }

@@ -9,7 +9,7 @@ use rekindle_vision::{Preprocessing, Resize, Sample, Skipped, VisionError, open_
 use crate::TrainError;
 
 /// How photos become a network's input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Photos {
     /// Height and width in pixels.
     pub size: usize,

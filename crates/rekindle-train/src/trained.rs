@@ -4,13 +4,13 @@ use std::sync::{Arc, OnceLock};
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 use image::RgbImage;
-use rekindle_nn::{Model, Network, Shape};
-use rekindle_vision::{ImageFolder, Preprocessing, Resize, Sample};
+use rekindle_nn::{Architecture, Model, Network, Shape};
+use rekindle_vision::{ImageFolder, Preprocessing, Resize};
 use rekindle_weights::{Checkpoint, ModelCard, load, save, variables_to_save};
 
 use crate::features::BATCH;
 use crate::frozen::Frozen;
-use crate::learner::FitReport;
+use crate::learner::{FitReport, numbers};
 use crate::predict::imagenet_classes;
 use crate::{Evaluation, History, Photos, Prediction, TrainError};
 
@@ -42,22 +42,33 @@ impl<B: Backend> TrainedModel<B> {
         let mut card = ModelCard::new(model.backbone.architecture().with_size(photos.size));
         card.head = model.head.as_ref().map(|head| head.config().clone());
         card.classes.clone_from(&classes);
-        card.preprocessing = photos.preprocessing.name().into();
+        card.preprocessing = photos.preprocessing.name();
         card.resize = Some(photos.resize.name().into());
         Self { model, photos, classes: classes.into(), card, report, frozen: OnceLock::new() }
     }
 
-    /// Loads a file that [`TrainedModel::save`] wrote, or a converted Keras network with its top.
+    /// Loads a file that [`TrainedModel::save`] wrote, or a whole Keras model of a network that we know with its
+    /// own top or a head on it: `.keras`, HDF5, ONNX. Where a Keras file does not name its classes they are
+    /// numbers, see [`TrainedModel::with_classes`].
     ///
     /// # Errors
-    /// When the file is foreign, truncated, altered, or holds weights only.
+    /// When the file is foreign, truncated, altered, holds weights only, or has a layer that is not supported.
     pub fn load(path: impl AsRef<Path>, device: &B::Device) -> Result<Self, TrainError> {
         let path = path.as_ref();
         let wrong = |reason: String| TrainError::Model { path: path.to_owned(), reason };
-        let mut checkpoint = Checkpoint::open(path)?;
+        let mut checkpoint = Checkpoint::open(path)?.resolve::<B>(device)?;
         let Some(card) = checkpoint.card().cloned() else {
-            return Err(wrong("holds weights without a model card; convert it with `weights-convert convert`, or train a head on it with `rekindle train`".into()));
+            return Err(wrong(match checkpoint.problem() {
+                Some(problem) => format!("holds a model that is not supported: {problem}"),
+                None => format!(
+                    "holds weights of no network that Rekindle knows ({})",
+                    Architecture::NAMES.join(", ")
+                ),
+            }));
         };
+        if let Some(problem) = checkpoint.problem() {
+            return Err(wrong(format!("holds a model that is not supported: {problem}; `rekindle train DIR --weights FILE` starts from its network")));
+        }
         let architecture = card.architecture;
         let backbone = architecture.init(device)?;
         let head = match (&card.head, architecture.classes()) {
@@ -158,18 +169,9 @@ impl<B: Backend> TrainedModel<B> {
     /// # Errors
     /// When the folder has a class that the model does not know, or a photo cannot be decoded.
     pub fn evaluate(&self, folder: &ImageFolder) -> Result<Evaluation, TrainError> {
-        let class_of = |name: &String| {
-            self.classes.iter().position(|class| class == name).ok_or_else(|| {
-                let (path, class) = (folder.path().to_owned(), name.clone());
-                TrainError::UnknownClass { path, class, known: self.classes.join(", ") }
-            })
-        };
-        let classes: Vec<usize> =
-            folder.classes().iter().map(class_of).collect::<Result<_, _>>()?;
-        let renumber = |sample: &Sample| Sample { class: classes[sample.class], ..sample.clone() };
-        let samples: Vec<Sample> = folder.samples().iter().map(renumber).collect();
+        let numbers = numbers(folder, &self.classes)?;
         let mut evaluation = Evaluation::new(&self.classes);
-        self.photos.for_each_batch(&samples, BATCH, folder.is_strict(), |batch| {
+        self.photos.for_each_batch(folder.samples(), BATCH, folder.is_strict(), |batch| {
             for (_, file) in &batch.skipped {
                 tracing::warn!("skipped {}: {}", file.path.display(), file.reason);
             }
@@ -180,7 +182,7 @@ impl<B: Backend> TrainedModel<B> {
             for (truth, row) in
                 batch.classes.iter().zip(probabilities.chunks_exact(self.classes.len()))
             {
-                evaluation.add(*truth, row);
+                evaluation.add(numbers[*truth], row);
             }
             Ok(())
         })?;
@@ -194,6 +196,7 @@ impl<B: Backend> TrainedModel<B> {
     pub fn with_size(mut self, size: usize) -> Result<Self, TrainError> {
         self.model.output_shape(Shape::image(size))?;
         self.photos.size = size;
+        self.card.architecture = self.card.architecture.with_size(size);
         self.frozen = OnceLock::new();
         Ok(self)
     }
@@ -202,13 +205,31 @@ impl<B: Backend> TrainedModel<B> {
     #[must_use]
     pub fn with_resize(mut self, resize: Resize) -> Self {
         self.photos.resize = resize;
+        self.card.resize = Some(resize.name().into());
         self
+    }
+
+    /// Names the classes, in the order of the outputs.
+    ///
+    /// # Errors
+    /// When there are more or fewer names than outputs, or two are the same.
+    pub fn with_classes(mut self, classes: Vec<String>) -> Result<Self, TrainError> {
+        let (found, expected) = (classes.len(), self.classes.len());
+        let distinct: std::collections::HashSet<&String> = classes.iter().collect();
+        if found != expected || distinct.len() != found {
+            let distinct = distinct.len();
+            return Err(TrainError::Classes { found, distinct, expected });
+        }
+        self.card.classes.clone_from(&classes);
+        self.classes = classes.into();
+        Ok(self)
     }
 
     /// Takes photos that are preprocessed in another way.
     #[must_use]
     pub fn with_preprocessing(mut self, preprocessing: Preprocessing) -> Self {
         self.photos.preprocessing = preprocessing;
+        self.card.preprocessing = preprocessing.name();
         self
     }
 
@@ -228,6 +249,12 @@ impl<B: Backend> TrainedModel<B> {
     #[must_use]
     pub fn report(&self) -> &FitReport {
         &self.report
+    }
+
+    /// How photos become its input.
+    #[must_use]
+    pub fn photos(&self) -> &Photos {
+        &self.photos
     }
 
     /// The network.

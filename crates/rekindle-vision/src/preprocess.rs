@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::Pixels;
 
 /// Keras's `preprocess_input`, by its three modes (`keras/src/applications/imagenet_utils.py`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Preprocessing {
     /// `x / 127.5 - 1`: from -1 to 1.
     Tf,
@@ -16,17 +16,25 @@ pub enum Preprocessing {
     Torch,
     /// From 0 to 255, as it is.
     None,
+    /// `x * scale + offset`, as Keras's `Rescaling` layer.
+    Rescale {
+        /// Multiplies values from 0 to 255.
+        scale: f32,
+        /// Is added then.
+        offset: f32,
+    },
 }
 
 impl Preprocessing {
-    /// The name that files and commands use.
+    /// The name that files and commands use; `rescale:SCALE:OFFSET` for [`Preprocessing::Rescale`].
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::Tf => "tf",
-            Self::Caffe => "caffe",
-            Self::Torch => "torch",
-            Self::None => "none",
+            Self::Tf => "tf".into(),
+            Self::Caffe => "caffe".into(),
+            Self::Torch => "torch".into(),
+            Self::None => "none".into(),
+            Self::Rescale { scale, offset } => format!("rescale:{scale}:{offset}"),
         }
     }
 
@@ -55,6 +63,7 @@ impl Preprocessing {
                 (x / 255.0 - [0.485, 0.456, 0.406][channel]) / [0.229, 0.224, 0.225][channel]
             }
             Self::None => x,
+            Self::Rescale { scale, offset } => x * scale + offset,
         }
     }
 }
@@ -63,11 +72,35 @@ impl FromStr for Preprocessing {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        [Self::Tf, Self::Caffe, Self::Torch, Self::None]
-            .into_iter()
-            .find(|mode| mode.name() == name)
-            .ok_or_else(|| {
-                format!("unknown preprocessing `{name}`, expected tf, caffe, torch or none")
-            })
+        let modes = [Self::Tf, Self::Caffe, Self::Torch, Self::None];
+        if let Some(mode) = modes.into_iter().find(|mode| mode.name() == name) {
+            return Ok(mode);
+        }
+        let numbers = name.strip_prefix("rescale:").and_then(|text| text.split_once(':'));
+        let numbers = numbers.and_then(|(scale, offset)| {
+            Some((scale.parse::<f32>().ok()?, offset.parse::<f32>().ok()?))
+        });
+        match numbers {
+            Some((scale, offset)) if scale.is_finite() && offset.is_finite() => {
+                Ok(Self::Rescale { scale, offset })
+            }
+            _ => Err(format!(
+                "unknown preprocessing `{name}`, expected tf, caffe, torch, none or rescale:SCALE:OFFSET"
+            )),
+        }
+    }
+}
+
+impl From<Preprocessing> for String {
+    fn from(mode: Preprocessing) -> Self {
+        mode.name()
+    }
+}
+
+impl TryFrom<String> for Preprocessing {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse()
     }
 }

@@ -19,6 +19,10 @@ pub struct ModelCard {
     /// How photos are resized: `nearest`, `bilinear` or `tf-bilinear`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resize: Option<String>,
+    /// Whether the normalizations are folded into the convolutions, as ONNX's exporters do: for inference, and
+    /// as a frozen network, all is the same, but the statistics of the training are gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub folded: bool,
     /// What the weights are.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
@@ -47,6 +51,7 @@ impl ModelCard {
             classes: Vec::new(),
             preprocessing: preprocessing.into(),
             resize: None,
+            folded: false,
             description: String::new(),
             source: String::new(),
             licence: String::new(),

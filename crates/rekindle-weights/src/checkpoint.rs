@@ -1,10 +1,15 @@
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{ModelCard, WeightsError, hdf5, safetensors};
+use crate::keras::{Origin, Placed, by_order, recognise};
+use crate::load::guess_architecture;
+use crate::{ModelCard, WeightsError, hdf5, keras_zip, onnx, safetensors, sharded};
 
 /// How a file holds numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,12 +69,30 @@ pub(crate) trait ReadTensor: Send {
     fn read(&mut self, index: usize) -> Result<Vec<f32>, String>;
 }
 
+/// How a file tells what its tensors are.
+pub(crate) enum Naming {
+    /// By Keras's names of layers and variables.
+    Names,
+    /// By class and number: Keras 3's `.weights.h5` and `.keras`.
+    Numbers,
+    /// By what is done with them: ONNX.
+    Graph(Box<onnx::Graph>),
+}
+
 /// An open file of weights. Tensors are read one by one, when they are asked for.
+///
+/// Tensors have the file's own names until [`Checkpoint::resolve`] finds out what they are.
 pub struct Checkpoint {
     path: PathBuf,
     tensors: Vec<TensorInfo>,
+    /// What the file calls them.
+    names: Vec<String>,
     card: Option<ModelCard>,
     reader: Box<dyn ReadTensor>,
+    naming: Naming,
+    /// Keras's configuration of a whole model.
+    model: Option<Value>,
+    problem: Option<String>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -82,27 +105,55 @@ impl std::fmt::Debug for Checkpoint {
     }
 }
 
+/// Reads tensors from where they were before they were renamed.
+struct Rearranged {
+    reader: Box<dyn ReadTensor>,
+    origins: Vec<Origin>,
+    counts: Vec<usize>,
+}
+
+impl ReadTensor for Rearranged {
+    fn read(&mut self, index: usize) -> Result<Vec<f32>, String> {
+        match self.origins[index] {
+            Origin::Same(index) => self.reader.read(index),
+            // softmax over (0, x) is (1 - sigmoid(x), sigmoid(x)).
+            Origin::SigmoidKernel(index) | Origin::SigmoidBias(index) => {
+                let values = self.reader.read(index)?;
+                Ok(values.into_iter().flat_map(|value| [0.0, value]).collect())
+            }
+            Origin::Zeros => Ok(vec![0.0; self.counts[index]]),
+        }
+    }
+}
+
 const HDF5_MAGIC: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 
 impl Checkpoint {
-    /// Opens a file by its content: Keras's HDF5 (`.h5`), or safetensors.
+    /// Opens a file by its content: Keras's HDF5 (`.h5`, `.weights.h5`), `.keras`, ONNX, safetensors, or the
+    /// index of a sharded safetensors file.
     ///
     /// # Errors
-    /// When the file cannot be read, is of neither format, or is damaged; a safetensors file of ours
+    /// When the file cannot be read, is of no such format, or is damaged; a safetensors file of ours
     /// is checked against the hash that it carries.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
         let path = path.as_ref();
         let io = |error| WeightsError::io(path, error);
         let mut start = Vec::new();
         File::open(path).map_err(io)?.take(9).read_to_end(&mut start).map_err(io)?;
+        let is_onnx = path.extension().is_some_and(|extension| extension == "onnx");
         match start.as_slice() {
             [] => Err(WeightsError::format(path, "the file is empty")),
             _ if start.starts_with(HDF5_MAGIC) => hdf5::open(path),
+            _ if start.starts_with(b"PK\x03\x04") => keras_zip::open(path),
+            [b'{', ..] => sharded::open(path),
+            // The field `ir_version` comes first.
+            [0x08, ..] if start.get(8) != Some(&b'{') || is_onnx => onnx::open(path),
+            _ if is_onnx => onnx::open(path),
             // Eight bytes of header length, then JSON.
             [.., b'{'] if start.len() == 9 => safetensors::open(path),
             _ => Err(WeightsError::format(
                 path,
-                "neither Keras's HDF5 nor safetensors; save it with Keras's `model.save_weights(\"name.weights.h5\")` or `model.save(\"name.h5\")`, or convert it with weights-convert",
+                "neither Keras's HDF5 or .keras, nor ONNX, nor safetensors; save it with Keras's `model.save(\"name.keras\")` or `model.save_weights(\"name.weights.h5\")`",
             )),
         }
     }
@@ -134,7 +185,101 @@ impl Checkpoint {
         card: Option<ModelCard>,
         reader: Box<dyn ReadTensor>,
     ) -> Self {
-        Self { path: path.to_owned(), tensors, card, reader }
+        Self {
+            path: path.to_owned(),
+            names: tensors.iter().map(TensorInfo::path).collect(),
+            tensors,
+            card,
+            reader,
+            naming: Naming::Names,
+            model: None,
+            problem: None,
+        }
+    }
+
+    pub(crate) fn with_naming(self, naming: Naming) -> Self {
+        Self { naming, ..self }
+    }
+
+    pub(crate) fn with_model(self, model: Option<Value>) -> Self {
+        Self { model, ..self }
+    }
+
+    /// Finds out which network's variables the tensors are, and gives them that network's names: by the
+    /// model's configuration where the file has one, by name, or else by order and shape, as Keras does.
+    ///
+    /// The result has a [`Checkpoint::card`], unless the file holds no network that Rekindle knows;
+    /// [`Checkpoint::problem`] then says why. Tensors of no known layer keep their names.
+    ///
+    /// # Errors
+    /// When an ONNX file's tensors cannot be read.
+    pub fn resolve<B: Backend>(mut self, device: &B::Device) -> Result<Self, WeightsError> {
+        if self.card.is_some() {
+            return Ok(self);
+        }
+        let numbered = match std::mem::replace(&mut self.naming, Naming::Names) {
+            Naming::Graph(graph) => return onnx::resolve::<B>(self, *graph, device),
+            naming => matches!(naming, Naming::Numbers),
+        };
+        if let Some(model) = self.model.take() {
+            match recognise::<B>(&model, &self.tensors, numbered, device) {
+                Ok(found) => return Ok(self.rearranged(found.card, found.tensors)),
+                Err(problem) => self.problem = Some(problem),
+            }
+        }
+        if let Some(architecture) = guess_architecture::<B>(&self, device) {
+            self.card = Some(ModelCard::new(architecture));
+        } else if let Some((architecture, placed)) = by_order::<B>(&self.tensors, numbered, device) {
+            return Ok(self.rearranged(ModelCard::new(architecture), placed));
+        }
+        Ok(self)
+    }
+
+    /// The same file with these tensors first, and those that they are not made of behind them.
+    fn rearranged(self, card: ModelCard, mut placed: Vec<Placed>) -> Self {
+        let source = |origin: &Origin| match *origin {
+            Origin::Same(index) | Origin::SigmoidKernel(index) | Origin::SigmoidBias(index) => {
+                Some(index)
+            }
+            Origin::Zeros => None,
+        };
+        let used: HashSet<usize> = placed.iter().filter_map(|(_, origin)| source(origin)).collect();
+        let rest = self.tensors.iter().cloned().enumerate();
+        let rest = rest.filter(|(index, _)| !used.contains(index));
+        placed.extend(rest.map(|(index, info)| (info, Origin::Same(index))));
+        let names = placed.iter().map(|(_, origin)| match source(origin) {
+            Some(index) => self.names[index].clone(),
+            None => "(zeros)".to_owned(),
+        });
+        let names = names.collect();
+        let (tensors, origins): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
+        let counts = tensors.iter().map(TensorInfo::count).collect();
+        let reader = Box::new(Rearranged { reader: self.reader, origins, counts });
+        Self { tensors, names, reader, card: Some(card), ..self }
+    }
+
+    pub(crate) fn with_names(self, names: Vec<String>) -> Self {
+        Self { names, ..self }
+    }
+
+    pub(crate) fn with_problem(self, problem: String) -> Self {
+        Self { problem: Some(problem), ..self }
+    }
+
+    pub(crate) fn into_parts(self) -> (Vec<TensorInfo>, Box<dyn ReadTensor>) {
+        (self.tensors, self.reader)
+    }
+
+    /// What the file calls a tensor of [`Self::tensors`].
+    #[must_use]
+    pub fn name_in_file(&self, index: usize) -> &str {
+        self.names.get(index).map_or("", String::as_str)
+    }
+
+    /// Why a whole model in the file is not one that Rekindle can be given, once it is resolved.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
     /// The file.
@@ -149,7 +294,7 @@ impl Checkpoint {
         &self.tensors
     }
 
-    /// What the file says about itself, if it is one of ours.
+    /// What the file says about itself, if it is one of ours, or what [`Checkpoint::resolve`] found.
     #[must_use]
     pub fn card(&self) -> Option<&ModelCard> {
         self.card.as_ref()

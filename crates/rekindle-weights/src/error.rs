@@ -66,6 +66,16 @@ pub enum WeightsError {
     /// The network's settings are wrong.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// Published weights cannot be downloaded.
+    #[error("cannot download {url}: {reason}; {by_hand}")]
+    Download {
+        /// The address.
+        url: String,
+        /// Why.
+        reason: String,
+        /// What a user can do instead.
+        by_hand: String,
+    },
     /// These weights were asked for, but cannot be had.
     #[error("no weights for {architecture}: {reason}")]
     Unavailable {

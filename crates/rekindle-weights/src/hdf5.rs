@@ -1,5 +1,7 @@
-//! Keras's legacy HDF5 layout (`keras/src/legacy/saving/legacy_h5_format.py`), as `model.save("x.h5")`
-//! and, up to Keras 2, `model.save_weights("x.h5")` write it.
+//! Keras's two HDF5 layouts. The one of Keras 3's `model.save_weights("x.weights.h5")`, also inside `.keras`
+//! files, numbers layers by class; see `numbered`. The legacy one
+//! (`keras/src/legacy/saving/legacy_h5_format.py`), as `model.save("x.h5")` and, up to Keras 2,
+//! `model.save_weights("x.h5")` write it, names them.
 //!
 //! A group `model_weights` (whole models) or the root holds one group for each layer of the attribute
 //! `layer_names`; the attribute `weight_names` of such a group lists its datasets. A nested model is one
@@ -11,48 +13,136 @@ use std::path::Path;
 use half::f16;
 use hdf5_pure::{DType, Dataset, File, Group};
 
-use crate::checkpoint::{Checkpoint, ReadTensor};
+use crate::checkpoint::{Checkpoint, Naming, ReadTensor};
 use crate::{Dtype, TensorInfo, WeightsError};
 
+/// Keras's own limits are far lower.
+const DEEPEST: usize = 32;
+const MOST_GROUPS: usize = 100_000;
+
 pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
-    let wrong = |reason: String| WeightsError::format(path, reason);
-    let damaged = |error: hdf5_pure::Error| wrong(format!("damaged HDF5: {error}"));
-    let file = File::open_streaming(path).map_err(damaged)?;
     let length = std::fs::metadata(path).map_err(|error| WeightsError::io(path, error))?.len();
+    let file = File::open_streaming(path).map_err(|error| damaged(path, error))?;
+    read(file, length, path)
+}
+
+fn damaged(path: &Path, error: hdf5_pure::Error) -> WeightsError {
+    WeightsError::format(path, format!("damaged HDF5: {error}"))
+}
+
+/// Reads an open file of `length` bytes; `path` is for errors.
+pub(crate) fn read(file: File, length: u64, path: &Path) -> Result<Checkpoint, WeightsError> {
+    let wrong = |reason: String| WeightsError::format(path, reason);
+    let damaged = |error| damaged(path, error);
+    let attributes = file.root().attrs().map_err(damaged)?;
+    // A configuration that cannot be parsed is no reason not to read the weights.
+    let model = attributes.get("model_config").and_then(|value| value.as_str().map(str::to_owned));
+    let model = model.and_then(|text| serde_json::from_str(&text).ok());
     let root = match file.group("model_weights") {
         Ok(group) => group,
         Err(_) => file.root(),
     };
-    let Some(layers) = names(&root, "layer_names").map_err(damaged)? else {
-        let reason = "no attribute `layer_names`: not Keras's legacy HDF5 layout. A Keras 3 `.weights.h5` numbers its layers instead of naming them: save the model with `model.save(\"name.h5\")`";
-        return Err(wrong(reason.into()));
-    };
-    let (mut tensors, mut datasets, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
-    for layer in layers {
-        let group = root.group(&layer).map_err(|error| {
-            wrong(format!("layer `{layer}` is listed but has no group: {error}"))
-        })?;
-        for weight in names(&group, "weight_names").map_err(damaged)?.unwrap_or_default() {
-            let (owner, variable) = split_name(&layer, &weight);
-            let tensor = |reason: String| wrong(format!("`{owner}/{variable}`: {reason}"));
-            let dataset = group.dataset(&weight).map_err(|error| tensor(error.to_string()))?;
-            let (shape, dtype) = describe(&dataset, length).map_err(tensor)?;
-            if !seen.insert(format!("{owner}/{variable}")) {
-                return Err(tensor("the file has two variables of this name".into()));
-            }
-            tensors.push(TensorInfo { layer: owner, variable, shape, dtype });
-            datasets.push(dataset);
+    let mut found = Found { file_length: length, ..Found::default() };
+    let naming = match names(&root, "layer_names").map_err(damaged)? {
+        Some(layers) => {
+            legacy(&root, layers, &mut found).map_err(wrong)?;
+            Naming::Names
         }
-    }
-    if tensors.is_empty() {
+        None => {
+            let layers = root.group("layers").map_err(|_| {
+                wrong("neither an attribute `layer_names` nor a group `layers`: these are not Keras's weights".into())
+            })?;
+            numbered(&layers, "", 0, &mut found).map_err(wrong)?;
+            Naming::Numbers
+        }
+    };
+    if found.tensors.is_empty() {
         return Err(wrong("the file lists layers but holds no weights".into()));
     }
+    let Found { tensors, datasets, .. } = found;
     let dtypes = tensors.iter().map(|tensor| tensor.dtype).collect();
-    Ok(Checkpoint::new(path, tensors, None, Box::new(Reader { _file: file, datasets, dtypes })))
+    let reader = Box::new(Reader { _file: file, datasets, dtypes });
+    Ok(Checkpoint::new(path, tensors, None, reader).with_naming(naming).with_model(model))
+}
+
+#[derive(Default)]
+struct Found {
+    file_length: u64,
+    tensors: Vec<TensorInfo>,
+    datasets: Vec<Dataset>,
+    seen: HashSet<String>,
+    groups: usize,
+}
+
+impl Found {
+    fn add(&mut self, layer: String, variable: String, dataset: Dataset) -> Result<(), String> {
+        let wrong = |reason: String| format!("`{layer}/{variable}`: {reason}");
+        let (shape, dtype) = describe(&dataset, self.file_length).map_err(wrong)?;
+        if !self.seen.insert(format!("{layer}/{variable}")) {
+            return Err(wrong("the file has two variables of this name".into()));
+        }
+        self.tensors.push(TensorInfo { layer, variable, shape, dtype });
+        self.datasets.push(dataset);
+        Ok(())
+    }
+}
+
+/// Layers and weights by name.
+fn legacy(root: &Group, layers: Vec<String>, found: &mut Found) -> Result<(), String> {
+    for layer in layers {
+        let group = root
+            .group(&layer)
+            .map_err(|error| format!("layer `{layer}` is listed but has no group: {error}"))?;
+        let weights = names(&group, "weight_names").map_err(|error| error.to_string())?;
+        for weight in weights.unwrap_or_default() {
+            let (owner, variable) = split_name(&layer, &weight);
+            let dataset = group
+                .dataset(&weight)
+                .map_err(|error| format!("`{owner}/{variable}`: {error}"))?;
+            found.add(owner, variable, dataset)?;
+        }
+    }
+    Ok(())
+}
+
+/// Layers by class and number, their variables by number (`keras/src/saving/saving_lib.py`): the group
+/// `layers/conv2d_1/vars` is `conv2d_1` here, and `layers/functional/layers/conv2d` is `functional/conv2d`.
+fn numbered(layers: &Group, prefix: &str, depth: usize, found: &mut Found) -> Result<(), String> {
+    if depth > DEEPEST {
+        return Err(format!("`{prefix}` is nested more than {DEEPEST} deep: the file is damaged"));
+    }
+    let text = |error: hdf5_pure::Error| error.to_string();
+    let mut children = layers.groups().map_err(text)?;
+    children.sort();
+    for child in children {
+        found.groups += 1;
+        if found.groups > MOST_GROUPS {
+            return Err(format!("more than {MOST_GROUPS} groups: the file is damaged"));
+        }
+        let group = layers.group(&child).map_err(|error| format!("`{prefix}{child}`: {error}"))?;
+        let layer = format!("{prefix}{child}");
+        let mut inner = group.groups().map_err(text)?;
+        inner.sort();
+        if inner.iter().any(|name| name == "vars") {
+            let vars = group.group("vars").map_err(text)?;
+            let mut variables = vars.datasets().map_err(text)?;
+            variables.sort();
+            for variable in variables {
+                let dataset = vars
+                    .dataset(&variable)
+                    .map_err(|error| format!("`{layer}/{variable}`: {error}"))?;
+                found.add(layer.clone(), variable, dataset)?;
+            }
+        }
+        if inner.iter().any(|name| name == "layers") {
+            numbered(&group.group("layers").map_err(text)?, &format!("{layer}/"), depth + 1, found)?;
+        }
+    }
+    Ok(())
 }
 
 /// The layer and the variable that a weight's name means: `block_1/Conv1/kernel:0` is `Conv1`'s `kernel`.
-fn split_name(group: &str, weight: &str) -> (String, String) {
+pub(crate) fn split_name(group: &str, weight: &str) -> (String, String) {
     let weight = weight.strip_suffix(":0").unwrap_or(weight);
     let (path, variable) = weight.rsplit_once('/').unwrap_or((group, weight));
     let layer = path.rsplit_once('/').map_or(path, |(_, layer)| layer);

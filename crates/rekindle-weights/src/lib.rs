@@ -1,23 +1,32 @@
-//! Weights for Rekindle's networks: reads Keras's HDF5 files and safetensors, in pure Rust, and writes
-//! safetensors that say what they hold.
+//! Weights for Rekindle's networks: reads Keras's HDF5 and `.keras` files, ONNX and safetensors, in pure Rust,
+//! and writes safetensors that say what they hold.
 //!
-//! A [`Checkpoint`] lists tensors by the Keras layer and variable that they are the value of, whatever
-//! file they came from; [`load`] puts them into a network, or says exactly what does not fit.
+//! A [`Checkpoint`] lists a file's tensors; [`Checkpoint::resolve`] finds out which layers and variables of
+//! which network they are, whatever the file calls them; [`load`] puts them into a network, or says exactly
+//! what does not fit.
 
 mod atomic;
 mod bundled;
 mod card;
 mod checkpoint;
+#[cfg(feature = "download")]
+mod download;
 mod error;
 mod hdf5;
+mod keras;
+mod keras_zip;
 mod load;
+mod onnx;
 mod pretrained;
 mod safetensors;
+mod sharded;
 
 pub use atomic::write_atomic;
 pub use card::ModelCard;
 pub use checkpoint::{Checkpoint, Dtype, TensorInfo};
+#[cfg(feature = "download")]
+pub use download::{Downloader, Published};
 pub use error::WeightsError;
-pub use load::{Loaded, guess_architecture, load, variables_to_save};
+pub use load::{Loaded, load, variables_to_save};
 pub use pretrained::{Pretrained, Weights};
 pub use safetensors::{TensorSource, save};

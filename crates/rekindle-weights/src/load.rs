@@ -130,7 +130,7 @@ fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 /// The first architecture of the registry whose every variable is in the checkpoint, with its shape.
 /// Weights do not tell the size of the images, so it is the architecture's default.
 #[must_use]
-pub fn guess_architecture<B: Backend>(
+pub(crate) fn guess_architecture<B: Backend>(
     checkpoint: &Checkpoint,
     device: &B::Device,
 ) -> Option<Architecture> {

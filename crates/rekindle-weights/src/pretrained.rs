@@ -5,7 +5,7 @@ use rekindle_nn::{
     Architecture, Backbone, InceptionV3, InceptionV3Config, MobileNetV2, MobileNetV2Config,
 };
 
-use crate::{Checkpoint, WeightsError, bundled, guess_architecture, load};
+use crate::{Checkpoint, WeightsError, bundled, load};
 
 /// Where the weights of a pre-trained network come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub enum Weights {
     /// The small set inside the library (feature `bundled`): MobileNetV2 1.0, whose last 30 layers were
     /// tuned on 19 dog breeds and whose other layers are Keras's ImageNet weights.
     Demo,
+    /// Keras's published weights, from the user's disk or downloaded to it (feature `download`); see
+    /// [`Downloader`](crate::Downloader). Networks of another size than those they were trained at take the
+    /// weights that Keras would.
+    ImageNet,
     /// A file that [`Checkpoint::open`] reads.
     File(PathBuf),
 }
@@ -25,6 +29,15 @@ impl Weights {
     pub fn open(&self, architecture: &Architecture) -> Result<Checkpoint, WeightsError> {
         match self {
             Self::File(path) => Checkpoint::open(path),
+            #[cfg(feature = "download")]
+            Self::ImageNet => {
+                Checkpoint::open(crate::Downloader::default().imagenet(architecture)?)
+            }
+            #[cfg(not(feature = "download"))]
+            Self::ImageNet => Err(WeightsError::Unavailable {
+                architecture: architecture.to_string(),
+                reason: "this program was built without the feature `download`".into(),
+            }),
             Self::Demo => {
                 let unavailable = |reason: &str| WeightsError::Unavailable {
                     architecture: architecture.to_string(),
@@ -58,11 +71,9 @@ impl Weights {
         size: Option<usize>,
         device: &B::Device,
     ) -> Result<Backbone<B>, WeightsError> {
-        let mut checkpoint = self.open(&architecture)?;
-        let described = checkpoint.card().map(|card| card.architecture);
-        let found = described
-            .or_else(|| guess_architecture::<B>(&checkpoint, device))
-            .unwrap_or(architecture);
+        let wanted = size.map_or(architecture, |size| architecture.with_size(size));
+        let mut checkpoint = self.open(&wanted)?.resolve::<B>(device)?;
+        let found = checkpoint.card().map_or(architecture, |card| card.architecture);
         if found.name() != architecture.name() {
             let reason = format!("holds {found}, expected {}", architecture.name());
             return Err(WeightsError::format(checkpoint.path(), reason));

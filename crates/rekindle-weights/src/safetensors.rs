@@ -12,6 +12,7 @@ use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Checkpoint, ReadTensor};
+use crate::hdf5::split_name;
 use crate::{Dtype, ModelCard, TensorInfo, WeightsError, write_atomic};
 
 /// The metadata key of the [`ModelCard`].
@@ -76,12 +77,12 @@ fn open_source(
                 )));
             }
         };
-        let Some((layer, variable)) = name.rsplit_once('/') else {
+        if !name.contains('/') {
             return Err(wrong(format!(
                 "`{name}` is not named `layer/variable`, as Keras's variables are"
             )));
-        };
-        let (layer, variable) = (layer.to_owned(), variable.to_owned());
+        }
+        let (layer, variable) = split_name("", name);
         tensors.push(TensorInfo { layer, variable, shape: info.shape.clone(), dtype });
         places.push((
             8 + header + info.data_offsets.0 as u64,
@@ -113,6 +114,12 @@ fn open_source(
         }
     }
     Ok(Checkpoint::new(path, tensors, card, Box::new(reader)))
+}
+
+/// A tensor's name as [`TensorInfo::path`](crate::TensorInfo::path) has it.
+pub(crate) fn name(in_file: &str) -> String {
+    let (layer, variable) = split_name("", in_file);
+    format!("{layer}/{variable}")
 }
 
 fn parse_card(text: &str, path: &Path) -> Result<ModelCard, WeightsError> {
@@ -151,7 +158,7 @@ impl ReadTensor for Reader {
     }
 }
 
-fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
+pub(crate) fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
     let pairs = bytes.as_chunks::<2>().0.iter();
     match dtype {
         Dtype::F16 => pairs.map(|&pair| f16::from_le_bytes(pair).to_f32()).collect(),

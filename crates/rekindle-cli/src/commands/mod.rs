@@ -5,3 +5,24 @@ pub mod evaluate;
 pub mod predict;
 pub mod summary;
 pub mod train;
+
+use std::path::Path;
+
+use burn::tensor::backend::Backend;
+use rekindle::prelude::*;
+
+/// A trained model, with other names for its classes if there is a file of them.
+fn load<B: Backend>(
+    model: &Path,
+    labels: Option<&Path>,
+    device: &B::Device,
+) -> Result<TrainedModel<B>, Box<dyn std::error::Error>> {
+    let model = TrainedModel::load(model, device)?;
+    let Some(path) = labels else { return Ok(model) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    model
+        .with_classes(lines.map(str::to_owned).collect())
+        .map_err(|error| format!("{}: {error}", path.display()).into())
+}

@@ -12,7 +12,7 @@ struct Row {
 }
 
 pub fn run(args: &PredictArgs) -> Outcome {
-    let mut model = TrainedModel::<Flex>::load(&args.model, &Default::default())?;
+    let mut model = super::load::<Flex>(&args.model, args.labels.as_deref(), &Default::default())?;
     if let Some(size) = args.size {
         model = model.with_size(size)?;
     }

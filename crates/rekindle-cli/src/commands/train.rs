@@ -61,15 +61,27 @@ fn fit<B: Backend>(
     folder: ImageFolder,
     device: &B::Device,
 ) -> Result<TrainedModel<B>, Box<dyn std::error::Error>> {
-    let base = args.weights.backbone::<Autodiff<B>>(args.base.architecture(), args.size, device)?;
-    let learner = TransferLearner::new(base)
+    let learner = match &args.from {
+        Some(path) => {
+            let trained = super::load::<B>(path, args.labels.as_deref(), device)?;
+            TransferLearner::<Autodiff<B>>::from_trained(&trained)
+        }
+        None => {
+            let architecture = args.base.architecture();
+            let base = args.weights.backbone::<Autodiff<B>>(architecture, args.size, device)?;
+            TransferLearner::new(base).head(args.head.config())
+        }
+    };
+    let learner = match args.resize {
+        Some(resize) => learner.resize(resize),
+        None => learner,
+    };
+    let learner = learner
         .data(folder)
-        .head(args.head.config())
         .epochs(args.epochs)
         .batch_size(args.batch)
         .learning_rate(args.lr)
         .seed(args.seed)
-        .resize(args.resize)
         .observer(Lines::default());
     Ok(learner.fit()?)
 }

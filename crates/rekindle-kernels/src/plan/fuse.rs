@@ -62,6 +62,22 @@ pub(crate) struct Conv {
 }
 
 impl Conv {
+    /// Scale and shift of each channel, where no convolution can take them.
+    fn pointwise(affine: &[(f64, f64)]) -> Self {
+        Self {
+            depthwise: true,
+            channels: [affine.len(); 2],
+            kernel: [1, 1],
+            stride: [1, 1],
+            before: [0, 0],
+            weights: affine.iter().map(|&(scale, _)| scale as f32).collect(),
+            bias: affine.iter().map(|&(_, shift)| shift as f32).collect(),
+            low: f32::NEG_INFINITY,
+            high: f32::INFINITY,
+            residual: None,
+        }
+    }
+
     /// Whether nothing comes behind the sum yet.
     fn is_open(&self) -> bool {
         self.residual.is_none() && self.low == f32::NEG_INFINITY && self.high == f32::INFINITY
@@ -108,17 +124,29 @@ fn fuse(nodes: &mut [Node], output: usize) -> Result<usize, PlanError> {
         let name = nodes[index].name.clone();
         let unsupported =
             |what: &str| PlanError::Unsupported { layer: name.clone(), what: what.into() };
+        let is_padded = inputs.iter().any(|&input| matches!(nodes[input].op, NodeOp::CorrectPad(_)));
         let op = std::mem::replace(&mut nodes[index].op, NodeOp::Fused);
         match op {
+            _ if is_padded && !matches!(op, NodeOp::Conv(_)) => {
+                return Err(unsupported("a ZeroPadding2D before anything but a convolution"));
+            }
             NodeOp::Affine(affine) => match &mut nodes[inputs[0]].op {
                 NodeOp::Conv(conv) if only_use && conv.is_open() => fold(conv, &affine),
-                _ => return Err(unsupported("a BatchNormalization that follows no convolution")),
+                _ => {
+                    nodes[index].op = NodeOp::Conv(Conv::pointwise(&affine));
+                    continue;
+                }
             },
             NodeOp::Clamp(low, high) => match &mut nodes[inputs[0]].op {
                 NodeOp::Conv(conv) if only_use && conv.is_open() => {
                     (conv.low, conv.high) = (low, high)
                 }
-                _ => return Err(unsupported("an activation that follows no convolution")),
+                _ => {
+                    let (Shape::Map { channels, .. } | Shape::Flat(channels)) = nodes[index].shape;
+                    let same = vec![(1.0, 0.0); channels];
+                    nodes[index].op = NodeOp::Conv(Conv { low, high, ..Conv::pointwise(&same) });
+                    continue;
+                }
             },
             NodeOp::Add => {
                 let (first, second) = (inputs[0].min(inputs[1]), inputs[0].max(inputs[1]));
@@ -155,11 +183,6 @@ fn fuse(nodes: &mut [Node], output: usize) -> Result<usize, PlanError> {
                 continue;
             }
             other => {
-                let is_padded =
-                    inputs.iter().any(|&input| matches!(nodes[input].op, NodeOp::CorrectPad(_)));
-                if is_padded {
-                    return Err(unsupported("a ZeroPadding2D before anything but a convolution"));
-                }
                 nodes[index].op = other;
                 continue;
             }

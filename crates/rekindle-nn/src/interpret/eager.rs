@@ -164,6 +164,10 @@ impl<B: Backend> Interpreter<B> for Eager {
             (Op::Relu, x, _) => x.map(relu, relu),
             // Two passes; Flex runs `clamp(0, 6)` at half the speed.
             (Op::Relu6, x, _) => x.map(|x| relu(x).clamp_max(6.0), |x| relu(x).clamp_max(6.0)),
+            (Op::Rescale { scale, offset }, x, _) => x.map(
+                |x| x.mul_scalar(scale).add_scalar(offset),
+                |x| x.mul_scalar(scale).add_scalar(offset),
+            ),
             (Op::Dropout(rate), x, _) => self.dropout(rate, x),
             (Op::Flatten, Features::Map(x), _) => {
                 Features::Flat(x.permute([0, 2, 3, 1]).flatten(1, 3))

@@ -1,11 +1,13 @@
 //! What a walk over a network's layers can mean.
 
 mod eager;
+mod graph;
 mod section;
 mod summarize;
 mod variables;
 
 pub use eager::{Eager, Features};
+pub use graph::{Graph, GraphLayer};
 pub use section::Section;
 pub use summarize::{LayerRow, Parameters, Summarize, Summary};
-pub use variables::{Variable, assign, read, variables};
+pub use variables::{Variable, assign, read, require_gradients, variables};

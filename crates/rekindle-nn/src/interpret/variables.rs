@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
@@ -65,6 +65,21 @@ pub fn assign<B: Backend, M: Module<B>>(module: M, values: HashMap<ParamId, Tens
         }
     }
     module.map(&mut Assign(values))
+}
+
+/// The network with gradients for its trainable variables: a copy from a backend without gradients has none.
+pub fn require_gradients<B: Backend, N: Network<B> + Module<B>>(network: N) -> N {
+    struct Require(HashSet<ParamId>);
+
+    impl<B: Backend> ModuleMapper<B> for Require {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+            let trainable = self.0.contains(&param.id);
+            param.set_require_grad(trainable)
+        }
+    }
+    let trainable = variables(&network).into_iter().filter(|variable| variable.spec.trainable);
+    let trainable = trainable.map(|variable| variable.spec.id).collect();
+    network.map(&mut Require(trainable))
 }
 
 /// The values of every parameter, in Burn's layout.

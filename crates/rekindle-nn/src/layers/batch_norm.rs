@@ -50,6 +50,12 @@ impl BatchNormConfig {
         Self { scale, ..self }
     }
 
+    /// What is added to the variance.
+    #[must_use]
+    pub fn with_epsilon(self, epsilon: f64) -> Self {
+        Self { epsilon, ..self }
+    }
+
     /// The layer, as Keras starts it: gamma and variance 1, beta and mean 0.
     #[must_use]
     pub fn init<B: Backend>(self, device: &B::Device) -> BatchNorm<B> {

@@ -171,6 +171,12 @@ impl<B: Backend> InceptionV3<B> {
     pub fn config(&self) -> InceptionV3Config {
         self.config
     }
+
+    /// The same for other images: no weight depends on their size.
+    #[must_use]
+    pub fn with_size(self, size: usize) -> Self {
+        Self { config: self.config.with_size(size), ..self }
+    }
 }
 
 impl<B: Backend> Network<B> for InceptionV3<B> {

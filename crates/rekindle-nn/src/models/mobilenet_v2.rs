@@ -144,6 +144,12 @@ impl<B: Backend> MobileNetV2<B> {
     pub fn config(&self) -> MobileNetV2Config {
         self.config
     }
+
+    /// The same for other images: no weight depends on their size.
+    #[must_use]
+    pub fn with_size(self, size: usize) -> Self {
+        Self { config: self.config.with_size(size), ..self }
+    }
 }
 
 impl<B: Backend> Network<B> for MobileNetV2<B> {

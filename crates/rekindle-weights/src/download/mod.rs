@@ -1,0 +1,101 @@
+//! Keras's published ImageNet weights: found on the disk, or downloaded once.
+
+mod catalogue;
+mod fetch;
+mod http;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rekindle_nn::Architecture;
+
+use crate::WeightsError;
+pub use catalogue::Published;
+
+/// Where Keras publishes its weights (`keras/src/applications/*.py`, `BASE_WEIGHT_PATH`).
+const BASE: &str = "https://storage.googleapis.com/tensorflow/keras-applications/";
+/// VGG19 with top, the largest of Keras's classic networks, has 575 MB.
+const LARGEST: u64 = 1 << 30;
+
+/// Finds published weights on the disk, or downloads them there.
+///
+/// `REKINDLE_WEIGHTS_URL` is the address of a mirror, `REKINDLE_CACHE` the folder of downloaded files; Keras's own
+/// folder, `~/.keras/models`, is looked into first.
+#[derive(Debug, Clone)]
+pub struct Downloader {
+    /// The address that file names are put behind.
+    pub base: String,
+    /// Where files are put; nothing where no user's folder is known.
+    pub cache: Option<PathBuf>,
+    /// Keras's folder.
+    pub keras: Option<PathBuf>,
+    /// How often a request is tried.
+    pub attempts: u32,
+    /// The wait before the second attempt; each one after that waits twice as long.
+    pub wait: Duration,
+    /// The longest silence of a server.
+    pub timeout: Duration,
+    /// The largest file, in bytes.
+    pub largest: u64,
+}
+
+impl Default for Downloader {
+    fn default() -> Self {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let base = variable("REKINDLE_WEIGHTS_URL").and_then(|url| url.into_string().ok());
+        let home = std::env::home_dir();
+        let folder = if cfg!(windows) {
+            variable("LOCALAPPDATA").map(PathBuf::from)
+        } else if cfg!(target_vendor = "apple") {
+            home.as_ref().map(|home| home.join("Library/Caches"))
+        } else {
+            let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
+            cache.or_else(|| home.as_ref().map(|home| home.join(".cache")))
+        };
+        let cache = variable("REKINDLE_CACHE").map(PathBuf::from);
+        Self {
+            base: base.unwrap_or_else(|| BASE.into()),
+            cache: cache.or_else(|| folder.map(|folder| folder.join("rekindle"))),
+            keras: home.map(|home| home.join(".keras/models")),
+            attempts: 5,
+            wait: Duration::from_millis(500),
+            timeout: Duration::from_secs(30),
+            largest: LARGEST,
+        }
+    }
+}
+
+impl Downloader {
+    /// The file of an architecture's ImageNet weights, downloaded if it is not on the disk yet.
+    ///
+    /// # Errors
+    /// When no such weights are published, or they are not on the disk and cannot be downloaded; the message
+    /// says which file to put where.
+    pub fn imagenet(&self, architecture: &Architecture) -> Result<PathBuf, WeightsError> {
+        let published = Published::of(architecture)?;
+        self.fetch(&published)
+    }
+
+    fn problem(&self, published: &Published, reason: String) -> WeightsError {
+        let url = self.url(published);
+        let by_hand = match &self.cache {
+            Some(cache) => format!("put the file at {}", cache.join(&published.name).display()),
+            None => "set REKINDLE_CACHE to a folder that holds the file".into(),
+        };
+        WeightsError::Download { url, reason, by_hand }
+    }
+
+    fn url(&self, published: &Published) -> String {
+        let slash = if self.base.ends_with('/') { "" } else { "/" };
+        format!("{}{slash}{}{}", self.base, published.folder, published.name)
+    }
+}
+
+/// The file beside another, with an ending more.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}

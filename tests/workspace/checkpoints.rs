@@ -1,0 +1,320 @@
+//! Files in every layout that Keras and its exporters write give what Keras gave.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use burn::backend::Flex;
+use image::RgbImage;
+use rekindle::nn::variables;
+use rekindle::prelude::*;
+use rekindle::weights::{Checkpoint, Dtype, ModelCard, load, save};
+use rekindle_tests::{Golden, picture, repository};
+use tempfile::TempDir;
+
+/// Unpacks a file of `tests/golden/checkpoints`.
+fn unpack(name: &str, folder: &TempDir) -> PathBuf {
+    let packed = std::fs::File::open(repository("tests/golden/checkpoints").join(format!("{name}.gz")));
+    let mut bytes = Vec::new();
+    flate2::read::GzDecoder::new(packed.expect("a golden file")).read_to_end(&mut bytes).expect("gzip");
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).expect("writes");
+    path
+}
+
+fn size(name: &str) -> usize {
+    if name.starts_with("inception") { 75 } else { 32 }
+}
+
+/// The golden pictures as images.
+fn pictures(size: usize) -> Vec<RgbImage> {
+    let picture = |number| {
+        let values = picture(&format!("image/{size}/{number}"), size);
+        let bytes = values.into_iter().map(|value| value as u8).collect();
+        RgbImage::from_raw(size as u32, size as u32, bytes).expect("three bytes a pixel")
+    };
+    (0..2).map(picture).collect()
+}
+
+/// The largest difference from Keras's probabilities.
+fn difference(model: &TrainedModel<Flex>, golden: &[f32], size: usize) -> f32 {
+    let predictions = pictures(size).into_iter().flat_map(|image| {
+        model.predict_image(&image).expect("predicts").probabilities().to_vec()
+    });
+    let ours: Vec<f32> = predictions.collect();
+    assert_eq!(ours.len(), golden.len());
+    ours.iter().zip(golden).fold(0.0, |most, (a, b)| f32::max(most, (a - b).abs()))
+}
+
+fn all_names() -> (Golden, Vec<String>) {
+    let golden = Golden::open("checkpoints/outputs.safetensors");
+    let names = serde_json::from_str(&golden.metadata["cases"]).expect("a list of names");
+    (golden, names)
+}
+
+#[test]
+fn every_layout_predicts_as_keras_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (golden, names) = all_names();
+    assert_eq!(names.len(), 17);
+    let mut worst: HashMap<String, f32> = HashMap::new();
+    for name in names {
+        let path = unpack(&name, &folder);
+        let model = TrainedModel::<Flex>::load(&path, &Default::default())
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        // Files of weights do not say which images they are for.
+        let model = model.with_size(size(&name)).expect("a size that the network takes");
+        let difference = difference(&model, golden.values(&name), size(&name));
+        assert!(difference <= 1e-5, "{name}: {difference:e} from Keras");
+        // Saved as ours it predicts the same.
+        let saved = folder.path().join("saved.rekindle");
+        model.save(&saved).expect("saves");
+        let again = TrainedModel::<Flex>::load(&saved, &Default::default()).expect("loads");
+        let image = &pictures(size(&name))[0];
+        let (a, b) = (model.predict_image(image), again.predict_image(image));
+        assert_eq!(a.expect("predicts"), b.expect("predicts"), "{name}");
+        std::fs::remove_file(path).expect("removes");
+        worst.insert(name, difference);
+    }
+    println!("{worst:?}");
+}
+
+#[test]
+fn backbones_start_from_every_layout() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in [
+        "mobilenet_v2_keras2_weights.h5",
+        "mobilenet_v2_keras3.weights.h5",
+        "mobilenet_v2_keras3_tutorial.keras",
+        "mobilenet_v2_keras3_inlined.h5",
+        "mobilenet_v2_keras2.onnx",
+    ] {
+        let weights = Weights::File(unpack(name, &folder));
+        let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
+        let device = Default::default();
+        let backbone = weights.backbone::<Flex>(architecture, Some(64), &device).expect(name);
+        // The file's own width, not the one that was asked for.
+        let found = backbone.architecture();
+        assert_eq!(found.to_string(), "mobilenet-v2 0.35, 64 x 64, no top", "{name}");
+        let wrong = Architecture::InceptionV3(InceptionV3Config::new());
+        let error = weights.backbone::<Flex>(wrong, None, &device).expect_err("another network");
+        let text = error.to_string();
+        assert!(text.contains(name) && text.contains("expected inception-v3"), "{text}");
+    }
+}
+
+#[test]
+fn cards_say_what_the_files_hold() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let card = |name: &str| -> ModelCard {
+        let checkpoint = Checkpoint::open(unpack(name, &folder)).expect(name);
+        let resolved = checkpoint.resolve::<Flex>(&Default::default()).expect(name);
+        resolved.card().expect(name).clone()
+    };
+    let tutorial = card("mobilenet_v2_keras2_tutorial.keras");
+    assert_eq!((tutorial.preprocessing.as_str(), tutorial.classes.len()), ("tf", 2));
+    let inlined = card("mobilenet_v2_keras3_inlined.h5");
+    assert_eq!(inlined.head.expect("a head").layers.len(), 9);
+    assert!(!inlined.folded);
+    assert!(card("mobilenet_v2_keras3_tutorial.onnx").folded);
+    assert!(card("inception_v3_keras3.onnx").folded);
+    let weights = card("inception_v3_keras2_weights.h5");
+    assert_eq!(weights.architecture.to_string(), "inception-v3, 299 x 299, 5 classes");
+}
+
+/// A checkpoint's variables, under the network's names.
+fn values(path: &Path) -> HashMap<String, Vec<f32>> {
+    let checkpoint = Checkpoint::open(path).expect("opens");
+    let mut checkpoint = checkpoint.resolve::<Flex>(&Default::default()).expect("resolves");
+    let paths: Vec<String> = checkpoint.tensors().iter().map(|tensor| tensor.path()).collect();
+    let read = paths.into_iter().enumerate();
+    read.map(|(index, path)| (path, checkpoint.read(index).expect("reads"))).collect()
+}
+
+#[test]
+fn names_of_any_session_are_matched_by_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let by_name = values(&unpack("inception_v3_keras3_sequential.h5", &folder));
+    // Its convolutions are conv2d_3 to conv2d_96; the class of each variable has the same table.
+    let path = unpack("inception_v3_keras2_weights.h5", &folder);
+    let raw = Checkpoint::open(&path).expect("opens");
+    let layers: Vec<&str> = raw.tensors().iter().map(|tensor| tensor.layer.as_str()).collect();
+    assert!(layers.contains(&"conv2d_96") && !layers.contains(&"conv2d_2"), "{layers:?}");
+    let by_order = values(&path);
+    for (path, values) in &by_name {
+        if !path.starts_with("head_") {
+            assert_eq!(by_order.get(path), Some(values), "{path}");
+        }
+    }
+}
+
+#[test]
+fn sharded_safetensors_are_one_checkpoint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = unpack("mobilenet_v2_keras3.weights.h5", &folder);
+    let mut whole =
+        Checkpoint::open(&path).expect("opens").resolve::<Flex>(&Default::default()).expect("known");
+    let card = whole.card().expect("known").clone();
+    let names: Vec<String> = whole.tensors().iter().map(|tensor| tensor.path()).collect();
+    let mut map = serde_json::Map::new();
+    for (shard, file) in ["a.safetensors", "b.safetensors"].iter().enumerate() {
+        let indices: Vec<usize> = (0..names.len()).filter(|index| index % 2 == shard).collect();
+        let mut tensors: Vec<_> = indices.iter().map(|&i| whole.tensors()[i].clone()).collect();
+        tensors.iter_mut().for_each(|tensor| tensor.dtype = Dtype::F32);
+        let target = folder.path().join(file);
+        save(&target, &card, &tensors, &mut |index| whole.read(indices[index])).expect("saves");
+        for index in indices {
+            map.insert(names[index].clone(), (*file).into());
+        }
+    }
+    let index = folder.path().join("model.safetensors.index.json");
+    let write = |map: &serde_json::Map<String, serde_json::Value>| {
+        let json = serde_json::json!({"metadata": {}, "weight_map": map});
+        std::fs::write(&index, json.to_string()).expect("writes");
+    };
+    write(&map);
+    let device = Default::default();
+    let mut shards = Checkpoint::open(&index).expect("opens").resolve::<Flex>(&device).expect("known");
+    let network = card.architecture.init::<Flex>(&device).expect("valid");
+    let expected = variables(&network).len();
+    let loaded = load(network, "mobilenet-v2", &mut shards).expect("every variable is there");
+    assert_eq!((loaded.unused.len(), shards.tensors().len()), (0, expected));
+
+    let wrong = [
+        ("Conv1/kernel", "../a.safetensors", "expected a file in its own folder"),
+        ("Conv1/kernel", "/etc/passwd", "expected a file in its own folder"),
+        ("Conv9/kernel", "a.safetensors", "but it does not"),
+        ("Conv1/kernel", "c.safetensors", "c.safetensors"),
+    ];
+    for (name, file, message) in wrong {
+        let mut map = map.clone();
+        map.insert(name.into(), file.into());
+        write(&map);
+        let error = Checkpoint::open(&index).expect_err(message).to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn damaged_files_are_errors_and_never_panics() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let device = Default::default();
+    let mut flipped = 0;
+    for name in [
+        "mobilenet_v2_keras2_weights.h5",
+        "mobilenet_v2_keras3.weights.h5",
+        "mobilenet_v2_keras3_tutorial.keras",
+        "mobilenet_v2_keras2.onnx",
+    ] {
+        let bytes = std::fs::read(unpack(name, &folder)).expect("reads");
+        let path = folder.path().join(format!("damaged_{name}"));
+        let attempt = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("writes");
+            TrainedModel::<Flex>::load(&path, &device)
+        };
+        for part in [0, 1, 7, 8, 9, 100, 5000] {
+            let cut = bytes.len() * part / 5001;
+            let error = attempt(&bytes[..cut.max(part.min(9))]).expect_err("a part of a file");
+            assert!(error.to_string().contains("damaged_"), "{name}: {error}");
+        }
+        // Where a flipped bit is in a weight, the file is as good as another; elsewhere it is an error.
+        for index in 0..60_usize {
+            let mut bytes = bytes.clone();
+            // Many near the start and the end, where the headers are.
+            let at = match index % 3 {
+                0 => index * 37 % 4096,
+                1 => bytes.len() - 1 - index * 53 % 8192,
+                _ => index * 15_485_863 % bytes.len(),
+            };
+            bytes[at] ^= 1 << (index % 8);
+            if let Err(error) = attempt(&bytes) {
+                flipped += 1;
+                assert!(error.to_string().contains("damaged_"), "{name}, byte {at}: {error}");
+            }
+        }
+    }
+    assert!(flipped > 20, "{flipped} of 240 flipped bits were noticed");
+}
+
+#[test]
+fn models_that_are_not_supported_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = unpack("mobilenet_v2_keras3_tutorial.keras", &folder);
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(&path).expect("opens")).expect("a zip");
+    let mut config = String::new();
+    archive.by_name("config.json").expect("there").read_to_string(&mut config).expect("reads");
+    let mut weights = Vec::new();
+    archive.by_name("model.weights.h5").expect("there").read_to_end(&mut weights).expect("reads");
+    let write = |config: &str, deflated: bool| {
+        let mut target = zip::ZipWriter::new(std::fs::File::create(&path).expect("creates"));
+        let method = match deflated {
+            true => zip::CompressionMethod::Deflated,
+            false => zip::CompressionMethod::Stored,
+        };
+        let options = zip::write::SimpleFileOptions::default().compression_method(method);
+        for (name, bytes) in [("config.json", config.as_bytes()), ("model.weights.h5", &weights)] {
+            target.start_file(name, options).expect("starts");
+            std::io::Write::write_all(&mut target, bytes).expect("writes");
+        }
+        target.finish().expect("finishes");
+    };
+    let device = Default::default();
+    let attempt = || TrainedModel::<Flex>::load(&path, &device);
+    for (old, new, message) in [
+        ("\"GlobalAveragePooling2D\"", "\"SpatialDropout2D\"", "(SpatialDropout2D) behind the network is not supported"),
+        ("\"TrueDivide\"", "\"Lambda\"", "(Lambda) before the network is not supported"),
+        ("\"strides\": [2, 2]", "\"strides\": [1, 1]", "has strides [1, 1], expected [2, 2]"),
+        ("\"Conv2D\"", "\"SeparableConv2D\"", "begin a network that Rekindle knows"),
+        ("\"units\": 1,", "\"units\": 7,", "of shape [1280, 1], expected [1280, 7]"),
+    ] {
+        let changed = config.replace(old, new);
+        assert_ne!(changed, config, "{old}");
+        write(&changed, false);
+        let error = attempt().expect_err(message).to_string();
+        assert!(error.contains(message) && error.contains("tutorial.keras"), "{error}");
+    }
+    // These weights are periodic: 1.6 MB in 80 kB, as no trained network's are.
+    write(&config, true);
+    let error = attempt().expect_err("a bomb").to_string();
+    assert!(error.contains("more than 20 times"), "{error}");
+}
+
+#[test]
+fn a_keras_classifier_is_trained_further() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = unpack("mobilenet_v2_keras3_inlined.keras", &folder);
+    let device = Default::default();
+    let model = TrainedModel::<Flex>::load(&path, &device).expect("loads");
+    assert!(model.clone().with_classes(vec!["one".into()]).is_err());
+    let photos = ImageFolder::open(repository("demo/photos")).expect("the demo photos");
+    let names: Vec<String> = photos.classes()[1..].iter().rev().cloned().collect();
+    let model = model.with_classes(names.clone()).expect("four names");
+    let learner = || TransferLearner::<Autodiff<Flex>>::from_trained(&model).observer(());
+    let error = learner().data(photos.clone()).fit().expect_err("a fifth class").to_string();
+    assert!(error.contains("birds"), "{error}");
+
+    // Four classes, in another order than the folder's.
+    let four = folder.path().join("photos");
+    for class in &names {
+        std::fs::create_dir_all(four.join(class)).expect("creates");
+        for file in std::fs::read_dir(repository("demo/photos").join(class)).expect("lists").take(8) {
+            let file = file.expect("lists");
+            std::fs::copy(file.path(), four.join(class).join(file.file_name())).expect("copies");
+        }
+    }
+    let photos = ImageFolder::open(&four).expect("four classes");
+    let before = model.evaluate(&photos).expect("evaluates");
+    let trained = learner().data(photos.clone()).epochs(40).learning_rate(0.01).fit().expect("fits");
+    assert_eq!(trained.classes(), names);
+    let after = trained.evaluate(&photos).expect("evaluates");
+    assert!(after.accuracy > before.accuracy + 0.2, "{after} after {before}");
+    // The network is as it was.
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    model.save(&old).expect("saves");
+    trained.save(&new).expect("saves");
+    let (old, new) = (values(&old), values(&new));
+    for (path, values) in &old {
+        let changes = ["kernel", "bias", "gamma", "beta"].iter().any(|name| path.ends_with(name));
+        assert_eq!(new[path] != *values, path.starts_with("head_") && changes, "{path}");
+    }
+}
