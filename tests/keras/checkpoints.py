@@ -122,12 +122,7 @@ class Golden:
         if np.any(outputs < 0) or np.any(outputs.sum(axis=1) > 1.001):
             e = np.exp(outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True))
             outputs = (e / e.sum(axis=1, keepdims=True)).astype(np.float32)
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, name)
-            write(path)
-            with open(path, "rb") as file, open(os.path.join(OUT, name + ".gz"), "wb") as target:
-                with gzip.GzipFile(filename="", mode="wb", fileobj=target, mtime=0, compresslevel=9) as packed:
-                    shutil.copyfileobj(file, packed)
+        pack(name, write)
         self.tensors[name] = np.ascontiguousarray(outputs)
         self.cases.append(name)
         packed = os.path.getsize(os.path.join(OUT, name + ".gz"))
@@ -179,8 +174,99 @@ def halves(model):
     model.set_weights([w.astype(np.float16).astype(np.float32) for w in model.get_weights()])
 
 
+def pack(name, write):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, name)
+        write(path)
+        with open(path, "rb") as file, open(os.path.join(OUT, name + ".gz"), "wb") as target:
+            with gzip.GzipFile(filename="", mode="wb", fileobj=target, mtime=0, compresslevel=9) as packed:
+                shutil.copyfileobj(file, packed)
+
+
+def bad():
+    """Files that have to be errors."""
+    text = h5py.string_dtype()
+    model = mobile(tf_keras, classes=5)
+    fill(model)
+
+    def weights(path, skip=(), extra=False, spoil=None):
+        with h5py.File(path, "w") as file:
+            layers = [layer for layer in model.layers if layer.weights and layer.name not in skip]
+            names = [layer.name for layer in layers] + (["extra"] if extra else [])
+            file.attrs.create("layer_names", names, dtype=text)
+            for layer in layers:
+                group = file.create_group(layer.name)
+                group.attrs.create("weight_names", [w.name for w in layer.weights], dtype=text)
+                for variable in layer.weights:
+                    value = variable.numpy()
+                    if layer.name == spoil:
+                        value.reshape(-1)[3] = np.nan
+                    group[variable.name] = value
+            if extra:
+                group = file.create_group("extra")
+                group.attrs.create("weight_names", ["extra/kernel:0"], dtype=text)
+                group["extra/kernel:0"] = np.ones((2, 3), np.float32)
+
+    pack("bad_missing_layer.h5", lambda path: weights(path, skip=("block_5_project",)))
+    pack("bad_extra_layer.h5", lambda path: weights(path, extra=True))
+    pack("bad_nan.h5", lambda path: weights(path, spoil="block_5_project_BN"))
+
+    def cyclic(path):
+        with h5py.File(path, "w") as file:
+            layers = file.create_group("layers")
+            for name in ("a", "b"):
+                layers.create_group(name)["layers"] = layers
+
+    pack("bad_cyclic.weights.h5", cyclic)
+
+    def absurd(path):
+        with h5py.File(path, "w") as file:
+            file.attrs.create("layer_names", ["Conv1"], dtype=text)
+            group = file.create_group("Conv1")
+            group.attrs.create("weight_names", ["Conv1/kernel:0"], dtype=text)
+            group.create_dataset("Conv1/kernel:0", shape=(2**40, 2**20, 8), chunks=(1, 1, 8), dtype="f4")
+
+    pack("bad_absurd.h5", absurd)
+
+    def graph(nodes, constants, path, **save):
+        value = onnx.helper.make_tensor_value_info
+        made = onnx.helper.make_graph(
+            nodes, "graph", [value("x", 1, [None, 32, 32, 3])], [value("y", 1, None)], constants)
+        onnx.save(onnx.helper.make_model(made), path, **save)
+
+    node = onnx.helper.make_node
+    constant = onnx.numpy_helper.from_array(np.ones((4, 4), np.float32), "w")
+    circle = [node("Identity", ["y"], ["z"]), node("Identity", ["z"], ["y"])]
+    pack("bad_cyclic.onnx", lambda path: graph(circle, [], path))
+    concat = [node("Concat", ["y", "y"], ["z"], axis=1), node("Concat", ["z", "z"], ["y"], axis=1)]
+    pack("bad_cyclic_concat.onnx", lambda path: graph(concat, [], path))
+
+    def elsewhere(path):
+        graph([node("MatMul", ["x", "w"], ["y"])], [constant], path)
+        model = onnx.load(path)
+        tensor = model.graph.initializer[0]
+        onnx.external_data_helper.set_external_data(tensor, "../../etc/passwd")
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        with open(path, "wb") as file:
+            file.write(model.SerializeToString())
+
+    pack("bad_external.onnx", elsewhere)
+
+    def absurd_tensor(path):
+        graph([node("MatMul", ["x", "w"], ["y"])], [constant], path)
+        model = onnx.load(path)
+        del model.graph.initializer[0].dims[:]
+        model.graph.initializer[0].dims.extend([2**62, 2**62])
+        with open(path, "wb") as file:
+            file.write(model.SerializeToString())
+
+    pack("bad_absurd.onnx", absurd_tensor)
+
+
 def main():
     os.makedirs(OUT, exist_ok=True)
+    bad()
     golden = Golden()
 
     def case(name, build, write=None, preprocessed=True, prepare=None, before=None, K=keras):

@@ -36,7 +36,10 @@ pub fn run(args: ConvertArgs) -> Outcome {
     let (mut checkpoint, found) = open_network(&input)?;
     if let Some(arch) = arch {
         let wanted = Architecture::by_name(&arch).ok_or_else(|| {
-            format!("unknown architecture `{arch}`, expected one of {}", Architecture::NAMES.join(", "))
+            format!(
+                "unknown architecture `{arch}`, expected one of {}",
+                Architecture::NAMES.join(", ")
+            )
         })?;
         if wanted.name() != found.name() {
             return Err(format!("{}: holds {found}, expected {arch}", input.display()).into());
@@ -96,7 +99,10 @@ pub fn run(args: ConvertArgs) -> Outcome {
         architecture,
         description: text(description, &card.description),
         licence: text(licence, &card.licence),
-        source: source.or(Some(card.source.clone()).filter(|s| !s.is_empty())).or(name).unwrap_or_default(),
+        source: source
+            .or(Some(card.source.clone()).filter(|s| !s.is_empty()))
+            .or(name)
+            .unwrap_or_default(),
         ..card
     };
     save(&output, &card, &tensors, &mut |index| checkpoint.read(indices[index]))?;

@@ -67,7 +67,9 @@ pub fn run(file: &Path, json: bool) -> Outcome {
     }
     match (&report.network, report.problem) {
         (Some(network), None) => print!("{network}"),
-        (Some(network), Some(problem)) => print!("{network}, in a model that is not supported: {problem}"),
+        (Some(network), Some(problem)) => {
+            print!("{network}, in a model that is not supported: {problem}")
+        }
         (None, Some(problem)) => print!("unknown network: {problem}"),
         (None, None) => print!("unknown network"),
     }

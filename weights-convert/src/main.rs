@@ -94,8 +94,10 @@ fn open_network(path: &Path) -> Result<(Checkpoint, Architecture), Box<dyn Error
         }
         None => {
             let known = Architecture::NAMES.join(", ");
-            let why = checkpoint.problem().map(|problem| format!(": {problem}")).unwrap_or_default();
-            Err(format!("{}: holds no network that Rekindle knows ({known}){why}", path.display()).into())
+            let why =
+                checkpoint.problem().map(|problem| format!(": {problem}")).unwrap_or_default();
+            Err(format!("{}: holds no network that Rekindle knows ({known}){why}", path.display())
+                .into())
         }
     }
 }

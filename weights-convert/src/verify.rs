@@ -59,18 +59,17 @@ pub fn run(a: &Path, b: &Path, tolerance: f64, json: bool) -> Outcome {
     unmatched.extend(others.into_keys().map(|path| format!("{path}: only in {}", b.display())));
     let worst = layers.iter().fold(0.0_f64, |worst, row| worst.max(row.relative));
     let compared = layers.len();
-    let report = Report {
-        a: first_network.to_string(),
-        b: second_network.to_string(),
-        layers,
-        unmatched,
-    };
+    let report =
+        Report { a: first_network.to_string(), b: second_network.to_string(), layers, unmatched };
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         println!("{}: {}\n{}: {}", a.display(), report.a, b.display(), report.b);
         for row in report.layers.iter().filter(|row| row.absolute > 0.0) {
-            println!("{:40} max |difference| {:.3e}, relative {:.3e}", row.layer, row.absolute, row.relative);
+            println!(
+                "{:40} max |difference| {:.3e}, relative {:.3e}",
+                row.layer, row.absolute, row.relative
+            );
         }
         for line in &report.unmatched {
             println!("{line}");

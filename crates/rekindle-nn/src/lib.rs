@@ -36,8 +36,8 @@ mod registry;
 pub use error::NetworkError;
 pub use head::{Head, HeadConfig, HeadLayer, HeadLayerConfig};
 pub use interpret::{
-    Eager, Features, Graph, GraphLayer, LayerRow, Parameters, Section, Summarize, Summary, Variable, assign, read,
-    require_gradients, variables,
+    Eager, Features, Graph, GraphLayer, LayerRow, Parameters, Section, Summarize, Summary,
+    Variable, assign, read, require_gradients, variables,
 };
 pub use model::Model;
 pub use models::inception_v3::{InceptionV3, InceptionV3Config};

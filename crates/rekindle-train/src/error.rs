@@ -72,7 +72,9 @@ pub enum TrainError {
         reason: String,
     },
     /// Names that do not fit a model's outputs.
-    #[error("found {found} class names, {distinct} of them distinct, expected {expected}: one for each output")]
+    #[error(
+        "found {found} class names, {distinct} of them distinct, expected {expected}: one for each output"
+    )]
     Classes {
         /// How many were given.
         found: usize,

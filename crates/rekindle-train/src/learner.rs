@@ -2,7 +2,9 @@ use std::time::Instant;
 
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::AutodiffBackend;
-use rekindle_nn::{Backbone, Head, HeadConfig, Model, Network, NetworkError, Parameters, require_gradients};
+use rekindle_nn::{
+    Backbone, Head, HeadConfig, Model, Network, NetworkError, Parameters, require_gradients,
+};
 use rekindle_vision::{ImageFolder, Preprocessing, Resize, Skipped};
 use serde::Serialize;
 

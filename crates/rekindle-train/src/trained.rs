@@ -67,7 +67,9 @@ impl<B: Backend> TrainedModel<B> {
             }));
         };
         if let Some(problem) = checkpoint.problem() {
-            return Err(wrong(format!("holds a model that is not supported: {problem}; `rekindle train DIR --weights FILE` starts from its network")));
+            return Err(wrong(format!(
+                "holds a model that is not supported: {problem}; `rekindle train DIR --weights FILE` starts from its network"
+            )));
         }
         let architecture = card.architecture;
         let backbone = architecture.init(device)?;

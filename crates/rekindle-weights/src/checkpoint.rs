@@ -229,7 +229,8 @@ impl Checkpoint {
         }
         if let Some(architecture) = guess_architecture::<B>(&self, device) {
             self.card = Some(ModelCard::new(architecture));
-        } else if let Some((architecture, placed)) = by_order::<B>(&self.tensors, numbered, device) {
+        } else if let Some((architecture, placed)) = by_order::<B>(&self.tensors, numbered, device)
+        {
             return Ok(self.rearranged(ModelCard::new(architecture), placed));
         }
         Ok(self)

@@ -96,9 +96,8 @@ fn legacy(root: &Group, layers: Vec<String>, found: &mut Found) -> Result<(), St
         let weights = names(&group, "weight_names").map_err(|error| error.to_string())?;
         for weight in weights.unwrap_or_default() {
             let (owner, variable) = split_name(&layer, &weight);
-            let dataset = group
-                .dataset(&weight)
-                .map_err(|error| format!("`{owner}/{variable}`: {error}"))?;
+            let dataset =
+                group.dataset(&weight).map_err(|error| format!("`{owner}/{variable}`: {error}"))?;
             found.add(owner, variable, dataset)?;
         }
     }
@@ -135,7 +134,12 @@ fn numbered(layers: &Group, prefix: &str, depth: usize, found: &mut Found) -> Re
             }
         }
         if inner.iter().any(|name| name == "layers") {
-            numbered(&group.group("layers").map_err(text)?, &format!("{layer}/"), depth + 1, found)?;
+            numbered(
+                &group.group("layers").map_err(text)?,
+                &format!("{layer}/"),
+                depth + 1,
+                found,
+            )?;
         }
     }
     Ok(())

@@ -25,7 +25,9 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
     let mut archive = ZipArchive::new(file.try_clone().map_err(io)?)
         .map_err(|error| wrong(format!("damaged zip: {error}")))?;
     let member = |error, name: &str| {
-        wrong(format!("`{name}`: {error}; expected what Keras's `model.save(\"name.keras\")` writes"))
+        wrong(format!(
+            "`{name}`: {error}; expected what Keras's `model.save(\"name.keras\")` writes"
+        ))
     };
     let config = {
         let entry = archive.by_name(CONFIG).map_err(|error| member(error, CONFIG))?;

@@ -27,6 +27,6 @@ pub use checkpoint::{Checkpoint, Dtype, TensorInfo};
 #[cfg(feature = "download")]
 pub use download::{Downloader, Published};
 pub use error::WeightsError;
-pub use load::{Loaded, load, variables_to_save};
+pub use load::{Loaded, load, load_partial, variables_to_save};
 pub use pretrained::{Pretrained, Weights};
 pub use safetensors::{TensorSource, save};

@@ -12,6 +12,8 @@ pub struct Loaded<N> {
     pub network: N,
     /// The checkpoint's tensors that no variable of the network took, `layer/variable`.
     pub unused: Vec<String>,
+    /// The network's variables that the checkpoint has not, which are as they were; see [`load_partial`].
+    pub missing: Vec<String>,
 }
 
 /// Fills every variable of `network` from the checkpoint's tensors of the same names; `name` is for errors.
@@ -23,6 +25,40 @@ pub fn load<B: Backend, N: Network<B>>(
     name: &str,
     checkpoint: &mut Checkpoint,
 ) -> Result<Loaded<N>, WeightsError> {
+    let expected = variables(&network).len();
+    let path = checkpoint.path().to_owned();
+    let missing = missing(&network, checkpoint);
+    if !missing.is_empty() {
+        let network = name.to_owned();
+        return Err(WeightsError::Missing { path, network, expected, missing });
+    }
+    fill(network, name, checkpoint)
+}
+
+/// The same, but variables that the checkpoint has not are left as they are and reported.
+///
+/// # Errors
+/// When a variable has another shape, or cannot be read; the network is then gone.
+pub fn load_partial<B: Backend, N: Network<B>>(
+    network: N,
+    checkpoint: &mut Checkpoint,
+) -> Result<Loaded<N>, WeightsError> {
+    fill(network, "the network", checkpoint)
+}
+
+/// The network's variables that the checkpoint has not.
+fn missing<B: Backend, N: Network<B>>(network: &N, checkpoint: &Checkpoint) -> Vec<String> {
+    let there: HashSet<String> = checkpoint.tensors().iter().map(TensorInfo::path).collect();
+    let wanted = variables(network).into_iter().map(|variable| variable.path());
+    wanted.filter(|path| !there.contains(path)).collect()
+}
+
+fn fill<B: Backend, N: Network<B>>(
+    network: N,
+    name: &str,
+    checkpoint: &mut Checkpoint,
+) -> Result<Loaded<N>, WeightsError> {
+    let missing = missing(&network, checkpoint);
     let by_name: HashMap<String, usize> = checkpoint
         .tensors()
         .iter()
@@ -31,20 +67,10 @@ pub fn load<B: Backend, N: Network<B>>(
         .collect();
     let wanted = variables(&network);
     let path = checkpoint.path().to_owned();
-    let mut found = Vec::with_capacity(wanted.len());
-    let mut missing = Vec::new();
-    for variable in &wanted {
-        match by_name.get(&variable.path()) {
-            Some(&index) => found.push(index),
-            None => missing.push(variable.path()),
-        }
-    }
-    if !missing.is_empty() {
-        let (network, expected) = (name.to_owned(), wanted.len());
-        return Err(WeightsError::Missing { path, network, expected, missing });
-    }
     let mut values = HashMap::with_capacity(wanted.len());
-    for (variable, &index) in wanted.iter().zip(&found) {
+    let mut used = HashSet::new();
+    for variable in &wanted {
+        let Some(&index) = by_name.get(&variable.path()) else { continue };
         let shape = &checkpoint.tensors()[index].shape;
         if *shape != variable.spec.shape {
             return Err(WeightsError::Shape {
@@ -56,11 +82,11 @@ pub fn load<B: Backend, N: Network<B>>(
             });
         }
         values.insert(variable.spec.id, to_burn(variable, checkpoint.read(index)?));
+        used.insert(index);
     }
-    let used: HashSet<usize> = found.into_iter().collect();
     let unused = checkpoint.tensors().iter().enumerate().filter(|(index, _)| !used.contains(index));
     let unused = unused.map(|(_, tensor)| tensor.path()).collect();
-    Ok(Loaded { network: assign(network, values), unused })
+    Ok(Loaded { network: assign(network, values), unused, missing })
 }
 
 /// What [`save`](crate::save) needs to write a network's variables: their descriptions, and their values

@@ -73,6 +73,10 @@ impl Weights {
     ) -> Result<Backbone<B>, WeightsError> {
         let wanted = size.map_or(architecture, |size| architecture.with_size(size));
         let mut checkpoint = self.open(&wanted)?.resolve::<B>(device)?;
+        if let (None, Some(problem)) = (checkpoint.card(), checkpoint.problem()) {
+            let reason = format!("holds no network that Rekindle knows: {problem}");
+            return Err(WeightsError::format(checkpoint.path(), reason));
+        }
         let found = checkpoint.card().map_or(architecture, |card| card.architecture);
         if found.name() != architecture.name() {
             let reason = format!("holds {found}, expected {}", architecture.name());

@@ -19,8 +19,8 @@ fn load<B: Backend>(
 ) -> Result<TrainedModel<B>, Box<dyn std::error::Error>> {
     let model = TrainedModel::load(model, device)?;
     let Some(path) = labels else { return Ok(model) };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     model
         .with_classes(lines.map(str::to_owned).collect())

@@ -124,7 +124,8 @@ fn fuse(nodes: &mut [Node], output: usize) -> Result<usize, PlanError> {
         let name = nodes[index].name.clone();
         let unsupported =
             |what: &str| PlanError::Unsupported { layer: name.clone(), what: what.into() };
-        let is_padded = inputs.iter().any(|&input| matches!(nodes[input].op, NodeOp::CorrectPad(_)));
+        let is_padded =
+            inputs.iter().any(|&input| matches!(nodes[input].op, NodeOp::CorrectPad(_)));
         let op = std::mem::replace(&mut nodes[index].op, NodeOp::Fused);
         match op {
             _ if is_padded && !matches!(op, NodeOp::Conv(_)) => {

@@ -22,7 +22,9 @@ impl Published {
         if let Some(classes) = architecture.classes().filter(|&classes| classes != 1000) {
             return Err(WeightsError::Unavailable {
                 architecture: architecture.to_string(),
-                reason: format!("ImageNet's weights have 1000 classes, not {classes}; take the network without its top"),
+                reason: format!(
+                    "ImageNet's weights have 1000 classes, not {classes}; take the network without its top"
+                ),
             });
         }
         let has_top = architecture.classes().is_some();

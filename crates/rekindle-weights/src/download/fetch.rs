@@ -70,7 +70,9 @@ impl Downloader {
         }
         match published.md5 {
             None => Some(path),
-            Some(expected) if digest::<Md5>(&path).is_ok_and(|found| found == expected) => Some(path),
+            Some(expected) if digest::<Md5>(&path).is_ok_and(|found| found == expected) => {
+                Some(path)
+            }
             Some(_) => {
                 tracing::warn!("{}: not what Keras published; it is left alone", path.display());
                 None
@@ -97,7 +99,9 @@ impl Downloader {
         }
         Err(WeightsError::format(
             path,
-            format!("its checksum is {found}, expected {expected}: it was altered; delete it, and it is downloaded again"),
+            format!(
+                "its checksum is {found}, expected {expected}: it was altered; delete it, and it is downloaded again"
+            ),
         ))
     }
 
@@ -112,7 +116,8 @@ impl Downloader {
                 Ok(()) => return Ok(file),
                 Err(std::fs::TryLockError::Error(error)) => return Err(io(error)),
                 Err(std::fs::TryLockError::WouldBlock) if start.elapsed() > PATIENCE => {
-                    let reason = format!("another process has held {} for too long", lock.display());
+                    let reason =
+                        format!("another process has held {} for too long", lock.display());
                     return Err(self.problem(published, reason));
                 }
                 Err(std::fs::TryLockError::WouldBlock) => {

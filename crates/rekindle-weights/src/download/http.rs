@@ -10,7 +10,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ureq::Agent;
 use ureq::http::Response;
-use ureq::tls::TlsConfig;
+use ureq::tls::{RootCerts, TlsConfig};
 
 use super::{Downloader, beside};
 
@@ -27,7 +27,8 @@ pub(super) fn download(
     part: &Path,
     name: &str,
 ) -> Result<(), String> {
-    let agent = agent(downloader, url)?;
+    // The system's certificates, as a company's proxy may want; a bare container has none.
+    let mut agent = agent_with(downloader, url, RootCerts::PlatformVerifier)?;
     let bar = bar(name);
     let mut wait = downloader.wait;
     for attempt in 1.. {
@@ -37,6 +38,9 @@ pub(super) fn download(
                 return Ok(());
             }
             Err(Failure::Final(reason)) => return Err(reason),
+            Err(Failure::Passing(reason)) if reason.contains("No CA certificates") => {
+                agent = agent_with(downloader, url, RootCerts::WebPki)?;
+            }
             Err(Failure::Passing(reason)) if attempt >= downloader.attempts => {
                 return Err(format!("{reason} (after {attempt} attempts)"));
             }
@@ -48,7 +52,7 @@ pub(super) fn download(
     unreachable!("the loop ends by returning")
 }
 
-fn agent(downloader: &Downloader, url: &str) -> Result<Agent, String> {
+fn agent_with(downloader: &Downloader, url: &str, roots: RootCerts) -> Result<Agent, String> {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .timeout_connect(Some(Duration::from_secs(10).min(downloader.timeout)))
@@ -58,12 +62,12 @@ fn agent(downloader: &Downloader, url: &str) -> Result<Agent, String> {
     if !url.starts_with("https:") {
         return Ok(config.build().new_agent());
     }
-    Ok(config.tls_config(tls()?).build().new_agent())
+    Ok(config.tls_config(tls(roots)?).build().new_agent())
 }
 
 /// TLS in Rust alone; it wants a processor of the last ten years.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-fn tls() -> Result<TlsConfig, String> {
+fn tls(roots: RootCerts) -> Result<TlsConfig, String> {
     #[cfg(target_arch = "x86_64")]
     let has_all = is_x86_feature_detected!("aes")
         && is_x86_feature_detected!("pclmulqdq")
@@ -81,11 +85,12 @@ fn tls() -> Result<TlsConfig, String> {
         return Err("this processor is too old for https".into());
     }
     let provider = Arc::new(rustls_graviola::default_provider());
-    Ok(TlsConfig::builder().unversioned_rustls_crypto_provider(provider).build())
+    let tls = TlsConfig::builder().root_certs(roots);
+    Ok(tls.unversioned_rustls_crypto_provider(provider).build())
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn tls() -> Result<TlsConfig, String> {
+fn tls(_: RootCerts) -> Result<TlsConfig, String> {
     Err("https is not supported on this processor".into())
 }
 
@@ -94,7 +99,8 @@ fn bar(name: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
-    let template = "{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+    let template =
+        "{msg} {bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

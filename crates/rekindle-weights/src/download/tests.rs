@@ -22,12 +22,18 @@ struct Server {
 }
 
 impl Server {
-    fn new(answer: impl Fn(usize, Option<u64>, &mut TcpStream) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
+    fn new(
+        answer: impl Fn(usize, Option<u64>, &mut TcpStream) -> std::io::Result<()>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let base = format!("http://{}/", listener.local_addr().expect("an address"));
         let requests = Arc::new(AtomicUsize::new(0));
         let ranges = Arc::new(Mutex::new(Vec::new()));
-        let (count, seen, answer): (_, _, Arc<Answer>) = (requests.clone(), ranges.clone(), Arc::new(answer));
+        let (count, seen, answer): (_, _, Arc<Answer>) =
+            (requests.clone(), ranges.clone(), Arc::new(answer));
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
                 let (count, seen, answer) = (count.clone(), seen.clone(), answer.clone());
@@ -64,7 +70,10 @@ fn content() -> Vec<u8> {
 }
 
 fn head(stream: &mut TcpStream, status: &str, headers: &str, length: usize) -> std::io::Result<()> {
-    write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n")
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
+    )
 }
 
 /// All of it, or the part that was asked for.
@@ -73,7 +82,11 @@ fn serve(start: Option<u64>, stream: &mut TcpStream) -> std::io::Result<()> {
     match start {
         None => head(stream, "200 OK", TAG, content.len())?,
         Some(start) => {
-            let range = format!("{TAG}Content-Range: bytes {start}-{}/{}\r\n", content.len() - 1, content.len());
+            let range = format!(
+                "{TAG}Content-Range: bytes {start}-{}/{}\r\n",
+                content.len() - 1,
+                content.len()
+            );
             head(stream, "206 Partial Content", &range, content.len() - start as usize)?;
         }
     }
@@ -98,14 +111,18 @@ fn published() -> Published {
 
 fn files(cache: &TempDir) -> Vec<String> {
     let names = std::fs::read_dir(cache.path()).expect("lists").flatten();
-    let mut names: Vec<String> = names.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> =
+        names.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
 
 #[test]
 fn a_file_is_downloaded_once() {
-    let (server, cache) = (Server::new(|_, start, stream| serve(start, stream)), tempfile::tempdir().expect("a folder"));
+    let (server, cache) = (
+        Server::new(|_, start, stream| serve(start, stream)),
+        tempfile::tempdir().expect("a folder"),
+    );
     let downloader = downloader(&server.base, &cache);
     let path = downloader.fetch(&published()).expect("downloads");
     assert_eq!(std::fs::read(&path).expect("reads"), content());
@@ -174,12 +191,14 @@ fn a_server_in_trouble_is_tried_again_and_a_missing_file_is_not() {
 
     let server = Server::new(|_, _, stream| head(stream, "503 Unavailable", "", 0));
     let cache = tempfile::tempdir().expect("a folder");
-    let error = downloader(&server.base, &cache).fetch(&published()).expect_err("never").to_string();
+    let error =
+        downloader(&server.base, &cache).fetch(&published()).expect_err("never").to_string();
     assert!(error.contains("status 503 (after 3 attempts)"), "{error}");
 
     let server = Server::new(|_, _, stream| head(stream, "404 Not Found", "", 0));
     let cache = tempfile::tempdir().expect("a folder");
-    let error = downloader(&server.base, &cache).fetch(&published()).expect_err("missing").to_string();
+    let error =
+        downloader(&server.base, &cache).fetch(&published()).expect_err("missing").to_string();
     assert!(error.contains("status 404"), "{error}");
     assert!(error.contains(&format!("{}folder/weights.h5", server.base)), "{error}");
     let by_hand = cache.path().join("weights.h5");
@@ -212,7 +231,8 @@ fn a_slow_server_is_given_time_and_a_silent_one_is_not() {
     });
     let cache = tempfile::tempdir().expect("a folder");
     let start = Instant::now();
-    let error = downloader(&server.base, &cache).fetch(&published()).expect_err("silence").to_string();
+    let error =
+        downloader(&server.base, &cache).fetch(&published()).expect_err("silence").to_string();
     assert!(start.elapsed() < Duration::from_secs(10), "{error}");
     assert!(error.contains("after 3 attempts"), "{error}");
 }
@@ -225,7 +245,8 @@ fn wrong_lengths_sizes_and_checksums_are_errors() {
         stream.write_all(&[0; 999])
     });
     let cache = tempfile::tempdir().expect("a folder");
-    let error = downloader(&server.base, &cache).fetch(&published()).expect_err("short").to_string();
+    let error =
+        downloader(&server.base, &cache).fetch(&published()).expect_err("short").to_string();
     assert!(error.contains("999"), "{error}");
     assert!(!cache.path().join("weights.h5").exists());
 
@@ -239,7 +260,8 @@ fn wrong_lengths_sizes_and_checksums_are_errors() {
     });
     for message in ["20000000 bytes, expected at most 10000000", "more than 10000000 bytes"] {
         let cache = tempfile::tempdir().expect("a folder");
-        let error = downloader(&server.base, &cache).fetch(&published()).expect_err(message).to_string();
+        let error =
+            downloader(&server.base, &cache).fetch(&published()).expect_err(message).to_string();
         assert!(error.contains(message), "{error}");
         assert!(!beside(&cache.path().join("weights.h5"), ".part").exists());
     }
@@ -247,7 +269,8 @@ fn wrong_lengths_sizes_and_checksums_are_errors() {
     let server = Server::new(|_, start, stream| serve(start, stream));
     let cache = tempfile::tempdir().expect("a folder");
     let other = Published { md5: Some("00000000000000000000000000000000"), ..published() };
-    let error = downloader(&server.base, &cache).fetch(&other).expect_err("another file").to_string();
+    let error =
+        downloader(&server.base, &cache).fetch(&other).expect_err("another file").to_string();
     assert!(error.contains("expected 00000000000000000000000000000000"), "{error}");
     assert_eq!(files(&cache), ["weights.h5.lock"]);
 }
@@ -261,7 +284,8 @@ fn processes_at_once_download_once() {
     let cache = tempfile::tempdir().expect("a folder");
     let downloader = downloader(&server.base, &cache);
     std::thread::scope(|scope| {
-        let fetch = || std::fs::read(downloader.fetch(&published()).expect("downloads")).expect("reads");
+        let fetch =
+            || std::fs::read(downloader.fetch(&published()).expect("downloads")).expect("reads");
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(fetch)).collect();
         for thread in threads {
             assert_eq!(thread.join().expect("no panic"), content());
@@ -272,9 +296,12 @@ fn processes_at_once_download_once() {
 
 #[test]
 fn keras_s_own_folder_comes_first_and_being_offline_is_explained() {
-    let (cache, keras) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let (cache, keras) =
+        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     // Nobody listens on a port that was just given back.
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port");
     let offline = Downloader {
         keras: Some(keras.path().to_owned()),
         ..downloader(&format!("http://{port}"), &cache)
@@ -287,7 +314,8 @@ fn keras_s_own_folder_comes_first_and_being_offline_is_explained() {
     std::fs::write(&theirs, content()).expect("writes");
     assert_eq!(offline.fetch(&published()).expect("is there"), theirs);
     // But not what is not what Keras published.
-    let md5: String = md5::Md5::digest(content()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let md5: String =
+        md5::Md5::digest(content()).iter().map(|byte| format!("{byte:02x}")).collect();
     let md5: &'static str = md5.leak();
     let known = Published { md5: Some(md5), ..published() };
     assert_eq!(offline.fetch(&known).expect("is there"), theirs);

@@ -40,7 +40,8 @@ pub(crate) fn head(layers: &[KerasLayer], first: usize) -> Result<ChainHead, Str
             };
             Some(Pool { kernel, stride, padding })
         };
-        let number = |setting: &str, default: f64| layer.config[setting].as_f64().unwrap_or(default);
+        let number =
+            |setting: &str, default: f64| layer.config[setting].as_f64().unwrap_or(default);
         let is_plain = |setting: &str| matches!(layer.config[setting].as_bool(), None | Some(true));
         let read = match layer.class.as_str() {
             "GlobalAveragePooling2D" | "GlobalMaxPooling2D"
@@ -86,11 +87,13 @@ pub(crate) fn head(layers: &[KerasLayer], first: usize) -> Result<ChainHead, Str
             }
             "Activation" | "ReLU" | "Softmax" => {
                 let named = match layer.class.as_str() {
-                    "ReLU" => match (layer.config["max_value"].as_f64(), number("negative_slope", 0.0)) {
-                        (None, 0.0) => "relu",
-                        (Some(6.0), 0.0) => "relu6",
-                        _ => return wrong("has a slope or a maximum other than 6".into()),
-                    },
+                    "ReLU" => {
+                        match (layer.config["max_value"].as_f64(), number("negative_slope", 0.0)) {
+                            (None, 0.0) => "relu",
+                            (Some(6.0), 0.0) => "relu6",
+                            _ => return wrong("has a slope or a maximum other than 6".into()),
+                        }
+                    }
                     "Softmax" => "softmax",
                     _ => layer.activation(),
                 };
@@ -107,7 +110,9 @@ pub(crate) fn head(layers: &[KerasLayer], first: usize) -> Result<ChainHead, Str
                     }
                     (_, Activation::Relu) => HeadLayerConfig::Relu,
                     (_, Activation::Relu6) => HeadLayerConfig::Relu6,
-                    _ => return wrong(format!("applies {named} to what is no Dense layer's output")),
+                    _ => {
+                        return wrong(format!("applies {named} to what is no Dense layer's output"));
+                    }
                 }
             }
             _ => return wrong("behind the network is not supported".into()),
@@ -120,7 +125,9 @@ pub(crate) fn head(layers: &[KerasLayer], first: usize) -> Result<ChainHead, Str
 
 /// The head that a chain of layers is: its settings, its classes, and whether its last layer has one output
 /// with a sigmoid, where ours has two with a softmax.
-pub(crate) fn classifier(mut chain: Vec<HeadLayerConfig>) -> Result<(HeadConfig, usize, bool), String> {
+pub(crate) fn classifier(
+    mut chain: Vec<HeadLayerConfig>,
+) -> Result<(HeadConfig, usize, bool), String> {
     // Dropout behind the classifier does nothing outside of training.
     while let Some(HeadLayerConfig::Dropout(_)) = chain.last() {
         chain.pop();

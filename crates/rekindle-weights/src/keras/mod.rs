@@ -9,8 +9,8 @@ mod head;
 mod model;
 mod order;
 
-pub(crate) use head::classifier;
 pub(crate) use front::Front;
+pub(crate) use head::classifier;
 pub(crate) use model::recognise;
 pub(crate) use order::by_order;
 

@@ -1,8 +1,8 @@
 //! A whole Keras model: a network that we know, with what stands before it and on it.
 
 use burn::tensor::backend::Backend;
-use rekindle_nn::{Architecture, Graph, GraphLayer, HeadLayerConfig, Network, variables};
 use rekindle_nn::layers::Padding;
+use rekindle_nn::{Architecture, Graph, GraphLayer, HeadLayerConfig, Network, variables};
 use serde_json::Value;
 
 use super::config::{KerasLayer, layers};
@@ -40,7 +40,9 @@ pub(crate) fn recognise<B: Backend>(
                 let model = Base { architecture, placed, start, end: start + order.len() };
                 return finish::<B>(model, &layers, &filed, device);
             }
-            Err(error) => closest = Some(closest.unwrap_or(format!("{}: {error}", architecture.name()))),
+            Err(error) => {
+                closest = Some(closest.unwrap_or(format!("{}: {error}", architecture.name())))
+            }
         }
     }
     Err(closest.unwrap_or_else(|| {
@@ -95,7 +97,8 @@ fn placed(
                 Padding::Same => "same",
                 Padding::Valid => "valid",
             };
-            let kernel = if layer.class.ends_with("Pooling2D") { "pool_size" } else { "kernel_size" };
+            let kernel =
+                if layer.class.ends_with("Pooling2D") { "pool_size" } else { "kernel_size" };
             for (setting, expected) in [(kernel, window.kernel), ("strides", window.stride)] {
                 if let Some(found) = layer.pair(setting).filter(|found| *found != expected) {
                     return Err(differs(setting, format!("{found:?}"), format!("{expected:?}")));
@@ -103,7 +106,8 @@ fn placed(
             }
             // A window of one pixel is never padded.
             let is_one = window.kernel == [1, 1];
-            if let Some(found) = layer.text("padding").filter(|found| *found != padding && !is_one) {
+            if let Some(found) = layer.text("padding").filter(|found| *found != padding && !is_one)
+            {
                 return Err(differs("padding", found.to_owned(), padding.to_owned()));
             }
         }
@@ -118,7 +122,8 @@ fn placed(
             };
             let info = &filed.tensors[index];
             if info.shape != variable.shape {
-                let (found, expected) = (format!("{:?}", info.shape), format!("{:?}", variable.shape));
+                let (found, expected) =
+                    (format!("{:?}", info.shape), format!("{:?}", variable.shape));
                 return Err(differs(variable.name, found, expected));
             }
             let (layer, variable) = (wanted.name.clone(), variable.name.to_owned());
@@ -142,7 +147,11 @@ fn size(front: &[KerasLayer]) -> Result<Option<usize>, String> {
         match (height.as_u64(), width.as_u64()) {
             (Some(height), Some(width)) if height == width => size = usize::try_from(height).ok(),
             (None, None) => {}
-            _ => return Err(format!("the model takes images of {height} x {width}, expected squares")),
+            _ => {
+                return Err(format!(
+                    "the model takes images of {height} x {width}, expected squares"
+                ));
+            }
         }
     }
     Ok(size)
@@ -213,7 +222,9 @@ fn fill(
                 in_file.push(1);
             }
             let (index, origin) = match filed.variable(key, name, number) {
-                Some(index) if is_sigmoid && name == "kernel" => (index, Origin::SigmoidKernel(index)),
+                Some(index) if is_sigmoid && name == "kernel" => {
+                    (index, Origin::SigmoidKernel(index))
+                }
                 Some(index) if is_sigmoid => (index, Origin::SigmoidBias(index)),
                 Some(index) => (index, Origin::Same(index)),
                 // Dense(use_bias=False)

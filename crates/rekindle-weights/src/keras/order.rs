@@ -38,11 +38,8 @@ pub(crate) fn by_order<B: Backend>(
                 variables: layer.variables.iter().map(|v| (v.name, v.shape.clone())).collect(),
             })
             .collect();
-        let (mut placed, rest) = if numbered {
-            by_class(&filed, &wanted)?
-        } else {
-            in_sequence(&filed, &wanted)?
-        };
+        let (mut placed, rest) =
+            if numbered { by_class(&filed, &wanted)? } else { in_sequence(&filed, &wanted)? };
         let features = match network.output_shape(architecture.input()).ok()? {
             Shape::Map { channels, .. } | Shape::Flat(channels) => channels,
         };

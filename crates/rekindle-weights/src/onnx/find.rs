@@ -27,8 +27,10 @@ pub(crate) fn resolve<B: Backend>(
 ) -> Result<Checkpoint, WeightsError> {
     match find::<B>(&checkpoint, &graph, device) {
         Ok(found) => {
-            let named = |recipe: &Recipe| recipe.source().map(|index| checkpoint.name_in_file(index));
-            let names = found.recipes.iter().map(|recipe| named(recipe).unwrap_or("(made)").to_owned());
+            let named =
+                |recipe: &Recipe| recipe.source().map(|index| checkpoint.name_in_file(index));
+            let names =
+                found.recipes.iter().map(|recipe| named(recipe).unwrap_or("(made)").to_owned());
             let names = names.collect();
             let (path, card, tensors) = (checkpoint.path().to_owned(), found.card, found.tensors);
             let (_, reader) = checkpoint.into_parts();
@@ -62,7 +64,8 @@ fn find<B: Backend>(
             Ok(()) => {
                 let front = search.front.take().unwrap_or_default();
                 let found = Base {
-                    architecture: architecture.with_size(size(graph)?.unwrap_or(architecture.size())),
+                    architecture: architecture
+                        .with_size(size(graph)?.unwrap_or(architecture.size())),
                     found: search.finish(),
                     front,
                 };
@@ -107,7 +110,8 @@ fn head(checkpoint: &Checkpoint, graph: &Graph) -> (Value, Vec<HeadLayer>) {
             "GlobalMaxPool" | "ReduceMax" => Some(HeadLayerConfig::GlobalMaxPooling2d),
             _ => None,
         });
-        if let (Some(pooling), Some(input)) = (pooling, graph.maker(inner).and_then(|n| n.input(0))) {
+        if let (Some(pooling), Some(input)) = (pooling, graph.maker(inner).and_then(|n| n.input(0)))
+        {
             layers.push((pooling, None));
             value = input;
             break;
@@ -131,7 +135,8 @@ fn head(checkpoint: &Checkpoint, graph: &Graph) -> (Value, Vec<HeadLayer>) {
         };
         let shape = &checkpoint.tensors()[kernel].shape;
         let units = shape[usize::from(!transposed)];
-        layers.push((HeadLayerConfig::Dense { units, activation }, Some((kernel, transposed, bias))));
+        layers
+            .push((HeadLayerConfig::Dense { units, activation }, Some((kernel, transposed, bias))));
         value = input;
     }
     layers.reverse();
@@ -220,9 +225,8 @@ impl<'a> Search<'a> {
         }
         let ours = &self.network.layers[layer];
         let inputs = ours.inputs.clone();
-        let made = |op: &[&str]| {
-            self.graph.maker(value).filter(|node| op.contains(&node.op.as_str()))
-        };
+        let made =
+            |op: &[&str]| self.graph.maker(value).filter(|node| op.contains(&node.op.as_str()));
         match ours.kind {
             // The graph's own padding is part of its Conv, or a Pad that is looked through.
             "ZeroPadding2D" | "Dropout" | "Flatten" => self.input(inputs[0], value)?,
@@ -230,7 +234,8 @@ impl<'a> Search<'a> {
                 let limited = made(&["Clip"])
                     .filter(|node| is_relu6(self.graph, node))
                     .filter(|_| ours.kind == "ReLU");
-                let node = limited.or_else(|| made(&["Relu"]).filter(|_| ours.kind == "Activation"));
+                let node =
+                    limited.or_else(|| made(&["Relu"]).filter(|_| ours.kind == "Activation"));
                 let from = node.and_then(|node| node.input(0));
                 let from = from.ok_or_else(|| self.wrong(layer, value, "an activation"))?;
                 self.input(inputs[0], from)?;
@@ -247,8 +252,7 @@ impl<'a> Search<'a> {
                 let operands = node.and_then(|node| Some([node.input(0)?, node.input(1)?]));
                 let [a, b] = operands.ok_or_else(|| self.wrong(layer, value, "an Add"))?;
                 let before = (self.bound.clone(), self.recipes.clone(), self.folded);
-                let straight =
-                    self.input(inputs[1], b).and_then(|()| self.input(inputs[0], a));
+                let straight = self.input(inputs[1], b).and_then(|()| self.input(inputs[0], a));
                 if let Err(problem) = straight {
                     (self.bound, self.recipes, self.folded) = before;
                     let swapped = self.input(inputs[1], a).and_then(|()| self.input(inputs[0], b));
@@ -476,7 +480,10 @@ fn front(graph: &Graph, affine: &Affine) -> Result<Front, String> {
             Step::Divide(tensor) => (scale / scalar(tensor)?, offset / scalar(tensor)?),
             Step::Add(tensor) => (scale, offset + scalar(tensor)?),
             Step::Subtract(tensor) => (scale, offset - scalar(tensor)?),
-            Step::Normalize(..) => return Err("the graph normalizes its input by a BatchNormalization, which is not supported".into()),
+            Step::Normalize(..) => return Err(
+                "the graph normalizes its input by a BatchNormalization, which is not supported"
+                    .into(),
+            ),
         });
     }
     Ok(front)

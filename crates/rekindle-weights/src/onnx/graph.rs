@@ -79,7 +79,8 @@ impl Graph {
                     constants.push(TensorProto { name: name.clone(), ..tensor });
                 }
                 floats.insert(attribute.name.clone(), attribute.f);
-                let list = if attribute.ints.is_empty() { vec![attribute.i] } else { attribute.ints };
+                let list =
+                    if attribute.ints.is_empty() { vec![attribute.i] } else { attribute.ints };
                 ints.insert(attribute.name, list);
             }
             if op_type == "Constant" {

@@ -32,7 +32,8 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
         return Err(wrong(format!("{length} bytes, but an ONNX file has at most {LONGEST}")));
     }
     let bytes = prost::bytes::Bytes::from(std::fs::read(path).map_err(io)?);
-    let model = ModelProto::decode(bytes).map_err(|error| wrong(format!("damaged ONNX: {error}")))?;
+    let model =
+        ModelProto::decode(bytes).map_err(|error| wrong(format!("damaged ONNX: {error}")))?;
     let proto = model.graph.ok_or_else(|| wrong("damaged ONNX: there is no graph".into()))?;
     let (graph, constants) = Graph::new(proto).map_err(wrong)?;
     let (mut tensors, mut weights) = (Vec::new(), Vec::new());
@@ -85,7 +86,9 @@ impl Weight {
             tensor.dims.iter().map(|&extent| usize::try_from(extent).ok()).collect();
         let count = extents
             .as_ref()
-            .and_then(|shape| shape.iter().try_fold(1_usize, |all, &extent| all.checked_mul(extent)))
+            .and_then(|shape| {
+                shape.iter().try_fold(1_usize, |all, &extent| all.checked_mul(extent))
+            })
             .filter(|count| count.checked_mul(dtype.size()).is_some());
         let (Some(shape), Some(count)) = (extents, count) else {
             return Err(format!("a shape of {:?} is more than a file can hold", tensor.dims));
@@ -126,7 +129,8 @@ impl Weight {
             Dtype::F32 => self.tensor.float_data.clone(),
             Dtype::F64 => self.tensor.double_data.iter().map(|&value| value as f32).collect(),
             Dtype::F16 | Dtype::Bf16 => {
-                let bits = self.tensor.int32_data.iter().flat_map(|&bits| (bits as u16).to_le_bytes());
+                let bits =
+                    self.tensor.int32_data.iter().flat_map(|&bits| (bits as u16).to_le_bytes());
                 decode(&bits.collect::<Vec<u8>>(), self.dtype)
             }
         })
@@ -146,7 +150,9 @@ fn external(path: &Path, tensor: &TensorProto, bytes: u64) -> Result<(PathBuf, u
     let relative = Path::new(location);
     let is_inside = relative.components().all(|part| matches!(part, Component::Normal(_)));
     if location.is_empty() || !is_inside {
-        return Err(format!("external data in `{location}`, expected a file in the model's folder"));
+        return Err(format!(
+            "external data in `{location}`, expected a file in the model's folder"
+        ));
     }
     let file = path.with_file_name(location);
     let (offset, length) = (number("offset", 0)?, number("length", bytes)?);

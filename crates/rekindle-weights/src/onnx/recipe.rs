@@ -119,9 +119,11 @@ impl Recipe {
                 let place = |index: usize| values[index % columns * rows + index / columns];
                 (0..rows * columns).map(place).collect()
             }
-            Self::Shift { affine, channels } => {
-                affine.channels(reader, *channels)?.into_iter().map(|(_, shift)| shift as f32).collect()
-            }
+            Self::Shift { affine, channels } => affine
+                .channels(reader, *channels)?
+                .into_iter()
+                .map(|(_, shift)| shift as f32)
+                .collect(),
             Self::Kernel { weight, extents: [outputs, inputs, window], depthwise, scale } => {
                 let values = reader.read(*weight)?;
                 let scale = scale.channels(reader, *outputs)?;
