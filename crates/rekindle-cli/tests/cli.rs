@@ -151,6 +151,60 @@ fn demo_writes_everything() {
 }
 
 #[test]
+fn keras_classifiers_predict_and_train_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let keras = dir.path().join("model.keras");
+    let packed = repository("tests/golden/checkpoints/mobilenet_v2_keras3_sequential.keras.gz");
+    let mut packed = flate2::read::GzDecoder::new(std::fs::File::open(packed).expect("opens"));
+    std::io::copy(&mut packed, &mut std::fs::File::create(&keras).expect("creates")).expect("gzip");
+    let (keras, photo) = (keras.display().to_string(), repository("demo/photos/birds/drake.jpg"));
+    let photo = photo.display().to_string();
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&stdout(args)).expect("JSON") };
+    let found = json(&["predict", &keras, &photo, "--json"]);
+    let classes = found[0]["predictions"].as_array().expect("a list");
+    assert_eq!(classes.len(), 3);
+    assert!(
+        classes
+            .iter()
+            .all(|class| ["0", "1", "2"].contains(&class["class"].as_str().expect("text")))
+    );
+
+    let labels = dir.path().join("labels.txt");
+    std::fs::write(&labels, "mammals\nbirds\n\nhouses\n").expect("writes");
+    let labels = labels.display().to_string();
+    let named = json(&["predict", &keras, &photo, "--labels", &labels, "--json"]);
+    for (named, found) in named[0]["predictions"].as_array().expect("a list").iter().zip(classes) {
+        let index = found["index"].as_u64().expect("a number") as usize;
+        assert_eq!(named["class"], ["mammals", "birds", "houses"][index]);
+        assert_eq!(named["probability"], found["probability"]);
+    }
+    let other = json(&["predict", &keras, &photo, "--preprocess", "rescale:0.1:0", "--json"]);
+    assert_ne!(other, found);
+
+    // Trained further, on folders of its classes.
+    let few = dir.path().join("photos");
+    for class in ["birds", "houses", "mammals"] {
+        std::fs::create_dir_all(few.join(class)).expect("creates");
+        let photos = std::fs::read_dir(repository("demo/photos").join(class)).expect("lists");
+        for file in photos.take(3) {
+            let file = file.expect("lists");
+            std::fs::copy(file.path(), few.join(class).join(file.file_name())).expect("copies");
+        }
+    }
+    let (few, out) = (few.display().to_string(), dir.path().join("on.rekindle"));
+    let out = out.display().to_string();
+    stdout(&["train", &few, "--from", &keras, "--labels", &labels, "--epochs", "1", "--out", &out]);
+    let on = json(&["predict", &out, &photo, "--json"]);
+    assert!(on[0]["predictions"][0]["class"].as_str().is_some_and(|class| class.len() > 4));
+
+    std::fs::write(&labels, "mammals\nbirds\n").expect("writes");
+    let output = rekindle(&["predict", &keras, &photo, "--labels", &labels]);
+    assert_eq!(output.status.code(), Some(1));
+    let message = text(&output.stderr);
+    assert!(message.contains("labels.txt: found 2 class names"), "{message}");
+}
+
+#[test]
 fn failures_have_a_status_and_a_message() {
     for (args, status, message) in [
         (&["train", "nowhere"][..], 1, "nowhere"),

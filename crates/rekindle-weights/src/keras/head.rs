@@ -111,7 +111,9 @@ pub(crate) fn head(layers: &[KerasLayer], first: usize) -> Result<ChainHead, Str
                     (_, Activation::Relu) => HeadLayerConfig::Relu,
                     (_, Activation::Relu6) => HeadLayerConfig::Relu6,
                     _ => {
-                        return wrong(format!("applies {named} to what is no Dense layer's output"));
+                        return wrong(format!(
+                            "applies {named} to what is no Dense layer's output"
+                        ));
                     }
                 }
             }

@@ -1,8 +1,9 @@
 //! ONNX, as tf2onnx and Keras 3's `model.export("name.onnx", format="onnx")` write it. Weights are found by
-//! walking the graph from its output (`graph.rs`, `find.rs`), never by their names, which exporters make up.
+//! walking the graph from its output (`graph.rs`, `find.rs`, `head.rs`), never by their names, which exporters make up.
 
 mod find;
 mod graph;
+mod head;
 mod proto;
 mod recipe;
 
