@@ -262,6 +262,18 @@ def bad():
     pack("bad_absurd.onnx", absurd_tensor)
 
 
+def external():
+    """The graph of another case, with its weights in a file of their own."""
+    with gzip.open(os.path.join(OUT, "mobilenet_v2_keras2.onnx.gz")) as packed:
+        model = onnx.load(packed)
+
+    def write(path):
+        onnx.save(model, path, save_as_external_data=True, location="external.bin", size_threshold=0)
+        pack("external.bin", lambda target: shutil.copy(os.path.join(os.path.dirname(path), "external.bin"), target))
+
+    pack("external.onnx", write)
+
+
 def main():
     os.makedirs(OUT, exist_ok=True)
     bad()
@@ -310,6 +322,7 @@ def main():
             rewritten(os.path.join(folder, "plain.h5"), path, np.float16)
 
     case("mobilenet_v2_chunked_halves.h5", lambda K: mobile(K, classes=5), in_halves, K=tf_keras, prepare=halves)
+    external()
     save_file(golden.tensors, os.path.join(OUT, "outputs.safetensors"),
               metadata={"cases": json.dumps(golden.cases), "keras": keras.__version__, "tf_keras": tf_keras.__version__})
 

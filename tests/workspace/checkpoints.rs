@@ -377,3 +377,20 @@ fn bad_files_are_errors_that_name_the_object() {
     let loaded = load_partial(network, &mut checkpoint).expect("loads the rest");
     assert_eq!(loaded.missing, ["block_5_project/kernel"]);
 }
+
+#[test]
+fn weights_beside_an_onnx_file_are_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, data) = (unpack("external.onnx", &folder), unpack("external.bin", &folder));
+    let model = TrainedModel::<Flex>::load(&path, &Default::default()).expect("loads");
+    let golden = Golden::open("checkpoints/outputs.safetensors");
+    let difference = difference(&model, golden.values("mobilenet_v2_keras2.onnx"), 32);
+    assert!(difference <= 1e-5, "{difference:e} from Keras");
+    let bytes = std::fs::read(&data).expect("reads");
+    std::fs::write(&data, &bytes[..bytes.len() / 2]).expect("writes");
+    let error = Checkpoint::open(&path).expect_err("half of it is missing").to_string();
+    assert!(error.contains("external.bin: found") && error.contains("from byte"), "{error}");
+    std::fs::remove_file(&data).expect("removes");
+    let error = Checkpoint::open(&path).expect_err("all of it is missing").to_string();
+    assert!(error.contains("external.bin"), "{error}");
+}

@@ -100,7 +100,8 @@ pub struct TrainArgs {
 
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// A trained model, or a Keras classifier: .keras, .h5, .onnx
+    /// A trained model; or a Keras classifier: .keras, .h5, .onnx; or mobilenet-v2 or inception-v3, for Keras's
+    /// own ImageNet classifier
     pub model: PathBuf,
     #[arg(required = true)]
     pub images: Vec<PathBuf>,

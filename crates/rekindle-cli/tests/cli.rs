@@ -205,6 +205,40 @@ fn keras_classifiers_predict_and_train_on() {
 }
 
 #[test]
+fn imagenet_s_weights_are_found_by_name() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle"));
+        // Nobody listens there: what is not on the disk cannot be had.
+        command.env("REKINDLE_WEIGHTS_URL", "http://127.0.0.1:9/").env("HOME", dir.path());
+        command.env("REKINDLE_CACHE", dir.path().join("cache")).args(args).output().expect("starts")
+    };
+    let (photos, out) = (repository("demo/photos"), dir.path().join("out.rekindle"));
+    let (photos, out) = (photos.display().to_string(), out.display().to_string());
+    let args =
+        ["train", &photos, "--weights", "imagenet", "--size", "96", "--epochs", "1", "--out", &out];
+    let name = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_96_no_top.h5";
+    let output = run(&args);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(message.contains(&format!("http://127.0.0.1:9/mobilenet_v2/{name}")), "{message}");
+    let place = dir.path().join("cache").join(name);
+    assert!(message.contains(&format!("put the file at {}", place.display())), "{message}");
+
+    // A file of Keras's layout, there by hand; its network is narrower than the published one.
+    let packed = repository("tests/golden/checkpoints/mobilenet_v2_keras2_weights.h5.gz");
+    let mut packed = flate2::read::GzDecoder::new(std::fs::File::open(packed).expect("opens"));
+    std::io::copy(&mut packed, &mut std::fs::File::create(&place).expect("creates")).expect("gzip");
+    let output = run(&args);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let photo = repository("demo/photos/birds/drake.jpg").display().to_string();
+    assert!(run(&["predict", &out, &photo]).status.success());
+
+    let message = text(&run(&["predict", "inception-v3", &photo]).stderr);
+    assert!(message.contains("inception_v3_weights_tf_dim_ordering_tf_kernels.h5"), "{message}");
+}
+
+#[test]
 fn failures_have_a_status_and_a_message() {
     for (args, status, message) in [
         (&["train", "nowhere"][..], 1, "nowhere"),

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use burn::tensor::backend::Backend;
 use rekindle::prelude::*;
+use rekindle::weights::Downloader;
 
 /// A trained model, with other names for its classes if there is a file of them.
 fn load<B: Backend>(
@@ -17,7 +18,14 @@ fn load<B: Backend>(
     labels: Option<&Path>,
     device: &B::Device,
 ) -> Result<TrainedModel<B>, Box<dyn std::error::Error>> {
-    let model = TrainedModel::load(model, device)?;
+    let model = match model.to_str().and_then(Architecture::by_name) {
+        // Keras's own classifier of ImageNet's classes, unless there is a file of that name.
+        Some(known) if !model.exists() => {
+            let file = Downloader::default().imagenet(&known.with_top(Some(1000)))?;
+            TrainedModel::load(file, device)?
+        }
+        _ => TrainedModel::load(model, device)?,
+    };
     let Some(path) = labels else { return Ok(model) };
     let text =
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
