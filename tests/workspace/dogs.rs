@@ -12,14 +12,13 @@ use rekindle_tests::{Golden, repository};
 const SIZE: usize = 160;
 const CLASSES: usize = 19;
 
-/// The demo photos as Keras resized them, preprocessed.
-fn photos() -> Vec<Vec<f32>> {
+/// The demo photos as Keras resized them.
+fn photos() -> Vec<RgbImage> {
     let column = open_image(repository("tests/golden/dogs.png")).expect("the golden photos");
     let size = SIZE as u32;
     let photo =
         |index: u32| -> RgbImage { crop_imm(&column, 0, index * size, size, size).to_image() };
-    let photos = (0..column.height() / size).map(photo);
-    photos.map(|photo| Preprocessing::Tf.apply(&Pixels::from(&photo))).collect()
+    (0..column.height() / size).map(photo).collect()
 }
 
 /// Softmax of the pooled features times the golden classifier, in f64.
@@ -43,6 +42,7 @@ fn check(network: &Backbone<Flex>, golden: &Golden, probabilities: &str) {
     let theirs = golden.values(probabilities);
     let mut worst = 0.0_f32;
     let photos = photos();
+    let photos: Vec<_> = photos.iter().map(|x| Preprocessing::Tf.apply(&Pixels::from(x))).collect();
     assert_eq!(theirs.len(), photos.len() * CLASSES);
     for (batch, theirs) in photos.chunks(16).zip(theirs.chunks(16 * CLASSES)) {
         let images =
@@ -83,8 +83,19 @@ fn the_keras_file_gives_keras_s_probabilities() {
     assert_eq!(found, Architecture::MobileNetV2(MobileNetV2Config::new().with_size(SIZE)));
     let network = found.init::<Flex>(&device).expect("valid");
     let loaded = load(network, "mobilenet-v2", &mut checkpoint).expect("loads");
-    assert_eq!(loaded.unused, ["dense/kernel", "dense/bias"]);
+    assert_eq!(loaded.unused, ["head_dense/kernel", "head_dense/bias"]);
     check(&loaded.network, &Golden::open("dogs.safetensors"), "probabilities");
+
+    // The file is a whole classifier, too.
+    let model = TrainedModel::<Flex>::load(&path, &device).expect("loads");
+    assert_eq!((model.classes().len(), model.photos().size), (CLASSES, SIZE));
+    let golden = Golden::open("dogs.safetensors");
+    for (photo, theirs) in photos().iter().zip(golden.values("probabilities").chunks(CLASSES)) {
+        let ours = model.predict_image(photo).expect("predicts");
+        let worst = ours.probabilities().iter().zip(theirs);
+        let worst = worst.fold(0.0_f32, |worst, (a, b)| worst.max((a - b).abs()));
+        assert!(worst <= 1e-5, "{worst:e}");
+    }
 
     let other = InceptionV3Config::new().init::<Flex>(&device).expect("valid");
     let error = load(other, "inception-v3", &mut checkpoint).expect_err("another network");
