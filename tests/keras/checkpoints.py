@@ -239,6 +239,10 @@ def bad():
     concat = [node("Concat", ["y", "y"], ["z"], axis=1), node("Concat", ["z", "z"], ["y"], axis=1)]
     pack("bad_cyclic_concat.onnx", lambda path: graph(concat, [], path))
 
+    pack("bad_cyclic_join.onnx", lambda path: graph([node("Concat", ["y"], ["y"], axis=1)], [], path))
+    pack("bad_cyclic_dense.onnx", lambda path: graph([node("MatMul", ["y", "w"], ["y"])], [constant], path))
+    pack("bad_cyclic_bias.onnx", lambda path: graph([node("Add", ["y", "w"], ["y"])], [constant], path))
+
     def elsewhere(path):
         graph([node("MatMul", ["x", "w"], ["y"])], [constant], path)
         model = onnx.load(path)

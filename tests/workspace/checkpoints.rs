@@ -348,6 +348,9 @@ fn bad_files_are_errors_that_name_the_object() {
         ("bad_absurd.h5", "`Conv1/kernel`: a shape of [1099511627776, 1048576, 8] is more than"),
         ("bad_cyclic.onnx", "is made by Identity, expected"),
         ("bad_cyclic_concat.onnx", "is made by Concat, expected"),
+        ("bad_cyclic_join.onnx", "is made by Concat, expected"),
+        ("bad_cyclic_dense.onnx", "is made by MatMul, expected"),
+        ("bad_cyclic_bias.onnx", "is made by Add, expected"),
         (
             "bad_external.onnx",
             "external data in `../../etc/passwd`, expected a file in the model's folder",

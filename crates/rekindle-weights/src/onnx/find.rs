@@ -14,6 +14,8 @@ use crate::{ModelCard, TensorInfo, WeightsError};
 
 /// Comparisons of one network with a graph; a real one takes some hundreds.
 const MOST_STEPS: usize = 200_000;
+/// Concatenations in one.
+const MOST_JOINED: usize = 64;
 
 /// The checkpoint with the variables of the network that its graph computes.
 pub(crate) fn resolve<B: Backend>(
@@ -316,12 +318,13 @@ impl<'a> Search<'a> {
     }
 
     fn their_parts(&self, value: Value) -> Vec<Value> {
-        let (mut parts, mut open) = (Vec::new(), vec![value]);
+        let (mut parts, mut open, mut joined) = (Vec::new(), vec![value], 0);
         while let Some(value) = open.pop() {
             let value = self.graph.behind(value).0;
             match self.graph.maker(value) {
-                // Far more than any network joins: a damaged file may go in circles.
-                Some(node) if node.op == "Concat" && parts.len() + open.len() < 256 => {
+                // Far more than any network has: a damaged file may go in circles.
+                Some(node) if node.op == "Concat" && joined < MOST_JOINED => {
+                    joined += 1;
                     open.extend(node.inputs.iter().rev().flatten());
                 }
                 _ => parts.push(value),

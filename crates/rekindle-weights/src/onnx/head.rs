@@ -5,11 +5,14 @@ use rekindle_nn::layers::Activation;
 use rekindle_nn::{Architecture, HeadConfig, HeadLayerConfig, Network, variables};
 
 use super::find::{Found, described, is_relu6};
-use super::graph::{Graph, Value};
+use super::graph::{Graph, Node, Value};
 use super::recipe::{Affine, Recipe, Step};
 use crate::checkpoint::Checkpoint;
 use crate::keras::{Front, classifier};
 use crate::{ModelCard, TensorInfo};
+
+/// Layers of a head; a real one has a handful.
+const MOST_LAYERS: usize = 64;
 
 /// A layer of the head, and the tensors of its kernel (and whether it is transposed) and bias.
 pub(super) type HeadLayer = (HeadLayerConfig, Option<(usize, bool, Option<usize>)>);
@@ -18,7 +21,8 @@ pub(super) type HeadLayer = (HeadLayerConfig, Option<(usize, bool, Option<usize>
 pub(super) fn head(checkpoint: &Checkpoint, graph: &Graph) -> (Value, Vec<HeadLayer>) {
     let mut layers = Vec::new();
     let mut value = graph.output;
-    loop {
+    // A damaged file may go in circles.
+    while layers.len() < MOST_LAYERS {
         let (inner, reshaped) = graph.behind(value);
         let pooling = graph.maker(inner).and_then(|node| match node.op.as_str() {
             "GlobalAveragePool" | "ReduceMean" => Some(HeadLayerConfig::GlobalAveragePooling2d),
@@ -58,6 +62,12 @@ pub(super) fn head(checkpoint: &Checkpoint, graph: &Graph) -> (Value, Vec<HeadLa
     (value, layers)
 }
 
+/// Input and kernel of a `MatMul`.
+fn product_of(checkpoint: &Checkpoint, graph: &Graph, node: &Node) -> Option<(Value, usize)> {
+    let (input, kernel, first) = graph.with_constant(node)?;
+    (!first && checkpoint.tensors()[kernel].shape.len() == 2).then_some((input, kernel))
+}
+
 /// Input, kernel, whether the kernel is `[out, in]`, and bias of a fully connected layer.
 fn dense(
     checkpoint: &Checkpoint,
@@ -80,15 +90,14 @@ fn dense(
             is_plain.then_some((node.input(0)?, kernel, node.int("transB") == Some(1), bias))
         }
         "MatMul" => {
-            let (input, kernel, first) = graph.with_constant(node)?;
-            (!first && is_kernel(&kernel)).then_some((input, kernel, false, None))
+            let (input, kernel) = product_of(checkpoint, graph, node)?;
+            Some((input, kernel, false, None))
         }
         "Add" => {
             let (product, bias, _) = graph.with_constant(node)?;
-            match dense(checkpoint, graph, graph.behind(product).0)? {
-                (input, kernel, transposed, None) => Some((input, kernel, transposed, Some(bias))),
-                _ => None,
-            }
+            let node = graph.maker(graph.behind(product).0).filter(|node| node.op == "MatMul")?;
+            let (input, kernel) = product_of(checkpoint, graph, node)?;
+            Some((input, kernel, false, Some(bias)))
         }
         _ => None,
     }
