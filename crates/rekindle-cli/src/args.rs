@@ -25,6 +25,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Print a network's layers and parameter counts
     Summary(SummaryArgs),
+    /// Time a network's inference on this machine
+    Bench(BenchArgs),
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +164,26 @@ pub struct SummaryArgs {
     /// Print the totals only
     #[arg(long)]
     pub compact: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    #[arg(value_enum)]
+    pub base: Base,
+    /// Height and width of the photos in pixels [default: 224, inception-v3 299]
+    #[arg(long)]
+    pub size: Option<usize>,
+    /// Photos in a run
+    #[arg(long, default_value_t = 1)]
+    pub batch: usize,
+    /// Runs to take the median of
+    #[arg(long, default_value_t = 20)]
+    pub runs: usize,
+    /// Print the time of each layer
+    #[arg(long)]
+    pub profile: bool,
     #[arg(long)]
     pub json: bool,
 }

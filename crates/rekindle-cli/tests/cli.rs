@@ -151,6 +151,28 @@ fn demo_writes_everything() {
 }
 
 #[test]
+fn bench_times_every_layer() {
+    let args = ["bench", "mobilenet-v2", "--size", "64", "--runs", "2", "--profile", "--json"];
+    for batch in ["1", "5"] {
+        let report: Value =
+            serde_json::from_str(&stdout(&[&args[..], &["--batch", batch]].concat()))
+                .expect("JSON");
+        let layers = report["layers"].as_array().expect("a list");
+        // 35 full and 17 depthwise convolutions; all else is fused.
+        assert_eq!(layers.len(), 52);
+        assert_eq!(layers[1]["layer"], "expanded_conv_depthwise");
+        assert_eq!(layers[1]["work"], "depthwise 3x3");
+        assert_eq!(layers[1]["output"], serde_json::json!([32, 32, 32]));
+        assert!(layers.iter().all(|layer| layer["milliseconds"].as_f64() > Some(0.0)));
+        assert!(report["milliseconds"].as_f64() > Some(0.0));
+    }
+    assert!(
+        stdout(&["bench", "mobilenet-v2", "--size", "64", "--runs", "1"]).contains("ms an image")
+    );
+    assert_eq!(rekindle(&["bench", "mobilenet-v2", "--batch", "0"]).status.code(), Some(1));
+}
+
+#[test]
 fn keras_classifiers_predict_and_train_on() {
     let dir = tempfile::tempdir().expect("a folder");
     let keras = dir.path().join("model.keras");

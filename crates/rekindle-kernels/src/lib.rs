@@ -15,4 +15,10 @@ mod simd;
 
 pub use isa::Isa;
 pub use lower::{lower, serves};
-pub use plan::{Plan, PlanError};
+pub use plan::{Plan, PlanError, StepTime};
+
+/// How many threads plans run on: as many as there are processors, or as `RAYON_NUM_THREADS` says.
+#[must_use]
+pub fn threads() -> usize {
+    rayon::current_num_threads()
+}

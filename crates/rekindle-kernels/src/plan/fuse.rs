@@ -302,8 +302,9 @@ fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
     for (index, node) in nodes.into_iter().enumerate() {
         let out = places[index];
         let inputs: Vec<Place> = node.inputs.iter().map(|&input| places[input]).collect();
-        let mut push =
-            |inputs: Vec<Place>, out: Place, work: Work| steps.push(Step { inputs, out, work });
+        let mut push = |inputs: Vec<Place>, out: Place, work: Work| {
+            steps.push(Step { name: node.name.clone(), inputs, out, work });
+        };
         match node.op {
             NodeOp::Conv(conv) => {
                 let [_, outputs] = conv.channels;

@@ -2,6 +2,7 @@
 
 mod arena;
 mod fuse;
+mod profile;
 mod run;
 
 use std::sync::Mutex;
@@ -10,6 +11,8 @@ use rekindle_nn::layers::Activation;
 use rekindle_nn::{NetworkError, Pool, Shape};
 
 use crate::isa::{Isa, Kernels};
+
+pub use profile::StepTime;
 
 pub(crate) use fuse::{Conv, Node, NodeOp, compile};
 
@@ -110,6 +113,8 @@ impl Place {
 
 /// One thing to do for each image.
 pub(crate) struct Step {
+    /// The layer that it began as; normalizations, activations and shortcuts behind it are part of it.
+    pub name: String,
     pub inputs: Vec<Place>,
     pub out: Place,
     pub work: Work,

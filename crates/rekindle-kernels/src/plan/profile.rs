@@ -1,0 +1,88 @@
+//! How long each step of a plan takes.
+
+use std::time::Duration;
+
+use rayon::prelude::*;
+
+use super::{Plan, PlanError, Step, Work};
+
+/// The time of one step, for one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepTime {
+    /// The Keras layer that it began as; what was fused into it is part of it.
+    pub layer: String,
+    /// What it does: `conv 3x3`, `depthwise 3x3`, `dense`, `pool`, ...
+    pub work: String,
+    /// `[height, width, channels]` of its output.
+    pub output: [usize; 3],
+    /// Multiplications, each with an addition.
+    pub macs: u64,
+    /// Seconds of one thread, or of all threads where one image is run by all of them.
+    pub seconds: f64,
+}
+
+impl StepTime {
+    /// Billions of multiplications and additions a second.
+    #[must_use]
+    pub fn gflops(&self) -> f64 {
+        2.0 * self.macs as f64 / self.seconds / 1e9
+    }
+}
+
+impl Plan {
+    /// The mean time of each step over `runs` runs of a batch, as [`Plan::run`] would run it: a batch of at least
+    /// as many images as there are threads takes one thread for each image, others all threads for each step.
+    ///
+    /// # Errors
+    /// When `images` is not a whole number of images.
+    pub fn profile(&self, images: &[f32], runs: usize) -> Result<Vec<StepTime>, PlanError> {
+        // Also checks the input, and warms up.
+        self.run(images)?;
+        let (count, outputs) = (self.input_shape.count(), self.output_shape.count());
+        let (batch, threads) = (images.len() / count, rayon::current_num_threads());
+        let none = || vec![Duration::ZERO; self.steps.len()];
+        let one = |image: &[f32], threads: usize| {
+            let (mut clock, mut output) = (none(), vec![0.0; outputs]);
+            self.run_image(image, &mut output, threads, Some(&mut clock));
+            clock
+        };
+        let add =
+            |a: Vec<Duration>, b: Vec<Duration>| a.iter().zip(b).map(|(a, b)| *a + b).collect();
+        let mut total = none();
+        for _ in 0..runs.max(1) {
+            let clock = if batch >= threads {
+                images.par_chunks_exact(count).map(|image| one(image, 1)).reduce(none, add)
+            } else {
+                rayon::scope(|_| {
+                    images.chunks_exact(count).map(|image| one(image, threads)).fold(none(), add)
+                })
+            };
+            total = add(total, clock);
+        }
+        let times = total.into_iter().map(|time| time.as_secs_f64() / (runs.max(1) * batch) as f64);
+        Ok(self.steps.iter().zip(times).map(|(step, seconds)| step_time(step, seconds)).collect())
+    }
+}
+
+fn step_time(step: &Step, seconds: f64) -> StepTime {
+    let (input, out) = (step.inputs[0], step.out);
+    let outputs = (out.pixels() * out.channels) as u64;
+    let (work, macs) = match &step.work {
+        Work::Gemm(gemm) => {
+            let [rows, columns] = gemm.window.kernel;
+            let macs = outputs * (rows * columns * input.channels) as u64;
+            (format!("conv {rows}x{columns}"), macs)
+        }
+        Work::Depthwise(window) => {
+            let [rows, columns] = window.kernel;
+            (format!("depthwise {rows}x{columns}"), outputs * (rows * columns) as u64)
+        }
+        Work::Pool { pool, .. } => (format!("pool {}x{}", pool.kernel[0], pool.kernel[1]), 0),
+        Work::Global { .. } => ("global pool".into(), 0),
+        Work::Flatten => ("flatten".into(), 0),
+        Work::Copy => ("copy".into(), 0),
+        Work::Probabilities(_) => ("probabilities".into(), 0),
+    };
+    let output = [out.height, out.width, out.channels];
+    StepTime { layer: step.name.clone(), work, output, macs, seconds }
+}
