@@ -2,6 +2,7 @@
 //! where there are not.
 
 use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use rekindle_nn::Shape;
@@ -15,6 +16,9 @@ use crate::simd::CHANNEL_BLOCK;
 
 /// Values of the left matrix that a block of rows keeps in the second-level cache.
 const BLOCK_VALUES: usize = 48 * 1024;
+
+/// Rows of the tallest tile.
+const MOST_ROWS: usize = 16;
 
 thread_local! {
     static POINTERS: RefCell<Vec<*const f32>> = const { RefCell::new(Vec::new()) };
@@ -73,20 +77,27 @@ impl Plan {
             .par_chunks_exact(count)
             .zip(outputs.par_chunks_exact_mut(self.output_shape.count()));
         if images.len() / count >= rayon::current_num_threads() {
-            each.for_each(|(image, output)| self.run_image(image, output, 1));
+            each.for_each(|(image, output)| self.run_image(image, output, 1, None));
         } else {
             let threads = rayon::current_num_threads();
             let pairs =
                 images.chunks_exact(count).zip(outputs.chunks_exact_mut(self.output_shape.count()));
             // Inside the pool: from outside, every step would wait for a thread to wake up.
             rayon::scope(|_| {
-                pairs.for_each(|(image, output)| self.run_image(image, output, threads))
+                pairs.for_each(|(image, output)| self.run_image(image, output, threads, None))
             });
         }
         Ok(outputs)
     }
 
-    fn run_image(&self, image: &[f32], output: &mut [f32], threads: usize) {
+    /// Runs one image; `clock` takes the time of each step.
+    pub(super) fn run_image(
+        &self,
+        image: &[f32],
+        output: &mut [f32],
+        threads: usize,
+        mut clock: Option<&mut [Duration]>,
+    ) {
         // A poisoned lock still guards whole arenas.
         let free = |plan: &Self| plan.free.lock().unwrap_or_else(|error| error.into_inner()).pop();
         let mut memory = free(self).unwrap_or_else(|| vec![0.0; self.arena]);
@@ -98,8 +109,15 @@ impl Plan {
                 *value = image[channel * pixels + pixel];
             }
         }
-        for step in &self.steps {
-            self.run_step(step, arena, threads);
+        for (number, step) in self.steps.iter().enumerate() {
+            match clock.as_deref_mut() {
+                None => self.run_step(step, arena, threads),
+                Some(clock) => {
+                    let start = Instant::now();
+                    self.run_step(step, arena, threads);
+                    clock[number] += start.elapsed();
+                }
+            }
         }
         let result = arena.read(&self.output);
         let (pixels, place) = (self.output.pixels(), &self.output);
@@ -198,21 +216,28 @@ impl Plan {
         let depth = taps * input.channels;
         let padded = out.channels.next_multiple_of(CHANNEL_BLOCK);
         let block = (BLOCK_VALUES / input.channels).next_multiple_of(self.kernels.rows);
+        let tile_pointers = taps * self.kernels.rows;
         POINTERS.with_borrow_mut(|pointers| {
             for start in rows.clone().step_by(block) {
                 let end = (start + block).min(rows.end);
+                // Once for all panels: for small kernels they cost as much as a tenth of the products.
+                pointers.clear();
+                for row in (start..end).step_by(self.kernels.rows) {
+                    let count = self.kernels.rows.min(end - row);
+                    self.point(pointers, window, input, out, arena, row, count);
+                }
                 for panel in panels.clone() {
                     let column = panel * gemm.panel;
                     let columns = gemm.panel.min(padded - column);
-                    for row in (start..end).step_by(self.kernels.rows) {
+                    for (tile, row) in (start..end).step_by(self.kernels.rows).enumerate() {
                         let count = self.kernels.rows.min(end - row);
-                        self.point(pointers, window, input, out, arena, row, count);
                         let at = out.offset + row * out.stride + column;
                         let residual = step.inputs.get(1).map_or(std::ptr::null(), |place| {
                             arena.at(place.offset + row * place.stride + column).cast_const()
                         });
                         let args = TileArgs {
-                            pixels: pointers.as_ptr(),
+                            // Only the last tile has fewer.
+                            pixels: pointers[tile * tile_pointers..][..taps * count].as_ptr(),
                             taps,
                             channels: input.channels,
                             weights: window.weights[column * depth..][..columns * depth].as_ptr(),
@@ -237,7 +262,7 @@ impl Plan {
         });
     }
 
-    /// For each tap, the pixels that `count` outputs from `row` on take.
+    /// Adds, for each tap, the pixels that `count` outputs from `row` on take.
     #[expect(clippy::too_many_arguments, reason = "one call, in the innermost loop but two")]
     fn point(
         &self,
@@ -249,18 +274,28 @@ impl Plan {
         row: usize,
         count: usize,
     ) {
-        pointers.clear();
         if window.kernel == [1, 1] && window.stride == [1, 1] {
             let pixel = |m: usize| arena.at(input.offset + (row + m) * input.stride).cast_const();
             pointers.extend((0..count).map(pixel));
             return;
         }
+        // The first pixel of each output. Above and left of the image it wraps around, and is too large.
+        let mut corners = [[0; 2]; MOST_ROWS];
+        let (mut y, mut x) = (row / out.width, row % out.width);
+        for corner in &mut corners[..count] {
+            *corner = [
+                (y * window.stride[0]).wrapping_sub(window.before[0]),
+                (x * window.stride[1]).wrapping_sub(window.before[1]),
+            ];
+            x += 1;
+            if x == out.width {
+                (y, x) = (y + 1, 0);
+            }
+        }
         for ky in 0..window.kernel[0] {
             for kx in 0..window.kernel[1] {
-                for m in row..row + count {
-                    // Above and left of the image this wraps around, and is too large.
-                    let y = (m / out.width * window.stride[0] + ky).wrapping_sub(window.before[0]);
-                    let x = (m % out.width * window.stride[1] + kx).wrapping_sub(window.before[1]);
+                for [y, x] in &corners[..count] {
+                    let (y, x) = (y.wrapping_add(ky), x.wrapping_add(kx));
                     pointers.push(if y < input.height && x < input.width {
                         arena.at(input.offset + (y * input.width + x) * input.stride).cast_const()
                     } else {
