@@ -4,6 +4,7 @@ mod arena;
 mod fuse;
 mod profile;
 mod run;
+mod team;
 
 use std::sync::Mutex;
 
@@ -11,6 +12,7 @@ use rekindle_nn::layers::Activation;
 use rekindle_nn::{NetworkError, Pool, Shape};
 
 use crate::isa::{Isa, Kernels};
+use team::Team;
 
 pub use profile::StepTime;
 
@@ -62,8 +64,8 @@ pub struct Plan {
     arena: usize,
     /// What padding pixels point to.
     zeros: Vec<f32>,
-    /// Arenas that no call uses now.
-    free: Mutex<Vec<Vec<f32>>>,
+    /// Workspaces that no call uses now.
+    free: Mutex<Vec<Workspace>>,
 }
 
 impl std::fmt::Debug for Plan {
@@ -88,6 +90,12 @@ impl Plan {
     pub fn isa(&self) -> Isa {
         self.isa
     }
+}
+
+/// What one image needs while it runs.
+struct Workspace {
+    values: Vec<f32>,
+    team: Team,
 }
 
 /// Where a value lies in the arena: `[height][width][stride]`, of which `channels` from `offset` on.

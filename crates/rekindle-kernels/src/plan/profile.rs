@@ -53,9 +53,7 @@ impl Plan {
             let clock = if batch >= threads {
                 images.par_chunks_exact(count).map(|image| one(image, 1)).reduce(none, add)
             } else {
-                rayon::scope(|_| {
-                    images.chunks_exact(count).map(|image| one(image, threads)).fold(none(), add)
-                })
+                images.chunks_exact(count).map(|image| one(image, threads)).fold(none(), add)
             };
             total = add(total, clock);
         }

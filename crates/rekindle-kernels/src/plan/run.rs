@@ -1,4 +1,4 @@
-//! Running a plan: images side by side where there are enough of them, rows of each step side by side
+//! Running a plan: images side by side where there are enough of them, parts of each step side by side
 //! where there are not.
 
 use std::cell::RefCell;
@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use rekindle_nn::Shape;
 use rekindle_nn::layers::Activation;
 
-use super::{Gemm, Place, Plan, PlanError, Step, Window, Work};
+use super::team::Team;
+use super::{Gemm, Place, Plan, PlanError, Step, Window, Work, Workspace};
 use crate::depthwise::RowArgs;
 use crate::gemm::TileArgs;
 use crate::pool::{self, Map};
@@ -73,19 +74,15 @@ impl Plan {
             return Err(PlanError::Input { expected: count, found: images.len() });
         }
         let mut outputs = vec![0.0; images.len() / count * self.output_shape.count()];
-        let each = images
-            .par_chunks_exact(count)
-            .zip(outputs.par_chunks_exact_mut(self.output_shape.count()));
-        if images.len() / count >= rayon::current_num_threads() {
+        let (batch, threads) = (images.len() / count, rayon::current_num_threads());
+        if batch >= threads {
+            let outputs = outputs.par_chunks_exact_mut(self.output_shape.count());
+            let each = images.par_chunks_exact(count).zip(outputs);
             each.for_each(|(image, output)| self.run_image(image, output, 1, None));
         } else {
-            let threads = rayon::current_num_threads();
-            let pairs =
-                images.chunks_exact(count).zip(outputs.chunks_exact_mut(self.output_shape.count()));
-            // Inside the pool: from outside, every step would wait for a thread to wake up.
-            rayon::scope(|_| {
-                pairs.for_each(|(image, output)| self.run_image(image, output, threads, None))
-            });
+            let outputs = outputs.chunks_exact_mut(self.output_shape.count());
+            let each = images.chunks_exact(count).zip(outputs);
+            each.for_each(|(image, output)| self.run_image(image, output, threads, None));
         }
         Ok(outputs)
     }
@@ -98,10 +95,15 @@ impl Plan {
         threads: usize,
         mut clock: Option<&mut [Duration]>,
     ) {
-        // A poisoned lock still guards whole arenas.
+        // A poisoned lock still guards whole workspaces.
         let free = |plan: &Self| plan.free.lock().unwrap_or_else(|error| error.into_inner()).pop();
-        let mut memory = free(self).unwrap_or_else(|| vec![0.0; self.arena]);
-        let arena = Arena { base: memory.as_mut_ptr(), length: memory.len() };
+        let mut workspace = free(self).unwrap_or_else(|| Workspace {
+            values: vec![0.0; self.arena],
+            team: Team::new(self.steps.len()),
+        });
+        workspace.team.reset();
+        let arena = Arena { base: workspace.values.as_mut_ptr(), length: workspace.values.len() };
+        let team = &workspace.team;
         let pixels = self.input.pixels();
         let input = arena.write(self.input.offset, self.input.extent());
         for (pixel, values) in input.chunks_exact_mut(self.input.channels).enumerate() {
@@ -109,15 +111,29 @@ impl Plan {
                 *value = image[channel * pixels + pixel];
             }
         }
-        for (number, step) in self.steps.iter().enumerate() {
-            match clock.as_deref_mut() {
-                None => self.run_step(step, arena, threads),
-                Some(clock) => {
-                    let start = Instant::now();
-                    self.run_step(step, arena, threads);
+        let parts = |step: usize| self.parts(&self.steps[step], threads);
+        let work = |step: usize, part: usize| {
+            self.run_step(&self.steps[step], arena, part, threads);
+        };
+        let mut lead = || {
+            let _finish = team.finish_at_end();
+            for number in 0..self.steps.len() {
+                let start = clock.is_some().then(Instant::now);
+                team.lead(number, parts(number), |part| work(number, part));
+                if let (Some(clock), Some(start)) = (clock.as_deref_mut(), start) {
                     clock[number] += start.elapsed();
                 }
             }
+        };
+        if threads > 1 {
+            rayon::scope(|scope| {
+                for _ in 1..threads {
+                    scope.spawn(|_| team.help(parts, work));
+                }
+                lead();
+            });
+        } else {
+            lead();
         }
         let result = arena.read(&self.output);
         let (pixels, place) = (self.output.pixels(), &self.output);
@@ -131,40 +147,67 @@ impl Plan {
                 }
             }
         }
-        self.free.lock().unwrap_or_else(|error| error.into_inner()).push(memory);
+        self.free.lock().unwrap_or_else(|error| error.into_inner()).push(workspace);
     }
 
-    fn run_step(&self, step: &Step, arena: Arena, threads: usize) {
-        let (input, out) = (&step.inputs[0], &step.out);
+    /// Into how many parts a step is cut for so many threads.
+    fn parts(&self, step: &Step, threads: usize) -> usize {
+        if threads < 2 {
+            return 1;
+        }
+        // More parts than threads, so that one that is held up does not hold up all.
+        let most = threads * 4;
         match &step.work {
-            Work::Gemm(gemm) => self.run_gemm(gemm, step, arena, threads),
+            Work::Gemm(gemm) if self.by_panels(gemm, step, threads) => {
+                step.out.channels.div_ceil(gemm.panel).min(most)
+            }
+            Work::Gemm(_) => step.out.pixels().div_ceil(self.kernels.rows).min(most),
+            Work::Depthwise(_) | Work::Pool { .. } => step.out.height.min(most),
+            Work::Global { .. } | Work::Flatten | Work::Copy | Work::Probabilities(_) => 1,
+        }
+    }
+
+    /// Whether threads share the columns of a product, since it has too few rows.
+    fn by_panels(&self, gemm: &Gemm, step: &Step, threads: usize) -> bool {
+        let panels = step.out.channels.div_ceil(gemm.panel);
+        threads > 1 && step.out.pixels() / self.kernels.rows < 8 * threads && panels >= threads
+    }
+
+    /// Runs one of the parts that a step has for so many threads.
+    fn run_step(&self, step: &Step, arena: Arena, part: usize, threads: usize) {
+        let (input, out, parts) = (&step.inputs[0], &step.out, self.parts(step, threads));
+        let share = |count: usize| part * count / parts..(part + 1) * count / parts;
+        match &step.work {
+            Work::Gemm(gemm) => {
+                let (rows, panels) = (out.pixels(), out.channels.div_ceil(gemm.panel));
+                // Cut by rows, a part has whole tiles, but for the last.
+                let tiles = share(rows.div_ceil(self.kernels.rows));
+                let height = self.kernels.rows;
+                match parts {
+                    1 => self.gemm_part(gemm, step, arena, 0..rows, 0..panels),
+                    _ if self.by_panels(gemm, step, threads) => {
+                        self.gemm_part(gemm, step, arena, 0..rows, share(panels));
+                    }
+                    _ => {
+                        let tiles = tiles.start * height..(tiles.end * height).min(rows);
+                        self.gemm_part(gemm, step, arena, tiles, 0..panels);
+                    }
+                }
+            }
             Work::Depthwise(window) => {
-                split(out.height, threads, |rows| {
-                    self.run_depthwise(window, input, out, arena, rows)
-                });
+                self.run_depthwise(window, input, out, arena, share(out.height));
             }
             Work::Pool { pool, is_max } => {
                 let map = Map { height: input.height, width: input.width, stride: input.stride };
-                split(out.height, threads, |rows| {
-                    SUMS.with_borrow_mut(|sums| {
-                        for row in rows {
-                            let write = |column: usize, values: &[f32]| {
-                                let offset = out.offset + (row * out.width + column) * out.stride;
-                                arena.write(offset, out.channels).copy_from_slice(values);
-                            };
-                            let channels = input.channels;
-                            pool::pool_row(
-                                arena.read(input),
-                                map,
-                                pool,
-                                *is_max,
-                                row,
-                                channels,
-                                write,
-                                sums,
-                            );
-                        }
-                    });
+                SUMS.with_borrow_mut(|sums| {
+                    for row in share(out.height) {
+                        let write = |column: usize, values: &[f32]| {
+                            let offset = out.offset + (row * out.width + column) * out.stride;
+                            arena.write(offset, out.channels).copy_from_slice(values);
+                        };
+                        let (from, channels) = (arena.read(input), input.channels);
+                        pool::pool_row(from, map, pool, *is_max, row, channels, write, sums);
+                    }
                 });
             }
             Work::Global { is_max } => {
@@ -184,22 +227,6 @@ impl Plan {
                 let values = arena.write(out.offset, out.channels);
                 probabilities(*activation, values);
             }
-        }
-    }
-
-    fn run_gemm(&self, gemm: &Gemm, step: &Step, arena: Arena, threads: usize) {
-        let (rows, out) = (step.out.pixels(), &step.out);
-        let panels = out.channels.div_ceil(gemm.panel);
-        if threads > 1 && rows / self.kernels.rows < 8 * threads && panels >= threads {
-            split(panels, threads, |panels| self.gemm_part(gemm, step, arena, 0..rows, panels));
-        } else {
-            // Whole tiles for each thread but the last.
-            let tiles = rows.div_ceil(self.kernels.rows);
-            split(tiles, threads, |tiles| {
-                let start = tiles.start * self.kernels.rows;
-                let end = (tiles.end * self.kernels.rows).min(rows);
-                self.gemm_part(gemm, step, arena, start..end, 0..panels);
-            });
         }
     }
 
@@ -343,18 +370,6 @@ impl Plan {
             unsafe { (self.kernels.depthwise)(&args) };
         }
     }
-}
-
-/// Runs `work` on even parts of `0..count`, side by side.
-fn split(count: usize, threads: usize, work: impl Fn(std::ops::Range<usize>) + Sync) {
-    if threads < 2 || count < 2 {
-        return work(0..count);
-    }
-    // More parts than threads, so that one that is held up does not hold up all.
-    let parts = (threads * 2).min(count);
-    (0..parts)
-        .into_par_iter()
-        .for_each(|part| work(part * count / parts..(part + 1) * count / parts));
 }
 
 fn probabilities(activation: Activation, values: &mut [f32]) {
