@@ -150,7 +150,7 @@ mod tests {
                 let leader = std::thread::current().id();
                 let work = |_: usize, part: usize| {
                     let by_leader = std::thread::current().id() == leader;
-                    assert!(part % 2 == 0 || by_leader != leader_fails, "on purpose");
+                    assert!(part.is_multiple_of(2) || by_leader != leader_fails, "on purpose");
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 };
                 std::thread::scope(|scope| {
