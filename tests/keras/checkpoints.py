@@ -69,8 +69,8 @@ def fill(model):
         layer.set_weights(values)
 
 
-def mobile(K, **settings):
-    return K.applications.MobileNetV2(input_shape=(32, 32, 3), alpha=0.35, weights=None, **settings)
+def mobile(K, size=32, **settings):
+    return K.applications.MobileNetV2(input_shape=(size, size, 3), alpha=0.35, weights=None, **settings)
 
 
 def inception(K, **settings):
@@ -318,6 +318,9 @@ def main():
     case("mobilenet_v2_keras3_inlined.keras", lambda K: inlined(K, mobile_base(K)), before=earlier)
     case("mobilenet_v2_keras2.onnx", lambda K: sequential(K, mobile_base(K)),
          lambda m, p: onnx_of(tf_keras, m, p), K=tf_keras)
+    L = keras.layers
+    flat = lambda K: K.Sequential([mobile(K, size=64, include_top=False), L.Flatten(), L.Dense(3, activation="softmax")])
+    case("mobilenet_v2_keras3_flatten.onnx", flat, lambda m, p: onnx_of(keras, m, p))
     case("inception_v3_keras3_sequential.h5", lambda K: sequential(K, inception(K, include_top=False)))
 
     def in_halves(model, path):

@@ -126,6 +126,10 @@ mod tests {
                     let before = counts[step - 1].iter();
                     assert!(before.into_iter().all(|count| count.load(Ordering::SeqCst) == 1));
                 }
+                // So that some part of most steps is late.
+                if part % 3 == step % 3 {
+                    std::thread::sleep(std::time::Duration::from_micros(100));
+                }
                 counts[step][part].fetch_add(1, Ordering::SeqCst);
             };
             std::thread::scope(|scope| {

@@ -50,7 +50,7 @@ fn find<B: Backend>(
     graph: &Graph,
     device: &B::Device,
 ) -> Result<Found, String> {
-    let (features, layers) = head(checkpoint, graph);
+    let (features, layers, channels_last) = head(checkpoint, graph);
     let text = |error: rekindle_nn::NetworkError| error.to_string();
     let mut closest: Option<(usize, String)> = None;
     for architecture in Architecture::all() {
@@ -66,6 +66,7 @@ fn find<B: Backend>(
                         .with_size(size(graph)?.unwrap_or(architecture.size())),
                     found: search.finish(),
                     front,
+                    channels_last,
                 };
                 return finish::<B>(found, layers, checkpoint, graph, device);
             }

@@ -165,6 +165,22 @@ impl Graph {
         (value, reshaped)
     }
 
+    /// Whether a value, on its way from [`Graph::behind`] it, is brought from channels first to channels last.
+    pub fn turns_channels_last(&self, mut value: Value) -> bool {
+        let end = self.behind(value).0;
+        while value != end {
+            let Some(node) = self.maker(value) else { break };
+            if node.op == "Transpose"
+                && node.ints.get("perm").is_some_and(|perm| *perm == [0, 2, 3, 1])
+            {
+                return true;
+            }
+            let Some(input) = node.input(0) else { break };
+            value = input;
+        }
+        false
+    }
+
     /// The operand that is computed and the constant, and whether the constant comes first.
     pub fn with_constant(&self, node: &Node) -> Option<(Value, usize, bool)> {
         let (first, second) = (node.input(0)?, node.input(1)?);

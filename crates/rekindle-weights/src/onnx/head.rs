@@ -2,7 +2,7 @@
 
 use burn::tensor::backend::Backend;
 use rekindle_nn::layers::Activation;
-use rekindle_nn::{Architecture, HeadConfig, HeadLayerConfig, Network, variables};
+use rekindle_nn::{Architecture, HeadConfig, HeadLayerConfig, Network, Shape, variables};
 
 use super::find::{Found, described, is_relu6};
 use super::graph::{Graph, Node, Value};
@@ -17,8 +17,9 @@ const MOST_LAYERS: usize = 64;
 /// A layer of the head, and the tensors of its kernel (and whether it is transposed) and bias.
 pub(super) type HeadLayer = (HeadLayerConfig, Option<(usize, bool, Option<usize>)>);
 
-/// The layers behind the network's features, and those features.
-pub(super) fn head(checkpoint: &Checkpoint, graph: &Graph) -> (Value, Vec<HeadLayer>) {
+/// The layers behind the network's features, those features, and whether they are brought to Keras's order,
+/// channels last, before they are flattened.
+pub(super) fn head(checkpoint: &Checkpoint, graph: &Graph) -> (Value, Vec<HeadLayer>, bool) {
     let mut layers = Vec::new();
     let mut value = graph.output;
     // A damaged file may go in circles.
@@ -59,7 +60,7 @@ pub(super) fn head(checkpoint: &Checkpoint, graph: &Graph) -> (Value, Vec<HeadLa
         value = input;
     }
     layers.reverse();
-    (value, layers)
+    (value, layers, graph.turns_channels_last(value))
 }
 
 /// Input and kernel of a `MatMul`.
@@ -110,6 +111,8 @@ pub(super) struct Base {
     pub found: (Vec<TensorInfo>, Vec<Recipe>, bool),
     /// What is done to its input.
     pub front: Affine,
+    /// Whether its features are brought to Keras's order.
+    pub channels_last: bool,
 }
 
 /// What the graph does to its input, where it is the same for all channels.
@@ -165,6 +168,14 @@ pub(super) fn finish<B: Backend>(
     } else {
         let network = base.architecture.init::<B>(device).map_err(text)?;
         let features = network.output_shape(base.architecture.input()).map_err(text)?;
+        let is_flattened = config.layers.first() == Some(&HeadLayerConfig::Flatten);
+        // One pixel has one order.
+        if let Shape::Map { height: 2.., .. } = features
+            && is_flattened
+            && !base.channels_last
+        {
+            return Err("the graph flattens its features channels first, expected channels last as Keras does".into());
+        }
         card.classes = (0..units).map(|class| class.to_string()).collect();
         card.head = Some(config.clone());
         variables(&config.init::<B>(features, units, 0, device).map_err(text)?)
