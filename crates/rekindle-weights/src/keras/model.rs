@@ -26,14 +26,15 @@ pub(crate) fn recognise<B: Backend>(
 ) -> Result<Recognised, String> {
     let layers = layers(config, numbered)?;
     let filed = Filed::new(tensors, numbered);
-    let mut closest = None;
+    let mut closest: Option<(usize, String)> = None;
     for architecture in Architecture::all() {
         let network = architecture.init::<B>(device).map_err(|error| error.to_string())?;
         let graph = Graph::of(&network);
         let order = graph.keras_order();
         let Some(start) = find(&graph, &order, &layers) else { continue };
         let base = &layers[start..start + order.len()];
-        match placed(&graph, &order, base, &filed) {
+        let mut agreed = 0;
+        match placed(&graph, &order, base, &filed, &mut agreed) {
             Ok(placed) => {
                 let size = size(&layers[..start])?.unwrap_or(architecture.size());
                 let architecture = architecture.with_size(size);
@@ -41,11 +42,14 @@ pub(crate) fn recognise<B: Backend>(
                 return finish::<B>(model, &layers, &filed, device);
             }
             Err(error) => {
-                closest = Some(closest.unwrap_or(format!("{}: {error}", architecture.name())))
+                // The network that agrees for longest is the one that was meant.
+                if closest.as_ref().is_none_or(|(longest, _)| agreed > *longest) {
+                    closest = Some((agreed, format!("{}: {error}", architecture.name())));
+                }
             }
         }
     }
-    Err(closest.unwrap_or_else(|| {
+    Err(closest.map(|(_, error)| error).unwrap_or_else(|| {
         let classes = layers.len();
         format!(
             "none of its {classes} layers begin a network that Rekindle knows ({})",
@@ -68,12 +72,14 @@ fn find(graph: &Graph, order: &[usize], layers: &[KerasLayer]) -> Option<usize> 
     })
 }
 
-/// The network's tensors, once its connections, windows and shapes are seen to be the file's.
+/// The network's tensors, once its connections, windows and shapes are seen to be the file's; `agreed` becomes
+/// how many of them were.
 fn placed(
     graph: &Graph,
     order: &[usize],
     base: &[KerasLayer],
     filed: &Filed<'_>,
+    agreed: &mut usize,
 ) -> Result<Vec<Placed>, String> {
     let mut at = vec![0; graph.layers.len()];
     for (position, &layer) in order.iter().enumerate() {
@@ -81,6 +87,7 @@ fn placed(
     }
     let mut placed = Vec::new();
     for (layer, &number) in base.iter().zip(order) {
+        *agreed = placed.len();
         let wanted = &graph.layers[number];
         let differs = |what: &str, found: String, expected: String| {
             format!("`{}` has {what} {found}, expected {expected}", layer.name)
