@@ -32,7 +32,7 @@ pub fn load<B: Backend, N: Network<B>>(
         let network = name.to_owned();
         return Err(WeightsError::Missing { path, network, expected, missing });
     }
-    fill(network, name, checkpoint)
+    fill(network, name, checkpoint, missing)
 }
 
 /// The same, but variables that the checkpoint has not are left as they are and reported.
@@ -43,7 +43,8 @@ pub fn load_partial<B: Backend, N: Network<B>>(
     network: N,
     checkpoint: &mut Checkpoint,
 ) -> Result<Loaded<N>, WeightsError> {
-    fill(network, "the network", checkpoint)
+    let missing = missing(&network, checkpoint);
+    fill(network, "the network", checkpoint, missing)
 }
 
 /// The network's variables that the checkpoint has not.
@@ -53,12 +54,13 @@ fn missing<B: Backend, N: Network<B>>(network: &N, checkpoint: &Checkpoint) -> V
     wanted.filter(|path| !there.contains(path)).collect()
 }
 
+/// Fills the variables that are not `missing`.
 fn fill<B: Backend, N: Network<B>>(
     network: N,
     name: &str,
     checkpoint: &mut Checkpoint,
+    missing: Vec<String>,
 ) -> Result<Loaded<N>, WeightsError> {
-    let missing = missing(&network, checkpoint);
     let by_name: HashMap<String, usize> = checkpoint
         .tensors()
         .iter()

@@ -180,18 +180,14 @@ impl Plan {
         match &step.work {
             Work::Gemm(gemm) => {
                 let (rows, panels) = (out.pixels(), out.channels.div_ceil(gemm.panel));
-                // Cut by rows, a part has whole tiles, but for the last.
-                let tiles = share(rows.div_ceil(self.kernels.rows));
-                let height = self.kernels.rows;
-                match parts {
-                    1 => self.gemm_part(gemm, step, arena, 0..rows, 0..panels),
-                    _ if self.by_panels(gemm, step, threads) => {
-                        self.gemm_part(gemm, step, arena, 0..rows, share(panels));
-                    }
-                    _ => {
-                        let tiles = tiles.start * height..(tiles.end * height).min(rows);
-                        self.gemm_part(gemm, step, arena, tiles, 0..panels);
-                    }
+                if self.by_panels(gemm, step, threads) {
+                    self.gemm_part(gemm, step, arena, 0..rows, share(panels));
+                } else {
+                    // A part has whole tiles, but for the last.
+                    let height = self.kernels.rows;
+                    let tiles = share(rows.div_ceil(height));
+                    let rows = tiles.start * height..(tiles.end * height).min(rows);
+                    self.gemm_part(gemm, step, arena, rows, 0..panels);
                 }
             }
             Work::Depthwise(window) => {

@@ -11,7 +11,7 @@ mod order;
 
 pub(crate) use front::Front;
 pub(crate) use head::classifier;
-pub(crate) use model::recognise;
+pub(crate) use model::{crown, recognise};
 pub(crate) use order::by_order;
 
 use std::collections::HashMap;

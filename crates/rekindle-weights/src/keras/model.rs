@@ -2,7 +2,9 @@
 
 use burn::tensor::backend::Backend;
 use rekindle_nn::layers::Padding;
-use rekindle_nn::{Architecture, Graph, GraphLayer, HeadLayerConfig, Network, variables};
+use rekindle_nn::{
+    Architecture, Graph, GraphLayer, HeadConfig, HeadLayerConfig, Network, Variable, variables,
+};
 use serde_json::Value;
 
 use super::config::{KerasLayer, layers};
@@ -189,32 +191,38 @@ fn finish<B: Backend>(
         return Ok(Recognised { card, tensors });
     }
     let head = head(&layers[base.end..], base.end)?;
-    let text = |error: rekindle_nn::NetworkError| error.to_string();
     // Keras's own classifier; any other head stays one, so that it can be trained further.
     let is_top = head.config.layers == [HeadLayerConfig::GlobalAveragePooling2d]
         && !head.sigmoid
         && layers.last().is_some_and(|layer| layer.name == "predictions");
-    let wanted = if is_top {
-        card.architecture = base.architecture.with_top(Some(head.units));
-        let all = variables(&card.architecture.init::<B>(device).map_err(text)?);
-        all.into_iter().skip(tensors.len()).collect()
-    } else {
-        let network = base.architecture.init::<B>(device).map_err(text)?;
-        let features = network.output_shape(base.architecture.input()).map_err(text)?;
-        card.classes = (0..head.units).map(|class| class.to_string()).collect();
-        card.head = Some(head.config.clone());
-        variables(&head.config.init::<B>(features, head.units, 0, device).map_err(text)?)
-    };
+    let wanted = crown::<B>(&mut card, &head.config, head.units, is_top, device)?;
     tensors.extend(fill(&head, &wanted, filed)?);
     Ok(Recognised { card, tensors })
 }
 
+/// Puts a head on the card's network, or its own top, and gives the variables of that alone.
+pub(crate) fn crown<B: Backend>(
+    card: &mut ModelCard,
+    head: &HeadConfig,
+    units: usize,
+    is_top: bool,
+    device: &B::Device,
+) -> Result<Vec<Variable>, String> {
+    let text = |error: rekindle_nn::NetworkError| error.to_string();
+    let network = card.architecture.init::<B>(device).map_err(text)?;
+    if is_top {
+        card.architecture = card.architecture.with_top(Some(units));
+        let all = variables(&card.architecture.init::<B>(device).map_err(text)?);
+        return Ok(all.into_iter().skip(variables(&network).len()).collect());
+    }
+    let features = network.output_shape(card.architecture.input()).map_err(text)?;
+    card.classes = (0..units).map(|class| class.to_string()).collect();
+    card.head = Some(head.clone());
+    Ok(variables(&head.init::<B>(features, units, 0, device).map_err(text)?))
+}
+
 /// The head's variables from the file's layers, in order.
-fn fill(
-    head: &ChainHead,
-    wanted: &[rekindle_nn::Variable],
-    filed: &Filed<'_>,
-) -> Result<Vec<Placed>, String> {
+fn fill(head: &ChainHead, wanted: &[Variable], filed: &Filed<'_>) -> Result<Vec<Placed>, String> {
     let mut placed = Vec::new();
     let mut layers: Vec<&str> = wanted.iter().map(|variable| variable.layer.as_str()).collect();
     layers.dedup();

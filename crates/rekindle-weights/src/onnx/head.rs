@@ -2,13 +2,13 @@
 
 use burn::tensor::backend::Backend;
 use rekindle_nn::layers::Activation;
-use rekindle_nn::{Architecture, HeadConfig, HeadLayerConfig, Network, Shape, variables};
+use rekindle_nn::{Architecture, HeadConfig, HeadLayerConfig, Network, Shape};
 
 use super::find::{Found, described, is_relu6};
 use super::graph::{Graph, Node, Value};
 use super::recipe::{Affine, Recipe, Step};
 use crate::checkpoint::Checkpoint;
-use crate::keras::{Front, classifier};
+use crate::keras::{Front, classifier, crown};
 use crate::{ModelCard, TensorInfo};
 
 /// Layers of a head; a real one has a handful.
@@ -161,25 +161,15 @@ pub(super) fn finish<B: Backend>(
     let weights: Vec<_> = weights.into_iter().flatten().collect();
     // ImageNet's classes: Keras's own classifier. Any other head stays one, so that it can be trained further.
     let is_top = config == HeadConfig::global_average_pooling() && !sigmoid && units == 1000;
-    let wanted = if is_top {
-        card.architecture = base.architecture.with_top(Some(units));
-        let all = variables(&card.architecture.init::<B>(device).map_err(text)?);
-        all.into_iter().skip(tensors.len()).collect()
-    } else {
+    if config.layers.first() == Some(&HeadLayerConfig::Flatten) && !base.channels_last {
         let network = base.architecture.init::<B>(device).map_err(text)?;
-        let features = network.output_shape(base.architecture.input()).map_err(text)?;
-        let is_flattened = config.layers.first() == Some(&HeadLayerConfig::Flatten);
         // One pixel has one order.
-        if let Shape::Map { height: 2.., .. } = features
-            && is_flattened
-            && !base.channels_last
-        {
+        let features = network.output_shape(base.architecture.input()).map_err(text)?;
+        if matches!(features, Shape::Map { height: 2.., .. }) {
             return Err("the graph flattens its features channels first, expected channels last as Keras does".into());
         }
-        card.classes = (0..units).map(|class| class.to_string()).collect();
-        card.head = Some(config.clone());
-        variables(&config.init::<B>(features, units, 0, device).map_err(text)?)
-    };
+    }
+    let wanted = crown::<B>(&mut card, &config, units, is_top, device)?;
     for (number, pair) in wanted.chunks_exact(2).enumerate() {
         let [kernel, bias] = pair else { unreachable!("pairs") };
         let Some(&(weight, transposed, weight_bias)) = weights.get(number) else {
