@@ -1,7 +1,7 @@
 use std::fmt;
 
 use burn::module::ParamId;
-use burn::tensor::backend::Backend;
+use burn::tensor::{TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use crate::NetworkError;
@@ -132,6 +132,56 @@ pub struct VariableSpec {
     pub id: ParamId,
     /// Whether gradients reach it while its layer is trainable.
     pub trainable: bool,
+}
+
+impl VariableSpec {
+    /// Values in Keras's layout, for the Burn parameter: `[height, width, in, out]` as `[out, in, height, width]`,
+    /// and so on. There have to be as many as the shape says.
+    #[must_use]
+    pub fn to_burn(&self, values: Vec<f32>) -> TensorData {
+        let shape = &self.shape;
+        match self.layout {
+            Layout::Same => TensorData::new(values, shape.clone()),
+            Layout::Conv => {
+                let (window, channels) = (shape[0] * shape[1], shape[2] * shape[3]);
+                let values = transpose(&values, window, channels);
+                let values = (0..shape[3])
+                    .flat_map(|out| (0..shape[2]).map(move |input| input * shape[3] + out))
+                    .flat_map(|filter| values[filter * window..][..window].iter().copied())
+                    .collect();
+                TensorData::new(values, [shape[3], shape[2], shape[0], shape[1]])
+            }
+            Layout::Depthwise => {
+                let values = transpose(&values, shape[0] * shape[1], shape[2]);
+                TensorData::new(values, [shape[2], 1, shape[0], shape[1]])
+            }
+        }
+    }
+
+    /// The inverse of [`to_burn`](Self::to_burn).
+    #[must_use]
+    pub fn from_burn(&self, values: Vec<f32>) -> Vec<f32> {
+        match (self.layout, &self.shape[..]) {
+            (Layout::Conv, &[height, width, input, output]) => {
+                let window = height * width;
+                let filters: Vec<f32> = (0..input)
+                    .flat_map(|i| (0..output).map(move |o| o * input + i))
+                    .flat_map(|filter| values[filter * window..][..window].iter().copied())
+                    .collect();
+                transpose(&filters, input * output, window)
+            }
+            (Layout::Depthwise, &[height, width, channels, _]) => {
+                transpose(&values, channels, height * width)
+            }
+            _ => values,
+        }
+    }
+}
+
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns)
+        .flat_map(|column| (0..rows).map(move |row| values[row * columns + column]))
+        .collect()
 }
 
 impl<B: Backend> Op<'_, B> {
@@ -275,5 +325,31 @@ mod tests {
         assert_eq!(correct_pad(97, 3), [1, 1]);
         assert_eq!(correct_pad(96, 5), [1, 2]);
         assert_eq!(correct_pad(97, 7), [3, 3]);
+    }
+
+    #[test]
+    fn layouts_are_permuted_there_and_back() {
+        let values: Vec<f32> = (0..2 * 3 * 4 * 5).map(|value| value as f32).collect();
+        let spec = |shape: Vec<usize>, layout| VariableSpec {
+            name: "kernel",
+            shape,
+            layout,
+            id: ParamId::new(),
+            trainable: true,
+        };
+        let conv = spec(vec![2, 3, 4, 5], Layout::Conv);
+        let burn = conv.to_burn(values.clone());
+        assert_eq!(burn.shape.to_vec(), [5, 4, 2, 3]);
+        let burn = burn.into_vec::<f32>().expect("f32");
+        // [height 1, width 2, in 3, out 4] is [out 4, in 3, height 1, width 2].
+        assert_eq!(burn[((4 * 4 + 3) * 2 + 1) * 3 + 2], values[((3 + 2) * 4 + 3) * 5 + 4]);
+        assert_eq!(conv.from_burn(burn), values);
+
+        let depthwise = spec(vec![4, 5, 6, 1], Layout::Depthwise);
+        let burn = depthwise.to_burn(values.clone());
+        assert_eq!(burn.shape.to_vec(), [6, 1, 4, 5]);
+        let burn = burn.into_vec::<f32>().expect("f32");
+        assert_eq!(burn[(5 * 4 + 2) * 5 + 3], values[(2 * 5 + 3) * 6 + 5]);
+        assert_eq!(depthwise.from_burn(burn), values);
     }
 }

@@ -227,12 +227,15 @@ impl Checkpoint {
                 Err(problem) => self.problem = Some(problem),
             }
         }
-        if let Some(architecture) = guess_architecture::<B>(&self, device) {
-            self.card = Some(ModelCard::new(architecture));
-        } else if let Some((architecture, placed)) = by_order::<B>(&self.tensors, numbered, device)
+        let guess = guess_architecture::<B>(&self, device);
+        // Names that are all the network's, with its top, need no other look. Early versions called the top `Logits`.
+        if guess.is_none_or(|architecture| architecture.classes().is_none())
+            && let Some((architecture, placed)) = by_order::<B>(&self.tensors, numbered, device)
+            && (guess.is_none() || architecture.classes().is_some())
         {
             return Ok(self.rearranged(ModelCard::new(architecture), placed));
         }
+        self.card = guess.map(ModelCard::new);
         Ok(self)
     }
 

@@ -7,7 +7,7 @@
 //! `layer_names`; the attribute `weight_names` of such a group lists its datasets. A nested model is one
 //! layer here, and the layers inside it are part of the names of its weights.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use half::f16;
@@ -49,9 +49,11 @@ pub(crate) fn read(file: File, length: u64, path: &Path) -> Result<Checkpoint, W
             Naming::Names
         }
         None => {
-            let layers = root.group("layers").map_err(|_| {
-                wrong("neither an attribute `layer_names` nor a group `layers`: these are not Keras's weights".into())
-            })?;
+            let groups = root.groups().map_err(damaged)?;
+            let Some(layers) = layers_group(&groups) else {
+                return Err(wrong("neither an attribute `layer_names` nor a group `layers`: these are not Keras's weights".into()));
+            };
+            let layers = root.group(layers).map_err(damaged)?;
             numbered(&layers, "", 0, &mut found).map_err(wrong)?;
             Naming::Numbers
         }
@@ -104,6 +106,33 @@ fn legacy(root: &Group, layers: Vec<String>, found: &mut Found) -> Result<(), St
     Ok(())
 }
 
+/// What a model's layers are grouped under; Keras 2.12 to 2.14 had another name for it.
+fn layers_group(groups: &[String]) -> Option<&str> {
+    let names = ["layers", "_layer_checkpoint_dependencies"];
+    names.into_iter().find(|name| groups.iter().any(|group| group == name))
+}
+
+/// The groups of a model's layers, and their names with each class counted 0, 1, 2: Keras 2.12 to 2.14 counted
+/// layers with weights twice, so that `conv2d_2` is the second.
+fn consecutive(mut groups: Vec<String>) -> Vec<(String, String)> {
+    let parts = |name: &str| match name.rsplit_once('_') {
+        Some((class, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            (class.to_owned(), number.parse::<u32>().unwrap_or(u32::MAX))
+        }
+        _ => (name.to_owned(), 0),
+    };
+    groups.sort_by_key(|name| parts(name));
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    let renamed = groups.into_iter().map(|group| {
+        let (class, _) = parts(&group);
+        let count = counts.entry(class.clone()).or_default();
+        let name = if *count == 0 { class } else { format!("{class}_{count}") };
+        *count += 1;
+        (group, name)
+    });
+    renamed.collect()
+}
+
 /// Layers by class and number, their variables by number (`keras/src/saving/saving_lib.py`): the group
 /// `layers/conv2d_1/vars` is `conv2d_1` here, and `layers/functional/layers/conv2d` is `functional/conv2d`.
 fn numbered(layers: &Group, prefix: &str, depth: usize, found: &mut Found) -> Result<(), String> {
@@ -111,15 +140,13 @@ fn numbered(layers: &Group, prefix: &str, depth: usize, found: &mut Found) -> Re
         return Err(format!("`{prefix}` is nested more than {DEEPEST} deep: the file is damaged"));
     }
     let text = |error: hdf5_pure::Error| error.to_string();
-    let mut children = layers.groups().map_err(text)?;
-    children.sort();
-    for child in children {
+    for (child, name) in consecutive(layers.groups().map_err(text)?) {
         found.groups += 1;
         if found.groups > MOST_GROUPS {
             return Err(format!("more than {MOST_GROUPS} groups: the file is damaged"));
         }
         let group = layers.group(&child).map_err(|error| format!("`{prefix}{child}`: {error}"))?;
-        let layer = format!("{prefix}{child}");
+        let layer = format!("{prefix}{name}");
         let mut inner = group.groups().map_err(text)?;
         inner.sort();
         if inner.iter().any(|name| name == "vars") {
@@ -133,9 +160,9 @@ fn numbered(layers: &Group, prefix: &str, depth: usize, found: &mut Found) -> Re
                 found.add(layer.clone(), variable, dataset)?;
             }
         }
-        if inner.iter().any(|name| name == "layers") {
+        if let Some(layers) = layers_group(&inner) {
             numbered(
-                &group.group("layers").map_err(text)?,
+                &group.group(layers).map_err(text)?,
                 &format!("{layer}/"),
                 depth + 1,
                 found,

@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
-use burn::tensor::{TensorData, backend::Backend};
-use rekindle_nn::{Architecture, Layout, Network, Variable, assign, read, variables};
+use burn::tensor::backend::Backend;
+use rekindle_nn::{Architecture, Network, Variable, assign, read, variables};
 
 use crate::{Checkpoint, Dtype, TensorInfo, WeightsError};
 
@@ -83,7 +83,7 @@ fn fill<B: Backend, N: Network<B>>(
                 found: shape.clone(),
             });
         }
-        values.insert(variable.spec.id, to_burn(variable, checkpoint.read(index)?));
+        values.insert(variable.spec.id, variable.spec.to_burn(checkpoint.read(index)?));
         used.insert(index);
     }
     let unused = checkpoint.tensors().iter().enumerate().filter(|(index, _)| !used.contains(index));
@@ -101,58 +101,13 @@ pub fn variables_to_save<B: Backend, N: Network<B>>(
         .into_iter()
         .filter_map(|variable| {
             let data = values.remove(&variable.spec.id)?;
-            let values = from_burn(&variable, data.convert::<f32>().into_vec().ok()?);
+            let values = variable.spec.from_burn(data.convert::<f32>().into_vec().ok()?);
             let (layer, shape) = (variable.layer, variable.spec.shape);
             let info =
                 TensorInfo { layer, variable: variable.spec.name.into(), shape, dtype: Dtype::F32 };
             Some((info, values))
         })
         .unzip()
-}
-
-/// The values of a Keras variable for its Burn parameter: `[height, width, in, out]` as `[out, in, height, width]`, and so on.
-fn to_burn(variable: &Variable, values: Vec<f32>) -> TensorData {
-    let shape = &variable.spec.shape;
-    match variable.spec.layout {
-        Layout::Same => TensorData::new(values, shape.clone()),
-        Layout::Conv => {
-            let (window, channels) = (shape[0] * shape[1], shape[2] * shape[3]);
-            let values = transpose(&values, window, channels);
-            let values = (0..shape[3])
-                .flat_map(|out| (0..shape[2]).map(move |input| input * shape[3] + out))
-                .flat_map(|filter| values[filter * window..][..window].iter().copied())
-                .collect();
-            TensorData::new(values, [shape[3], shape[2], shape[0], shape[1]])
-        }
-        Layout::Depthwise => {
-            let values = transpose(&values, shape[0] * shape[1], shape[2]);
-            TensorData::new(values, [shape[2], 1, shape[0], shape[1]])
-        }
-    }
-}
-
-/// The inverse of [`to_burn`].
-fn from_burn(variable: &Variable, values: Vec<f32>) -> Vec<f32> {
-    let shape = &variable.spec.shape;
-    match variable.spec.layout {
-        Layout::Same => values,
-        Layout::Conv => {
-            let [_, _, input, output] = shape[..] else { return values };
-            let window = shape[0] * shape[1];
-            let filters: Vec<f32> = (0..input)
-                .flat_map(|i| (0..output).map(move |o| o * input + i))
-                .flat_map(|filter| values[filter * window..][..window].iter().copied())
-                .collect();
-            transpose(&filters, input * output, window)
-        }
-        Layout::Depthwise => transpose(&values, shape[2], shape[0] * shape[1]),
-    }
-}
-
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns)
-        .flat_map(|column| (0..rows).map(move |row| values[row * columns + column]))
-        .collect()
 }
 
 /// The first architecture of the registry whose every variable is in the checkpoint, with its shape.
@@ -178,36 +133,4 @@ pub(crate) fn guess_architecture<B: Backend>(
             variables(&network).iter().all(fits)
         })
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::module::ParamId;
-    use rekindle_nn::VariableSpec;
-
-    use super::*;
-
-    #[test]
-    fn layouts_are_permuted_there_and_back() {
-        let values: Vec<f32> = (0..2 * 3 * 4 * 5).map(|value| value as f32).collect();
-        let variable = |shape: Vec<usize>, layout| {
-            let spec =
-                VariableSpec { name: "kernel", shape, layout, id: ParamId::new(), trainable: true };
-            Variable { layer: "layer".into(), kind: "Conv2D", spec }
-        };
-        let conv = variable(vec![2, 3, 4, 5], Layout::Conv);
-        let burn = to_burn(&conv, values.clone());
-        assert_eq!(burn.shape.to_vec(), [5, 4, 2, 3]);
-        let burn = burn.into_vec::<f32>().expect("f32");
-        // [height 1, width 2, in 3, out 4] is [out 4, in 3, height 1, width 2].
-        assert_eq!(burn[((4 * 4 + 3) * 2 + 1) * 3 + 2], values[((3 + 2) * 4 + 3) * 5 + 4]);
-        assert_eq!(from_burn(&conv, burn), values);
-
-        let depthwise = variable(vec![4, 5, 6, 1], Layout::Depthwise);
-        let burn = to_burn(&depthwise, values.clone());
-        assert_eq!(burn.shape.to_vec(), [6, 1, 4, 5]);
-        let burn = burn.into_vec::<f32>().expect("f32");
-        assert_eq!(burn[(5 * 4 + 2) * 5 + 3], values[(2 * 5 + 3) * 6 + 5]);
-        assert_eq!(from_burn(&depthwise, burn), values);
-    }
 }

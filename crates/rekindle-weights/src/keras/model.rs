@@ -26,7 +26,7 @@ pub(crate) fn recognise<B: Backend>(
     numbered: bool,
     device: &B::Device,
 ) -> Result<Recognised, String> {
-    let layers = layers(config, numbered)?;
+    let layers = without_stem_padding(layers(config, numbered)?)?;
     let filed = Filed::new(tensors, numbered);
     let mut closest: Option<(usize, String)> = None;
     for architecture in Architecture::all() {
@@ -58,6 +58,29 @@ pub(crate) fn recognise<B: Backend>(
             Architecture::NAMES.join(", ")
         )
     }))
+}
+
+/// Keras 2.2 to 2.3 wrote MobileNetV2's first convolution, which has padding `same`, as a ZeroPadding2D and a `valid`
+/// one. Becomes `same` where the zeros are those of `same` for the model's images.
+fn without_stem_padding(mut layers: Vec<KerasLayer>) -> Result<Vec<KerasLayer>, String> {
+    let stem = layers.iter().position(|layer| layer.class == "Conv2D").unwrap_or_default();
+    let Some(pad) = stem.checked_sub(1).filter(|&pad| layers[pad].class == "ZeroPadding2D") else {
+        return Ok(layers);
+    };
+    let (zeros, conv) = (&layers[pad].config["padding"], &layers[stem]);
+    let (kernel, stride) = (conv.pair("kernel_size"), conv.pair("strides"));
+    if let (Some([kernel, _]), Some([stride, _]), Some("valid")) = (kernel, stride, conv.text("padding"))
+        && let Some(size) = size(&layers[..pad])?
+    {
+        let same = Padding::Same.amount(size, kernel, stride);
+        if *zeros == serde_json::json!([same, same]) {
+            let pad = layers.remove(pad);
+            let conv = &mut layers[stem - 1];
+            conv.config["padding"] = "same".into();
+            conv.inputs = pad.inputs;
+        }
+    }
+    Ok(layers)
 }
 
 /// Where the network's layers stand, all of them and in Keras's order.
@@ -194,7 +217,7 @@ fn finish<B: Backend>(
     // Keras's own classifier; any other head stays one, so that it can be trained further.
     let is_top = head.config.layers == [HeadLayerConfig::GlobalAveragePooling2d]
         && !head.sigmoid
-        && layers.last().is_some_and(|layer| layer.name == "predictions");
+        && layers.last().is_some_and(|layer| ["predictions", "Logits"].contains(&&*layer.name));
     let wanted = crown::<B>(&mut card, &head.config, head.units, is_top, device)?;
     tensors.extend(fill(&head, &wanted, filed)?);
     Ok(Recognised { card, tensors })
