@@ -2,11 +2,15 @@
 
 use crate::simd::{Portable, Vector};
 
+/// The tallest kernel that plans have pointers for.
+pub(crate) const MOST_KERNEL_ROWS: usize = 16;
+
 /// One row of outputs.
 #[derive(Clone, Copy)]
 pub(crate) struct RowArgs {
-    /// The image's first row that the kernel covers, at column 0: `[rows][width][stride]`.
-    pub input: *const f32,
+    /// For each row of the kernel, the image's row below it, from column 0 on: `[width][stride]`. Those outside
+    /// of `kernel_rows` are never read.
+    pub lines: [*const f32; MOST_KERNEL_ROWS],
     /// Values from pixel to pixel of the input.
     pub stride: usize,
     /// The image's columns.
@@ -42,47 +46,116 @@ pub(crate) type Depthwise = unsafe fn(&RowArgs);
 
 #[inline(always)]
 unsafe fn row<V: Vector>(args: &RowArgs) {
+    // SAFETY: the caller's, see `Depthwise`; each call below is for the kernel and step that it is made for.
+    unsafe {
+        match (args.kernel, args.kernel_rows, args.step) {
+            ([3, 3], [0, 3], 1) => row_3x3::<V, 1, 0, 3>(args),
+            ([3, 3], [1, 3], 1) => row_3x3::<V, 1, 1, 3>(args),
+            ([3, 3], [0, 2], 1) => row_3x3::<V, 1, 0, 2>(args),
+            ([3, 3], [0, 3], 2) => row_3x3::<V, 2, 0, 3>(args),
+            ([3, 3], [1, 3], 2) => row_3x3::<V, 2, 1, 3>(args),
+            ([3, 3], [0, 2], 2) => row_3x3::<V, 2, 0, 2>(args),
+            _ => (0..args.channels)
+                .step_by(V::LANES)
+                .for_each(|channel| any::<V>(args, channel, 0..args.outputs)),
+        }
+    }
+}
+
+/// Any kernel, outputs one by one.
+#[inline(always)]
+unsafe fn any<V: Vector>(args: &RowArgs, channel: usize, outputs: std::ops::Range<usize>) {
     let [_, kernel_width] = args.kernel;
     let [first, last] = args.kernel_rows;
-    let row_stride = args.width * args.stride;
-    for channel in (0..args.channels).step_by(V::LANES) {
-        // SAFETY: the caller vouches for the pointers and the instruction set (see `Depthwise`);
-        // columns are checked against the image before each load.
-        unsafe {
-            let (low, high) = (V::splat(args.low), V::splat(args.high));
-            let bias = V::load(args.bias.add(channel));
-            let weight = |ky: usize, kx: usize| {
-                V::load(args.weights.add((ky * kernel_width + kx) * args.channels + channel))
-            };
-            let is_3x3 = args.kernel == [3, 3] && first == 0 && last == 3;
-            let w: [V; 9] =
-                if is_3x3 { std::array::from_fn(|i| weight(i / 3, i % 3)) } else { [bias; 9] };
-            for output in 0..args.outputs {
-                let start = output * args.step;
-                let mut sum = bias;
-                if is_3x3 && start >= args.left && start - args.left + 3 <= args.width {
-                    let at = args.input.add((start - args.left) * args.stride + channel);
-                    for ky in 0..3 {
-                        for kx in 0..3 {
-                            let pixel = V::load(at.add(ky * row_stride + kx * args.stride));
-                            sum = pixel.mul_add(w[ky * 3 + kx], sum);
-                        }
-                    }
-                } else {
-                    for ky in first..last {
-                        let line = args.input.add((ky - first) * row_stride + channel);
-                        for kx in 0..kernel_width {
-                            let column = start + kx;
-                            if column >= args.left && column - args.left < args.width {
-                                let pixel = V::load(line.add((column - args.left) * args.stride));
-                                sum = pixel.mul_add(weight(ky, kx), sum);
-                            }
-                        }
+    // SAFETY: the caller vouches for the pointers and the instruction set (see `Depthwise`);
+    // columns are checked against the image before each load.
+    unsafe {
+        let (low, high) = (V::splat(args.low), V::splat(args.high));
+        let bias = V::load(args.bias.add(channel));
+        for output in outputs {
+            let start = output * args.step;
+            let mut sum = bias;
+            for ky in first..last {
+                let line = args.lines[ky].add(channel);
+                for kx in 0..kernel_width {
+                    let column = start + kx;
+                    if column >= args.left && column - args.left < args.width {
+                        let tap = (ky * kernel_width + kx) * args.channels + channel;
+                        let pixel = V::load(line.add((column - args.left) * args.stride));
+                        sum = pixel.mul_add(V::load(args.weights.add(tap)), sum);
                     }
                 }
-                let sum = sum.at_least(low).at_most(high);
-                sum.store(args.out.add(output * args.out_stride + channel));
             }
+            let sum = sum.at_least(low).at_most(high);
+            sum.store(args.out.add(output * args.out_stride + channel));
+        }
+    }
+}
+
+/// Kernels of 3x3, of which rows `FIRST..LAST` lie on the image, at a step of `STEP` columns.
+#[inline(always)]
+unsafe fn row_3x3<V: Vector, const STEP: usize, const FIRST: usize, const LAST: usize>(
+    args: &RowArgs,
+) {
+    // The outputs whose windows lie on the image.
+    let inner = args.left.div_ceil(STEP).min(args.outputs);
+    let end = match (args.width + args.left).checked_sub(3) {
+        Some(last) => (last / STEP + 1).clamp(inner, args.outputs),
+        None => inner,
+    };
+    for channel in (0..args.channels).step_by(V::LANES) {
+        // SAFETY: the caller's, see `Depthwise`; `inner..end` need no check of columns.
+        unsafe {
+            let w: [V; 9] =
+                std::array::from_fn(|tap| V::load(args.weights.add(tap * args.channels + channel)));
+            any::<V>(args, channel, 0..inner);
+            let mut output = inner;
+            while output + 4 <= end {
+                block_3x3::<V, STEP, FIRST, LAST, 4>(args, &w, channel, output);
+                output += 4;
+            }
+            while output < end {
+                block_3x3::<V, STEP, FIRST, LAST, 1>(args, &w, channel, output);
+                output += 1;
+            }
+            any::<V>(args, channel, end..args.outputs);
+        }
+    }
+}
+
+/// `N` neighbours: each pixel is read once for all the windows that it is in.
+#[inline(always)]
+unsafe fn block_3x3<
+    V: Vector,
+    const STEP: usize,
+    const FIRST: usize,
+    const LAST: usize,
+    const N: usize,
+>(
+    args: &RowArgs,
+    w: &[V; 9],
+    channel: usize,
+    output: usize,
+) {
+    // SAFETY: as `row_3x3`.
+    unsafe {
+        let start = (output * STEP - args.left) * args.stride + channel;
+        let mut sums = [V::load(args.bias.add(channel)); N];
+        for ky in FIRST..LAST {
+            let line = args.lines[ky].add(start);
+            for column in 0..(N - 1) * STEP + 3 {
+                let pixel = V::load(line.add(column * args.stride));
+                for (n, sum) in sums.iter_mut().enumerate() {
+                    if column >= n * STEP && column < n * STEP + 3 {
+                        *sum = pixel.mul_add(w[ky * 3 + column - n * STEP], *sum);
+                    }
+                }
+            }
+        }
+        let (low, high) = (V::splat(args.low), V::splat(args.high));
+        for (n, sum) in sums.into_iter().enumerate() {
+            let sum = sum.at_least(low).at_most(high);
+            sum.store(args.out.add((output + n) * args.out_stride + channel));
         }
     }
 }
@@ -126,7 +199,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         for case in 0..200 {
             let kernel = [[3, 3], [3, 3], [5, 5], [1, 3]][case % 4];
-            let (height, width): (usize, usize) = (rng.random_range(1..9), rng.random_range(1..9));
+            let (height, width): (usize, usize) = (rng.random_range(1..9), rng.random_range(1..20));
             let (step, left): (usize, usize) =
                 (rng.random_range(1..3), rng.random_range(0..=kernel[1] / 2));
             let channels: usize = 16 * rng.random_range(1..4);
@@ -141,8 +214,12 @@ mod tests {
             let (weights, bias) = (random(kernel[0] * kernel[1] * channels), random(channels));
             for isa in Isa::available() {
                 let mut out = vec![f32::NAN; outputs * stride];
+                let mut lines = [std::ptr::null(); MOST_KERNEL_ROWS];
+                for (line, row) in lines[first..last].iter_mut().zip(input.chunks(width * stride)) {
+                    *line = row.as_ptr();
+                }
                 let args = RowArgs {
-                    input: input.as_ptr(),
+                    lines,
                     stride,
                     width,
                     kernel_rows: [first, last],

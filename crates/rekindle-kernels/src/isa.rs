@@ -3,6 +3,7 @@ use std::fmt;
 use crate::PlanError;
 use crate::depthwise::{self, Depthwise};
 use crate::gemm::{self, Tile};
+use crate::winograd::{self, Transforms};
 
 /// An instruction set that there are kernels for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,7 @@ impl Isa {
                 columns: 32,
                 tile: gemm::tile_avx512,
                 depthwise: depthwise::row_avx512,
+                winograd: winograd::avx512(),
             },
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Kernels {
@@ -69,6 +71,7 @@ impl Isa {
                 columns: 16,
                 tile: gemm::tile_avx2,
                 depthwise: depthwise::row_avx2,
+                winograd: winograd::avx2(),
             },
             #[cfg(target_arch = "aarch64")]
             Self::Neon => Kernels {
@@ -76,12 +79,14 @@ impl Isa {
                 columns: 8,
                 tile: gemm::tile_neon,
                 depthwise: depthwise::row_neon,
+                winograd: winograd::neon(),
             },
             _ => Kernels {
                 rows: 4,
                 columns: 16,
                 tile: gemm::tile_portable,
                 depthwise: depthwise::row_portable,
+                winograd: winograd::portable(),
             },
         }
     }
@@ -107,4 +112,5 @@ pub(crate) struct Kernels {
     pub columns: usize,
     pub tile: Tile,
     pub depthwise: Depthwise,
+    pub winograd: Transforms,
 }

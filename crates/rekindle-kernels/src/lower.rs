@@ -86,6 +86,7 @@ impl<B: Backend> Interpreter<B> for Lower {
                     low: f32::NEG_INFINITY,
                     high: f32::INFINITY,
                     residual: None,
+                    run: 1,
                 })
             }
             Op::BatchNorm(norm) => {

@@ -8,10 +8,13 @@ use rekindle_nn::layers::Activation;
 use rekindle_nn::{Pool, Shape, correct_pad};
 
 use super::arena::{Life, allocate};
-use super::{Gemm, Place, Plan, PlanError, Step, Window, Work};
+use super::{Gemm, Place, Plan, PlanError, Step, Strip, Window, Winograd, Work};
 use crate::Isa;
 use crate::gemm::pack;
 use crate::simd::CHANNEL_BLOCK;
+
+/// Values of a widened map from which on a block is computed strip by strip: what does not fit a core's cache.
+const STRIPS_FROM: usize = 128 * 1024;
 
 /// One layer of the network.
 pub(crate) struct Node {
@@ -24,6 +27,8 @@ pub(crate) struct Node {
 pub(crate) enum NodeOp {
     Input,
     Conv(Conv),
+    /// A convolution, a depthwise one of its output, of this shape, and one of that.
+    Strip(Box<[Conv; 3]>, Shape),
     /// Scale and shift of each channel.
     Affine(Vec<(f64, f64)>),
     Clamp(f32, f32),
@@ -59,6 +64,8 @@ pub(crate) struct Conv {
     pub low: f32,
     pub high: f32,
     pub residual: Option<usize>,
+    /// Neighbouring pixels that each tap takes at once.
+    pub run: usize,
 }
 
 impl Conv {
@@ -75,6 +82,7 @@ impl Conv {
             low: f32::NEG_INFINITY,
             high: f32::INFINITY,
             residual: None,
+            run: 1,
         }
     }
 
@@ -88,18 +96,24 @@ impl Conv {
 pub(crate) fn compile(mut nodes: Vec<Node>, output: usize, isa: Isa) -> Result<Plan, PlanError> {
     let output = fuse(&mut nodes, output)?;
     let input_shape = nodes[0].shape;
+    let input_at = pad_input(&mut nodes, output);
+    join_strips(&mut nodes, output);
     let places = place(&nodes, output);
     let steps = steps(nodes, &places.places, isa);
     let widest = steps.iter().flat_map(|step| &step.inputs).map(|place| place.channels).max();
     Ok(Plan {
         input: places.places[0],
+        input_at,
         input_shape,
         output: places.places[output],
         output_shape: places.output_shape,
         kernels: isa.kernels(),
         isa,
         arena: places.arena,
-        zeros: vec![0.0; widest.unwrap_or(0).next_multiple_of(CHANNEL_BLOCK)],
+        zeros: vec![
+            0.0;
+            widest.unwrap_or(0).next_multiple_of(CHANNEL_BLOCK).max(isa.kernels().columns)
+        ],
         free: Mutex::new(Vec::new()),
         steps,
     })
@@ -209,6 +223,81 @@ fn fold(conv: &mut Conv, affine: &[(f64, f64)]) {
     }
 }
 
+/// How often the value of each node is used.
+fn uses(nodes: &[Node], output: usize) -> Vec<usize> {
+    let mut uses = vec![0; nodes.len()];
+    for node in nodes.iter().filter(|node| has_value(&node.op)) {
+        for &input in &node.inputs {
+            uses[input] += 1;
+        }
+    }
+    uses[output] += 1;
+    uses
+}
+
+/// Has the image stored with the padding of the convolution that reads it, so that each row of that one's kernel
+/// is one run of values; the rows above and columns left of the image.
+fn pad_input(nodes: &mut [Node], output: usize) -> [usize; 2] {
+    let is_single = uses(nodes, output)[0] == 1;
+    let (input, rest) = nodes.split_at_mut(1);
+    let readers = rest.iter_mut().filter(|node| has_value(&node.op) && node.inputs.contains(&0));
+    for Node { op, shape, .. } in readers.filter(|_| is_single) {
+        let (
+            NodeOp::Conv(conv),
+            Shape::Map { height, width, .. },
+            Shape::Map { height: rows, width: columns, channels },
+        ) = (op, *shape, input[0].shape)
+        else {
+            continue;
+        };
+        if conv.depthwise || conv.residual.is_some() {
+            continue;
+        }
+        let [above, left] = std::mem::take(&mut conv.before);
+        let reach = |axis: usize, outputs: usize, before: usize, size: usize| {
+            ((outputs - 1) * conv.stride[axis] + conv.kernel[axis]).max(before + size)
+        };
+        let (height, width) = (reach(0, height, above, rows), reach(1, width, left, columns));
+        input[0].shape = Shape::Map { height, width, channels };
+        conv.run = conv.kernel[1];
+        conv.kernel[1] = 1;
+        return [above, left];
+    }
+    [0, 0]
+}
+
+/// Makes one step of three convolutions where what lies between them is large.
+fn join_strips(nodes: &mut [Node], output: usize) {
+    let uses = uses(nodes, output);
+    for index in 0..nodes.len() {
+        let is = |index: usize, test: fn(&Conv) -> bool| matches!(&nodes[index].op, NodeOp::Conv(conv) if test(conv));
+        if !is(index, |conv| !conv.depthwise && conv.kernel == [1, 1] && conv.stride == [1, 1]) {
+            continue;
+        }
+        let middle = nodes[index].inputs[0];
+        if uses[middle] != 1 || !is(middle, |conv| conv.depthwise) {
+            continue;
+        }
+        let first = nodes[middle].inputs[0];
+        let is_large = nodes[first].shape.count() >= STRIPS_FROM;
+        let is_open =
+            uses[first] == 1 && is(first, |conv| !conv.depthwise && conv.residual.is_none());
+        if !is_large || !is_open {
+            continue;
+        }
+        let mut take = |index: usize| match std::mem::replace(&mut nodes[index].op, NodeOp::Fused) {
+            NodeOp::Conv(conv) => conv,
+            _ => unreachable!("it has just been one"),
+        };
+        let convs = Box::new([take(first), take(middle), take(index)]);
+        let (shape, name) = (nodes[first].shape, nodes[first].name.clone());
+        let source = nodes[first].inputs[0];
+        nodes[index].op = NodeOp::Strip(convs, shape);
+        nodes[index].name = name;
+        nodes[index].inputs[0] = source;
+    }
+}
+
 struct Places {
     /// For each node; meaningless for those without a value of their own.
     places: Vec<Place>,
@@ -219,14 +308,7 @@ struct Places {
 /// Finds a place for every value. What is concatenated, and used nowhere else, is written where the
 /// concatenation wants it.
 fn place(nodes: &[Node], output: usize) -> Places {
-    let mut uses = vec![0; nodes.len()];
-    for node in nodes.iter().filter(|node| has_value(&node.op)) {
-        for &input in &node.inputs {
-            uses[input] += 1;
-        }
-    }
-    uses[output] += 1;
-
+    let uses = uses(nodes, output);
     let mut places: Vec<Place> = nodes.iter().map(own_place).collect();
     // The concatenation that a value is a slice of, and its first channel there.
     let mut slice: HashMap<usize, (usize, usize)> = HashMap::new();
@@ -234,8 +316,10 @@ fn place(nodes: &[Node], output: usize) -> Places {
         let mut channel = 0;
         for &input in node.inputs.iter().filter(|_| matches!(node.op, NodeOp::Concat)) {
             let channels = places[input].channels;
-            let is_movable =
-                matches!(nodes[input].op, NodeOp::Conv(_) | NodeOp::Pool { .. } | NodeOp::Concat);
+            let is_movable = matches!(
+                nodes[input].op,
+                NodeOp::Conv(_) | NodeOp::Strip(..) | NodeOp::Pool { .. } | NodeOp::Concat
+            );
             let is_aligned = channels.is_multiple_of(CHANNEL_BLOCK) && channel % CHANNEL_BLOCK == 0;
             if is_movable && is_aligned && uses[input] == 1 {
                 slice.insert(input, (index, channel));
@@ -306,26 +390,30 @@ fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
             steps.push(Step { name: node.name.clone(), inputs, out, work });
         };
         match node.op {
-            NodeOp::Conv(conv) => {
-                let [_, outputs] = conv.channels;
-                let padded = outputs.next_multiple_of(CHANNEL_BLOCK);
-                let depth = conv.weights.len() / outputs;
-                let width = if conv.depthwise { padded } else { panel };
-                let window = Window {
-                    kernel: conv.kernel,
-                    stride: conv.stride,
-                    before: conv.before,
-                    weights: pack(&conv.weights, depth, outputs, padded, width),
-                    bias: pad(conv.bias, padded),
-                    low: conv.low,
-                    high: conv.high,
-                };
+            NodeOp::Conv(mut conv) => {
                 let work = if conv.depthwise {
-                    Work::Depthwise(window)
+                    Work::Depthwise(window(conv, panel))
+                } else if is_winograd(&conv, out) {
+                    let (direct, outputs) = (std::mem::take(&mut conv.weights), conv.channels[1]);
+                    Work::Winograd(Winograd::new(window(conv, panel), &direct, outputs, panel))
                 } else {
-                    Work::Gemm(Gemm { window, panel })
+                    Work::Gemm(gemm(conv, panel))
                 };
                 push(inputs, out, work);
+            }
+            NodeOp::Strip(convs, shape) => {
+                let [expand, depthwise, project] = *convs;
+                let Shape::Map { height, width, channels } = shape else {
+                    unreachable!("a depthwise convolution reads it");
+                };
+                let expanded = [height, width, channels.next_multiple_of(CHANNEL_BLOCK)];
+                let strip = Strip {
+                    expand: gemm(expand, panel),
+                    expanded,
+                    depthwise: window(depthwise, panel),
+                    project: gemm(project, panel),
+                };
+                push(inputs, out, Work::Strip(Box::new(strip)));
             }
             NodeOp::Dense { weights, bias, activation } => {
                 let outputs = bias.len();
@@ -340,7 +428,7 @@ fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
                     (pack(&weights, depth, outputs, padded, panel), pad(bias, padded));
                 let (kernel, stride, before) = ([1, 1], [1, 1], [0, 0]);
                 let window = Window { kernel, stride, before, weights, bias, low, high };
-                push(inputs, out, Work::Gemm(Gemm { window, panel }));
+                push(inputs, out, Work::Gemm(Gemm { window, panel, depth }));
                 if activation.is_probability() {
                     push(vec![out], out, Work::Probabilities(activation));
                 }
@@ -367,6 +455,33 @@ fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
         }
     }
     steps
+}
+
+fn is_winograd(conv: &Conv, out: Place) -> bool {
+    let is_plain = conv.residual.is_none() && conv.run == 1;
+    is_plain && Winograd::pays(conv.kernel, conv.stride, conv.channels, [out.height, out.width])
+}
+
+/// A convolution's settings, its weights packed.
+fn window(conv: Conv, panel: usize) -> Window {
+    let [_, outputs] = conv.channels;
+    let padded = outputs.next_multiple_of(CHANNEL_BLOCK);
+    let depth = conv.weights.len() / outputs;
+    let width = if conv.depthwise { padded } else { panel };
+    Window {
+        kernel: conv.kernel,
+        stride: conv.stride,
+        before: conv.before,
+        weights: pack(&conv.weights, depth, outputs, padded, width),
+        bias: pad(conv.bias, padded),
+        low: conv.low,
+        high: conv.high,
+    }
+}
+
+fn gemm(conv: Conv, panel: usize) -> Gemm {
+    let depth = conv.channels[0] * conv.run;
+    Gemm { window: window(conv, panel), panel, depth }
 }
 
 fn pad(mut values: Vec<f32>, length: usize) -> Vec<f32> {

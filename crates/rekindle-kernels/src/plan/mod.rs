@@ -1,10 +1,13 @@
 //! Plans: what to compute, where in the arena, with which weights.
 
 mod arena;
+mod conv;
 mod fuse;
 mod profile;
 mod run;
+mod strip;
 mod team;
+mod winograd;
 
 use std::sync::Mutex;
 
@@ -17,6 +20,8 @@ use team::Team;
 pub use profile::StepTime;
 
 pub(crate) use fuse::{Conv, Node, NodeOp, compile};
+pub(crate) use strip::Strip;
+pub(crate) use winograd::Winograd;
 
 /// Why a network could not become a plan, or a plan could not run.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +59,10 @@ pub enum PlanError {
 /// A compiled network for images of one size, any batch, any number of threads at once.
 pub struct Plan {
     steps: Vec<Step>,
+    /// With the padding of the first layer.
     input: Place,
+    /// Rows above and columns left of the image there.
+    input_at: [usize; 2],
     input_shape: Shape,
     output: Place,
     output_shape: Shape,
@@ -130,7 +138,9 @@ pub(crate) struct Step {
 
 pub(crate) enum Work {
     Gemm(Gemm),
+    Winograd(Winograd),
     Depthwise(Window),
+    Strip(Box<Strip>),
     Pool { pool: Pool, is_max: bool },
     Global { is_max: bool },
     Flatten,
@@ -143,6 +153,8 @@ pub(crate) struct Gemm {
     pub window: Window,
     /// Panels of this many columns, as `gemm::pack` makes them.
     pub panel: usize,
+    /// Values that each tap takes.
+    pub depth: usize,
 }
 
 /// The settings and weights of a convolution.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::{Plan, PlanError, Step, Work};
+use super::{Gemm, Plan, PlanError, Step, Work};
 
 /// The time of one step, for one image.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,8 +68,18 @@ fn step_time(step: &Step, seconds: f64) -> StepTime {
     let (work, macs) = match &step.work {
         Work::Gemm(gemm) => {
             let [rows, columns] = gemm.window.kernel;
-            let macs = outputs * (rows * columns * input.channels) as u64;
-            (format!("conv {rows}x{columns}"), macs)
+            let macs = outputs * (rows * columns * gemm.depth) as u64;
+            (format!("conv {rows}x{}", columns * gemm.depth / input.channels), macs)
+        }
+        // As many as the direct way takes, so that rates can be compared.
+        Work::Winograd(_) => ("winograd 3x3".into(), outputs * 9 * input.channels as u64),
+        Work::Strip(strip) => {
+            let [rows, columns] = strip.depthwise.kernel;
+            let taps = |gemm: &Gemm| gemm.window.kernel.iter().product::<usize>() * gemm.depth;
+            let [height, width, channels] = strip.expanded;
+            let macs = height * width * channels * taps(&strip.expand)
+                + out.pixels() * channels * (rows * columns + out.channels);
+            (format!("block {rows}x{columns}"), macs as u64)
         }
         Work::Depthwise(window) => {
             let [rows, columns] = window.kernel;

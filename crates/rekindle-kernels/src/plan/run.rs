@@ -8,21 +8,12 @@ use rayon::prelude::*;
 use rekindle_nn::Shape;
 use rekindle_nn::layers::Activation;
 
+use super::conv::View;
 use super::team::Team;
-use super::{Gemm, Place, Plan, PlanError, Step, Window, Work, Workspace};
-use crate::depthwise::RowArgs;
-use crate::gemm::TileArgs;
+use super::{Gemm, Place, Plan, PlanError, Step, Work, Workspace, winograd};
 use crate::pool::{self, Map};
-use crate::simd::CHANNEL_BLOCK;
-
-/// Values of the left matrix that a block of rows keeps in the second-level cache.
-const BLOCK_VALUES: usize = 48 * 1024;
-
-/// Rows of the tallest tile.
-const MOST_ROWS: usize = 16;
 
 thread_local! {
-    static POINTERS: RefCell<Vec<*const f32>> = const { RefCell::new(Vec::new()) };
     static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -51,6 +42,12 @@ impl Arena {
         debug_assert!(place.offset + place.extent() <= self.length);
         // SAFETY: within the arena; steps never write what they read but through `write`.
         unsafe { std::slice::from_raw_parts(self.at(place.offset), place.extent()) }
+    }
+
+    /// A place as the kernels take it.
+    fn view(self, place: &Place) -> View {
+        let Place { offset, height, width, channels, stride } = *place;
+        View { base: self.at(offset), height, width, channels, stride }
     }
 
     /// `count` values for this thread alone.
@@ -104,13 +101,7 @@ impl Plan {
         workspace.team.reset();
         let arena = Arena { base: workspace.values.as_mut_ptr(), length: workspace.values.len() };
         let team = &workspace.team;
-        let pixels = self.input.pixels();
-        let input = arena.write(self.input.offset, self.input.extent());
-        for (pixel, values) in input.chunks_exact_mut(self.input.channels).enumerate() {
-            for (channel, value) in values.iter_mut().enumerate() {
-                *value = image[channel * pixels + pixel];
-            }
-        }
+        self.place_image(image, arena.write(self.input.offset, self.input.extent()));
         let parts = |step: usize| self.parts(&self.steps[step], threads);
         let work = |step: usize, part: usize| {
             self.run_step(&self.steps[step], arena, part, threads);
@@ -150,6 +141,31 @@ impl Plan {
         self.free.lock().unwrap_or_else(|error| error.into_inner()).push(workspace);
     }
 
+    /// Writes an image, `[3, height, width]`, where the first layer wants it, with that layer's padding.
+    fn place_image(&self, image: &[f32], to: &mut [f32]) {
+        let Shape::Map { height, width, channels } = self.input_shape else {
+            return to.copy_from_slice(image);
+        };
+        let [above, left] = self.input_at;
+        let length = self.input.width * channels;
+        for (row, line) in to.chunks_exact_mut(length).enumerate() {
+            let Some(y) = row.checked_sub(above).filter(|&y| y < height) else {
+                line.fill(0.0);
+                continue;
+            };
+            let (before, rest) = line.split_at_mut(left * channels);
+            let (pixels, after) = rest.split_at_mut(width * channels);
+            before.fill(0.0);
+            after.fill(0.0);
+            for channel in 0..channels {
+                let plane = &image[(channel * height + y) * width..][..width];
+                for (pixel, &value) in pixels.chunks_exact_mut(channels).zip(plane) {
+                    pixel[channel] = value;
+                }
+            }
+        }
+    }
+
     /// Into how many parts a step is cut for so many threads.
     fn parts(&self, step: &Step, threads: usize) -> usize {
         if threads < 2 {
@@ -162,7 +178,13 @@ impl Plan {
                 step.out.channels.div_ceil(gemm.panel).min(most)
             }
             Work::Gemm(_) => step.out.pixels().div_ceil(self.kernels.rows).min(most),
+            Work::Winograd(_) => {
+                let tiles = winograd::tiles([step.out.height, step.out.width]);
+                tiles.div_ceil(self.kernels.rows).min(most)
+            }
             Work::Depthwise(_) | Work::Pool { .. } => step.out.height.min(most),
+            // Each part begins with rows that another has computed too.
+            Work::Strip(_) => step.out.height.min(threads),
             Work::Global { .. } | Work::Flatten | Work::Copy | Work::Probabilities(_) => 1,
         }
     }
@@ -180,18 +202,39 @@ impl Plan {
         match &step.work {
             Work::Gemm(gemm) => {
                 let (rows, panels) = (out.pixels(), out.channels.div_ceil(gemm.panel));
+                let product = self.product(gemm, arena.view(input), out.width);
+                let residual = step.inputs.get(1).map(|place| arena.view(place));
                 if self.by_panels(gemm, step, threads) {
-                    self.gemm_part(gemm, step, arena, 0..rows, share(panels));
+                    product.run(0..rows, share(panels), arena.view(out), residual);
                 } else {
                     // A part has whole tiles, but for the last.
                     let height = self.kernels.rows;
                     let tiles = share(rows.div_ceil(height));
                     let rows = tiles.start * height..(tiles.end * height).min(rows);
-                    self.gemm_part(gemm, step, arena, rows, 0..panels);
+                    product.run(rows, 0..panels, arena.view(out), residual);
                 }
             }
+            Work::Winograd(conv) => {
+                let tiles = share(winograd::tiles([out.height, out.width]));
+                self.run_winograd(conv, arena.view(input), arena.view(out), tiles);
+            }
             Work::Depthwise(window) => {
-                self.run_depthwise(window, input, out, arena, share(out.height));
+                let (input, out) = (arena.view(input), arena.view(out));
+                let line = |y: usize| input.pixel(y * input.width).cast_const();
+                for row in share(out.height) {
+                    let to = out.pixel(row * out.width);
+                    self.depthwise_row(window, input, line, row, to, out);
+                }
+            }
+            Work::Strip(strip) => {
+                let residual = step.inputs.get(1).map(|place| arena.view(place));
+                self.run_strip(
+                    strip,
+                    arena.view(input),
+                    residual,
+                    arena.view(out),
+                    share(out.height),
+                );
             }
             Work::Pool { pool, is_max } => {
                 let map = Map { height: input.height, width: input.width, stride: input.stride };
@@ -223,147 +266,6 @@ impl Plan {
                 let values = arena.write(out.offset, out.channels);
                 probabilities(*activation, values);
             }
-        }
-    }
-
-    fn gemm_part(
-        &self,
-        gemm: &Gemm,
-        step: &Step,
-        arena: Arena,
-        rows: std::ops::Range<usize>,
-        panels: std::ops::Range<usize>,
-    ) {
-        let (window, input, out) = (&gemm.window, &step.inputs[0], &step.out);
-        let taps = window.kernel[0] * window.kernel[1];
-        let depth = taps * input.channels;
-        let padded = out.channels.next_multiple_of(CHANNEL_BLOCK);
-        let block = (BLOCK_VALUES / input.channels).next_multiple_of(self.kernels.rows);
-        let tile_pointers = taps * self.kernels.rows;
-        POINTERS.with_borrow_mut(|pointers| {
-            for start in rows.clone().step_by(block) {
-                let end = (start + block).min(rows.end);
-                // Once for all panels: for small kernels they cost as much as a tenth of the products.
-                pointers.clear();
-                for row in (start..end).step_by(self.kernels.rows) {
-                    let count = self.kernels.rows.min(end - row);
-                    self.point(pointers, window, input, out, arena, row, count);
-                }
-                for panel in panels.clone() {
-                    let column = panel * gemm.panel;
-                    let columns = gemm.panel.min(padded - column);
-                    for (tile, row) in (start..end).step_by(self.kernels.rows).enumerate() {
-                        let count = self.kernels.rows.min(end - row);
-                        let at = out.offset + row * out.stride + column;
-                        let residual = step.inputs.get(1).map_or(std::ptr::null(), |place| {
-                            arena.at(place.offset + row * place.stride + column).cast_const()
-                        });
-                        let args = TileArgs {
-                            // Only the last tile has fewer.
-                            pixels: pointers[tile * tile_pointers..][..taps * count].as_ptr(),
-                            taps,
-                            channels: input.channels,
-                            weights: window.weights[column * depth..][..columns * depth].as_ptr(),
-                            bias: window.bias[column..][..columns].as_ptr(),
-                            out: arena.at(at),
-                            stride: out.stride,
-                            residual,
-                            residual_stride: step.inputs.get(1).map_or(0, |place| place.stride),
-                            low: window.low,
-                            high: window.high,
-                            rows: count,
-                            columns,
-                        };
-                        // SAFETY: `point` gave taps x count pointers to pixels of this many channels or
-                        // to zeros; weights and bias are sliced to size; the tile's rows and columns lie
-                        // in the step's output, whose channels are padded to whole blocks, and belong
-                        // to this thread; the plan's kernels were chosen for this machine.
-                        unsafe { (self.kernels.tile)(&args) };
-                    }
-                }
-            }
-        });
-    }
-
-    /// Adds, for each tap, the pixels that `count` outputs from `row` on take.
-    #[expect(clippy::too_many_arguments, reason = "one call, in the innermost loop but two")]
-    fn point(
-        &self,
-        pointers: &mut Vec<*const f32>,
-        window: &Window,
-        input: &Place,
-        out: &Place,
-        arena: Arena,
-        row: usize,
-        count: usize,
-    ) {
-        if window.kernel == [1, 1] && window.stride == [1, 1] {
-            let pixel = |m: usize| arena.at(input.offset + (row + m) * input.stride).cast_const();
-            pointers.extend((0..count).map(pixel));
-            return;
-        }
-        // The first pixel of each output. Above and left of the image it wraps around, and is too large.
-        let mut corners = [[0; 2]; MOST_ROWS];
-        let (mut y, mut x) = (row / out.width, row % out.width);
-        for corner in &mut corners[..count] {
-            *corner = [
-                (y * window.stride[0]).wrapping_sub(window.before[0]),
-                (x * window.stride[1]).wrapping_sub(window.before[1]),
-            ];
-            x += 1;
-            if x == out.width {
-                (y, x) = (y + 1, 0);
-            }
-        }
-        for ky in 0..window.kernel[0] {
-            for kx in 0..window.kernel[1] {
-                for [y, x] in &corners[..count] {
-                    let (y, x) = (y.wrapping_add(ky), x.wrapping_add(kx));
-                    pointers.push(if y < input.height && x < input.width {
-                        arena.at(input.offset + (y * input.width + x) * input.stride).cast_const()
-                    } else {
-                        self.zeros.as_ptr()
-                    });
-                }
-            }
-        }
-    }
-
-    fn run_depthwise(
-        &self,
-        window: &Window,
-        input: &Place,
-        out: &Place,
-        arena: Arena,
-        rows: std::ops::Range<usize>,
-    ) {
-        let channels = out.channels.next_multiple_of(CHANNEL_BLOCK);
-        for row in rows {
-            let top = row * window.stride[0];
-            let first = window.before[0].saturating_sub(top);
-            let last = (input.height + window.before[0]).saturating_sub(top).min(window.kernel[0]);
-            let line = (top + first).saturating_sub(window.before[0]);
-            let args = RowArgs {
-                input: arena.at(input.offset + line * input.width * input.stride),
-                stride: input.stride,
-                width: input.width,
-                kernel_rows: [first, last],
-                kernel: window.kernel,
-                step: window.stride[1],
-                left: window.before[1],
-                weights: window.weights.as_ptr(),
-                bias: window.bias.as_ptr(),
-                out: arena.at(out.offset + row * out.width * out.stride),
-                out_stride: out.stride,
-                outputs: out.width,
-                channels,
-                low: window.low,
-                high: window.high,
-            };
-            // SAFETY: the rows `first..last` of the kernel lie on the image; input, output, weights and
-            // bias have channels in whole blocks; the row belongs to this thread; the plan's kernels
-            // were chosen for this machine.
-            unsafe { (self.kernels.depthwise)(&args) };
         }
     }
 }
