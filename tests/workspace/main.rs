@@ -2,8 +2,10 @@
 
 mod checkpoints;
 mod dogs;
+mod fine_tune;
 mod images;
 mod networks;
 mod plan;
 mod train;
+mod trainer;
 mod wgpu;

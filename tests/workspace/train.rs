@@ -166,7 +166,7 @@ fn wrong_settings_are_errors() {
         learner().batch_size(0).data(photos()).fit().map(drop),
         learner().learning_rate(f64::NAN).data(photos()).fit().map(drop),
         learner().head(HeadConfig::default().dropout(1.0)).data(photos()).fit().map(drop),
-        learner().head(HeadConfig { layers: Vec::new() }).data(photos()).fit().map(drop),
+        learner().head(HeadConfig::of(Vec::new())).data(photos()).fit().map(drop),
         learner().data(photos().valid_split(1.0)).fit().map(drop),
     ];
     for error in errors {

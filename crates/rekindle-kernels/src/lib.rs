@@ -12,6 +12,8 @@ mod lower;
 mod plan;
 mod pool;
 mod simd;
+pub mod train;
+mod winograd;
 
 pub use isa::Isa;
 pub use lower::{lower, serves};

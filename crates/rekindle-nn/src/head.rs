@@ -19,7 +19,7 @@ pub enum HeadLayerConfig {
     AveragePooling2d(Pool),
     /// The maximum of windows.
     MaxPooling2d(Pool),
-    /// `BatchNormalization`, normalizing by moving statistics that do not change.
+    /// `BatchNormalization`, with Keras's default momentum of 0.99.
     BatchNormalization {
         /// Added to the variance.
         epsilon: f64,
@@ -45,7 +45,16 @@ pub enum HeadLayerConfig {
         units: usize,
         /// Applied to the output.
         activation: Activation,
+        /// While training, `l2` times the sum of the kernel's squares is added to the loss (Keras's
+        /// `kernel_regularizer=L2(l2)`).
+        #[serde(default, skip_serializing_if = "is_zero")]
+        l2: f64,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl HeadLayerConfig {
@@ -80,6 +89,9 @@ impl HeadLayerConfig {
 pub struct HeadConfig {
     /// In order, without the classifier.
     pub layers: Vec<HeadLayerConfig>,
+    /// Whether each class is there or not, by a sigmoid of its own, instead of one of them by a softmax.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub multi_label: bool,
 }
 
 impl Default for HeadConfig {
@@ -90,28 +102,55 @@ impl Default for HeadConfig {
 }
 
 impl HeadConfig {
+    /// These layers.
+    #[must_use]
+    pub fn of(layers: Vec<HeadLayerConfig>) -> Self {
+        Self { layers, multi_label: false }
+    }
+
     /// Starts with global average pooling.
     #[must_use]
     pub fn global_average_pooling() -> Self {
-        Self { layers: vec![HeadLayerConfig::GlobalAveragePooling2d] }
+        Self::of(vec![HeadLayerConfig::GlobalAveragePooling2d])
     }
 
     /// Starts with global max pooling.
     #[must_use]
     pub fn global_max_pooling() -> Self {
-        Self { layers: vec![HeadLayerConfig::GlobalMaxPooling2d] }
+        Self::of(vec![HeadLayerConfig::GlobalMaxPooling2d])
     }
 
     /// Starts with all features of all positions.
     #[must_use]
     pub fn flatten() -> Self {
-        Self { layers: vec![HeadLayerConfig::Flatten] }
+        Self::of(vec![HeadLayerConfig::Flatten])
     }
 
     /// Adds a fully connected layer.
     #[must_use]
     pub fn dense(self, units: usize, activation: Activation) -> Self {
-        self.with(HeadLayerConfig::Dense { units, activation })
+        self.with(HeadLayerConfig::Dense { units, activation, l2: 0.0 })
+    }
+
+    /// Adds a penalty to the last dense layer: `l2` times the sum of its kernel's squares.
+    #[must_use]
+    pub fn l2(mut self, factor: f64) -> Self {
+        if let Some(HeadLayerConfig::Dense { l2, .. }) = self.layers.last_mut() {
+            *l2 = factor;
+        }
+        self
+    }
+
+    /// Adds batch normalization with Keras's settings.
+    #[must_use]
+    pub fn batch_normalization(self) -> Self {
+        self.with(HeadLayerConfig::BatchNormalization { epsilon: 1e-3, scale: true })
+    }
+
+    /// Ends in a sigmoid for each class, for photos that may be of several.
+    #[must_use]
+    pub fn multi_label(self) -> Self {
+        Self { multi_label: true, ..self }
     }
 
     /// Adds dropout.
@@ -127,7 +166,7 @@ impl HeadConfig {
         self
     }
 
-    /// The head for features of shape `input`, ending in `Dense(classes, softmax)`.
+    /// The head for features of shape `input`, ending in `Dense(classes, softmax)`, or in sigmoids.
     ///
     /// # Errors
     /// When a layer's settings are out of range, or it cannot take what the one before it gives.
@@ -138,11 +177,12 @@ impl HeadConfig {
         seed: u64,
         device: &B::Device,
     ) -> Result<Head<B>, NetworkError> {
-        let classifier = HeadLayerConfig::Dense { units: classes, activation: Activation::Softmax };
+        let activation = if self.multi_label { Activation::Sigmoid } else { Activation::Softmax };
+        let classifier = HeadLayerConfig::Dense { units: classes, activation, l2: 0.0 };
         let mut numbers = std::collections::HashMap::<&str, usize>::new();
         let mut shape = input;
-        let mut layers = Vec::new();
-        for config in self.layers.iter().chain([&classifier]) {
+        let (mut layers, mut penalties) = (Vec::new(), Vec::new());
+        for (position, config) in self.layers.iter().chain([&classifier]).enumerate() {
             let class = config.layer_name();
             let number = numbers.entry(class).or_default();
             let name = if *number == 0 { class.to_owned() } else { format!("{class}_{number}") };
@@ -158,12 +198,23 @@ impl HeadConfig {
                 HeadLayerConfig::Dense { units: 0, .. } => {
                     return setting("units of a dense layer", "0".into(), "at least 1");
                 }
-                HeadLayerConfig::Dense { units, activation } => {
+                HeadLayerConfig::Dense { l2, .. } if !(l2.is_finite() && l2 >= 0.0) => {
+                    return setting("L2 penalty", l2.to_string(), "a number from 0");
+                }
+                HeadLayerConfig::Dense { units, activation, l2 } => {
+                    if l2 > 0.0 {
+                        penalties.push((name.clone(), l2));
+                    }
                     let Shape::Flat(inputs) = shape else {
                         let expected = "flat features: pool or flatten them first";
                         return Err(NetworkError::shape(&name, expected, &[shape]));
                     };
-                    let dense = DenseConfig::new(name, inputs, units).with_activation(activation);
+                    let dense = DenseConfig::new(name, inputs, units);
+                    let dense = if position == self.layers.len() {
+                        dense.classifier(activation)
+                    } else {
+                        dense.with_activation(activation)
+                    };
                     let dense = Some(dense.with_seed(seed).init(device));
                     HeadLayer { dense, norm: None, fixed: None }
                 }
@@ -184,7 +235,7 @@ impl HeadConfig {
             shape = op.output_shape(name, &[shape])?;
             layers.push(layer);
         }
-        Ok(Head { layers, config: self.clone(), classes })
+        Ok(Head { layers, config: self.clone(), classes, penalties })
     }
 }
 
@@ -196,6 +247,9 @@ pub struct Head<B: Backend> {
     config: HeadConfig,
     #[module(skip)]
     classes: usize,
+    /// The L2 penalty of each dense layer that has one.
+    #[module(skip)]
+    penalties: Vec<(String, f64)>,
 }
 
 /// One layer of a [`Head`].
@@ -240,6 +294,12 @@ impl<B: Backend> Head<B> {
     #[must_use]
     pub fn config(&self) -> &HeadConfig {
         &self.config
+    }
+
+    /// The L2 penalties of its kernels, by layer.
+    #[must_use]
+    pub fn penalties(&self) -> &[(String, f64)] {
+        &self.penalties
     }
 
     /// How many classes it tells apart.

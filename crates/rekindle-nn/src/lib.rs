@@ -22,6 +22,7 @@
 //! # }
 //! ```
 
+mod dropout;
 mod error;
 mod head;
 mod init;
@@ -33,11 +34,12 @@ mod network;
 mod op;
 mod registry;
 
+pub use dropout::DropoutMasks;
 pub use error::NetworkError;
 pub use head::{Head, HeadConfig, HeadLayer, HeadLayerConfig};
 pub use interpret::{
     Eager, Features, Graph, GraphLayer, LayerRow, Parameters, Section, Summarize, Summary,
-    Variable, assign, read, require_gradients, variables,
+    Variable, assign, read, require_gradients, require_gradients_of, unknown_layer, variables,
 };
 pub use model::Model;
 pub use models::inception_v3::{InceptionV3, InceptionV3Config};

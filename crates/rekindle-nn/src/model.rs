@@ -1,7 +1,10 @@
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 
-use crate::{Backbone, Head, Interpreter, Network, NetworkError, Op, Shape, Summarize, Summary};
+use crate::{
+    Backbone, Graph, GraphLayer, Head, Interpreter, Network, NetworkError, Shape, Summarize,
+    Summary,
+};
 
 /// A network that tells classes apart: a backbone with a head on it, or with its own top.
 #[derive(Module, Debug)]
@@ -52,39 +55,24 @@ impl<B: Backend> Model<B> {
         Ok(summarize.finish())
     }
 
-    /// The last layer before anything that trains or is random, where the backbone is frozen: up to
-    /// here a sample's values never change.
+    /// The last layer behind which the model can be cut so that nothing before the cut trains or is random, where
+    /// `trains` says which layers do, by their Keras names: up to here a sample's values never change. Nothing, where
+    /// only the input is before all that trains.
     #[must_use]
-    pub fn frozen_end(&self) -> String {
-        let mut end = LastFixed::default();
-        let _ = self.backbone.walk(&mut end, ());
-        end.frozen = false;
-        let _ = self.walk_head(&mut end, ());
-        end.name
-    }
-}
-
-/// Remembers the name of the last layer of the part that is always the same.
-struct LastFixed {
-    name: String,
-    frozen: bool,
-    ended: bool,
-}
-
-impl Default for LastFixed {
-    fn default() -> Self {
-        Self { name: String::new(), frozen: true, ended: false }
-    }
-}
-
-impl<B: Backend> Interpreter<B> for LastFixed {
-    type Value = ();
-
-    fn layer(&mut self, name: &str, op: Op<'_, B>, _: Vec<()>) -> Result<(), NetworkError> {
-        self.ended |= !self.frozen && !op.is_fixed();
-        if !self.ended {
-            name.clone_into(&mut self.name);
+    pub fn cut(&self, trains: &dyn Fn(&str) -> bool) -> Option<String> {
+        let layers = Graph::of(self).layers;
+        let changes = |layer: &GraphLayer| {
+            layer.kind == "Dropout" || (!layer.variables.is_empty() && trains(&layer.name))
+        };
+        let first = layers.iter().position(changes).unwrap_or(layers.len());
+        // The earliest layer that any layer from a number on takes the output of; 0 is the input here.
+        let mut earliest = vec![usize::MAX; layers.len() + 1];
+        for (number, layer) in layers.iter().enumerate().rev() {
+            let own = layer.inputs.iter().map(|input| input.map_or(0, |input| input + 1)).min();
+            earliest[number] = earliest[number + 1].min(own.unwrap_or_default());
         }
-        Ok(())
+        let is_cut = |&number: &usize| earliest[number + 1] > number;
+        let cut = (0..first).rev().find(is_cut)?;
+        Some(layers[cut].name.clone())
     }
 }

@@ -161,12 +161,7 @@ fn numbered(layers: &Group, prefix: &str, depth: usize, found: &mut Found) -> Re
             }
         }
         if let Some(layers) = layers_group(&inner) {
-            numbered(
-                &group.group(layers).map_err(text)?,
-                &format!("{layer}/"),
-                depth + 1,
-                found,
-            )?;
+            numbered(&group.group(layers).map_err(text)?, &format!("{layer}/"), depth + 1, found)?;
         }
     }
     Ok(())

@@ -1,15 +1,15 @@
+use std::collections::{HashMap, HashSet};
+
+use burn::module::ParamId;
 use burn::tensor::activation::relu;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::PadMode;
 use burn::tensor::ops::PaddedConvOptions;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 
-use crate::init::stream;
 use crate::layers::{BatchNorm, Conv2d};
 use crate::op::correct_pad;
-use crate::{Interpreter, NetworkError, Op, Pool, Shape};
+use crate::{DropoutMasks, Interpreter, NetworkError, Op, Pool, Shape};
 
 /// A batch of values between two layers.
 #[derive(Debug, Clone)]
@@ -84,51 +84,82 @@ impl<B: Backend> Features<B> {
 #[derive(Debug)]
 pub struct Eager {
     /// Draws the dropout masks, while training.
-    dropout: Option<ChaCha8Rng>,
+    dropout: Option<DropoutMasks>,
     /// Whether the last softmax or sigmoid is left off.
     logits: bool,
+    /// The normalizations that take the batch's statistics.
+    live: HashSet<String>,
+    /// The moving statistics after them.
+    followed: HashMap<ParamId, TensorData>,
 }
 
 impl Eager {
     /// Dropout does nothing; the last activation is applied.
     #[must_use]
     pub fn inference() -> Self {
-        Self { dropout: None, logits: false }
+        Self { dropout: None, logits: false, live: HashSet::new(), followed: HashMap::new() }
     }
 
     /// Inference without the last softmax or sigmoid, for a loss.
     #[must_use]
     pub fn logits() -> Self {
-        Self { dropout: None, logits: true }
+        Self { logits: true, ..Self::inference() }
     }
 
     /// Dropout is applied, with masks that depend on `seed` and `step` only and are the same on every
     /// backend; the output is logits.
     #[must_use]
     pub fn training(seed: u64, step: u64) -> Self {
-        let mut rng = stream(seed, "dropout");
-        // Each step starts in a part of the stream that no step before it can have reached.
-        rng.set_word_pos(u128::from(step) << 40);
-        Self { dropout: Some(rng), logits: true }
+        Self { dropout: Some(DropoutMasks::new(seed, step)), ..Self::logits() }
     }
 
-    /// Keras's inverted dropout: kept values are scaled by `1 / (1 - rate)`.
-    fn dropout<B: Backend>(&mut self, rate: f64, x: Features<B>) -> Features<B> {
-        let Some(rng) = self.dropout.as_mut().filter(|_| rate > 0.0) else { return x };
-        let mut mask = |count: usize| -> Vec<f32> {
-            let scale = (1.0 / (1.0 - rate)) as f32;
-            let drop = |value: f32| if f64::from(value) < rate { 0.0 } else { scale };
-            (0..count).map(|_| drop(rng.random::<f32>())).collect()
+    /// The normalizations with these Keras names take the batch's statistics, and the moving ones follow.
+    #[must_use]
+    pub fn live(self, layers: HashSet<String>) -> Self {
+        Self { live: layers, ..self }
+    }
+
+    /// The moving statistics that followed since the last call, for [`assign`](crate::assign).
+    pub fn take_followed(&mut self) -> HashMap<ParamId, TensorData> {
+        std::mem::take(&mut self.followed)
+    }
+
+    /// Normalizes by the batch's mean and biased variance.
+    fn live_norm<B: Backend>(&mut self, norm: &BatchNorm<B>, x: Features<B>) -> Features<B> {
+        let channels = norm.channels;
+        // [channels, values]
+        let rows: Tensor<B, 2> = match &x {
+            Features::Map(x) => x.clone().permute([1, 0, 2, 3]).flatten(1, 3),
+            Features::Flat(x) => x.clone().transpose(),
         };
+        let mean = rows.clone().mean_dim(1);
+        let variance = (rows - mean.clone()).square().mean_dim(1);
+        let (mean, variance) = (mean.reshape([channels]), variance.reshape([channels]));
+        for (moving, batch) in [(&norm.moving_mean, &mean), (&norm.moving_variance, &variance)] {
+            let old = moving.val().detach() * norm.momentum;
+            let new = old + batch.clone().detach() * (1.0 - norm.momentum);
+            self.followed.insert(moving.id, new.into_data());
+        }
+        let scale = variance.add_scalar(norm.epsilon).sqrt().recip();
+        let scale = match &norm.gamma {
+            Some(gamma) => scale * gamma.val(),
+            None => scale,
+        };
+        let shift = norm.beta.val() - mean * scale.clone();
+        scaled(x, scale, shift)
+    }
+
+    fn dropout<B: Backend>(&mut self, rate: f64, x: Features<B>) -> Features<B> {
+        let Some(masks) = self.dropout.as_mut().filter(|_| rate > 0.0) else { return x };
         match x {
             Features::Map(x) => {
                 let shape = x.dims();
-                let mask = TensorData::new(mask(shape.iter().product()), shape);
+                let mask = TensorData::new(masks.next(rate, shape.iter().product()), shape);
                 Features::Map(x.clone() * Tensor::from_data(mask, &x.device()))
             }
             Features::Flat(x) => {
                 let shape = x.dims();
-                let mask = TensorData::new(mask(shape.iter().product()), shape);
+                let mask = TensorData::new(masks.next(rate, shape.iter().product()), shape);
                 Features::Flat(x.clone() * Tensor::from_data(mask, &x.device()))
             }
         }
@@ -160,7 +191,11 @@ impl<B: Backend> Interpreter<B> for Eager {
                     maps.filter_map(|x| if let Features::Map(x) = x { Some(x) } else { None });
                 Features::Map(Tensor::cat(maps.collect(), 1))
             }
-            (Op::BatchNorm(norm), x, _) => batch_norm(norm, x),
+            (Op::BatchNorm(norm), x, _) if self.live.contains(name) => self.live_norm(norm, x),
+            (Op::BatchNorm(norm), x, _) => {
+                let (scale, shift) = norm.scale_and_shift();
+                scaled(x, scale, shift)
+            }
             (Op::Relu, x, _) => x.map(relu, relu),
             // Two passes; Flex runs `clamp(0, 6)` at half the speed.
             (Op::Relu6, x, _) => x.map(|x| relu(x).clamp_max(6.0), |x| relu(x).clamp_max(6.0)),
@@ -175,7 +210,7 @@ impl<B: Backend> Interpreter<B> for Eager {
             (Op::Flatten, x, _) => x,
             (Op::Dense(dense), Features::Flat(x), _) => {
                 let y = x.matmul(dense.weight.val()) + dense.bias.val().unsqueeze();
-                let logits = self.logits && dense.activation.is_probability();
+                let logits = self.logits && dense.classifier && dense.activation.is_probability();
                 Features::Flat(if logits { y } else { dense.activation.forward(y) })
             }
             (Op::Conv2d(conv), Features::Map(x), _) => Features::Map(convolve(conv, x)),
@@ -204,9 +239,9 @@ impl<B: Backend> Interpreter<B> for Eager {
     }
 }
 
-fn batch_norm<B: Backend>(norm: &BatchNorm<B>, x: Features<B>) -> Features<B> {
-    let (scale, shift) = norm.scale_and_shift();
-    let channels = norm.channels;
+/// `x * scale + shift`, for each channel.
+fn scaled<B: Backend>(x: Features<B>, scale: Tensor<B, 1>, shift: Tensor<B, 1>) -> Features<B> {
+    let channels = scale.dims()[0];
     let per_map = |x: Tensor<B, 1>| x.reshape([1, channels, 1, 1]);
     match x {
         Features::Map(x) => Features::Map(x * per_map(scale) + per_map(shift)),

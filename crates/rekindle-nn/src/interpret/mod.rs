@@ -8,6 +8,6 @@ mod variables;
 
 pub use eager::{Eager, Features};
 pub use graph::{Graph, GraphLayer};
-pub use section::Section;
+pub use section::{Section, unknown_layer};
 pub use summarize::{LayerRow, Parameters, Summarize, Summary};
-pub use variables::{Variable, assign, read, require_gradients, variables};
+pub use variables::{Variable, assign, read, require_gradients, require_gradients_of, variables};

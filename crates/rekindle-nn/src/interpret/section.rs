@@ -101,7 +101,7 @@ impl<B: Backend, I: Interpreter<B>> Interpreter<B> for Section<I, I::Value> {
 }
 
 /// The error for a name that no layer has, with the names most like it.
-pub(crate) fn unknown_layer<B: Backend, N: Network<B>>(network: &N, name: &str) -> NetworkError {
+pub fn unknown_layer<B: Backend, N: Network<B>>(network: &N, name: &str) -> NetworkError {
     let mut summarize = Summarize::default().without_shapes();
     let input = summarize.input("input_layer", Shape::Flat(0));
     // Without shapes a walk cannot fail.

@@ -68,7 +68,16 @@ pub fn assign<B: Backend, M: Module<B>>(module: M, values: HashMap<ParamId, Tens
 }
 
 /// The network with gradients for its trainable variables: a copy from a backend without gradients has none.
-pub fn require_gradients<B: Backend, N: Network<B> + Module<B>>(network: N) -> N {
+pub fn require_gradients<B: Backend, N: Network<B>>(network: N) -> N {
+    require_gradients_of(network, &|_| true)
+}
+
+/// The network with gradients for the trainable variables of the layers that `trains` picks by their Keras names, and
+/// for no others.
+pub fn require_gradients_of<B: Backend, N: Network<B>>(
+    network: N,
+    trains: &dyn Fn(&str) -> bool,
+) -> N {
     struct Require(HashSet<ParamId>);
 
     impl<B: Backend> ModuleMapper<B> for Require {
@@ -77,7 +86,9 @@ pub fn require_gradients<B: Backend, N: Network<B> + Module<B>>(network: N) -> N
             param.set_require_grad(trainable)
         }
     }
-    let trainable = variables(&network).into_iter().filter(|variable| variable.spec.trainable);
+    let trainable = variables(&network)
+        .into_iter()
+        .filter(|variable| variable.spec.trainable && trains(&variable.layer));
     let trainable = trainable.map(|variable| variable.spec.id).collect();
     network.map(&mut Require(trainable))
 }

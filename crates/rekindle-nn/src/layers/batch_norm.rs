@@ -26,6 +26,9 @@ pub struct BatchNorm<B: Backend> {
     /// Added to the variance.
     #[module(skip)]
     pub epsilon: f64,
+    /// Share of the moving statistics that a training step keeps, as Keras counts it.
+    #[module(skip)]
+    pub momentum: f64,
 }
 
 /// The settings of a [`BatchNorm`].
@@ -35,13 +38,14 @@ pub struct BatchNormConfig {
     channels: usize,
     scale: bool,
     epsilon: f64,
+    momentum: f64,
 }
 
 impl BatchNormConfig {
-    /// With gamma, and Keras's epsilon of 1e-3.
+    /// With gamma, and Keras's epsilon of 1e-3 and momentum of 0.99.
     #[must_use]
     pub fn new(name: impl Into<String>, channels: usize) -> Self {
-        Self { name: name.into(), channels, scale: true, epsilon: 1e-3 }
+        Self { name: name.into(), channels, scale: true, epsilon: 1e-3, momentum: 0.99 }
     }
 
     /// Whether there is a gamma.
@@ -56,6 +60,12 @@ impl BatchNormConfig {
         Self { epsilon, ..self }
     }
 
+    /// Share of the moving statistics that a training step keeps, as Keras counts it.
+    #[must_use]
+    pub fn with_momentum(self, momentum: f64) -> Self {
+        Self { momentum, ..self }
+    }
+
     /// The layer, as Keras starts it: gamma and variance 1, beta and mean 0.
     #[must_use]
     pub fn init<B: Backend>(self, device: &B::Device) -> BatchNorm<B> {
@@ -68,6 +78,7 @@ impl BatchNormConfig {
             moving_variance: constant(1.0, channels, false, device),
             channels,
             epsilon: self.epsilon,
+            momentum: self.momentum,
         }
     }
 }

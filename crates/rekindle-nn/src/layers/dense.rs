@@ -60,6 +60,9 @@ pub struct Dense<B: Backend> {
     /// Applied to the output.
     #[module(skip)]
     pub activation: Activation,
+    /// Whether its output is the network's, which a loss wants without softmax or sigmoid.
+    #[module(skip)]
+    pub classifier: bool,
 }
 
 /// The settings of a [`Dense`].
@@ -69,6 +72,7 @@ pub struct DenseConfig {
     inputs: usize,
     outputs: usize,
     activation: Activation,
+    classifier: bool,
     seed: u64,
 }
 
@@ -76,13 +80,20 @@ impl DenseConfig {
     /// Without activation, seed 0.
     #[must_use]
     pub fn new(name: impl Into<String>, inputs: usize, outputs: usize) -> Self {
-        Self { name: name.into(), inputs, outputs, activation: Activation::Linear, seed: 0 }
+        let (name, activation) = (name.into(), Activation::Linear);
+        Self { name, inputs, outputs, activation, classifier: false, seed: 0 }
     }
 
     /// What is applied to the output.
     #[must_use]
     pub fn with_activation(self, activation: Activation) -> Self {
         Self { activation, ..self }
+    }
+
+    /// The network's last layer, with softmax or sigmoid.
+    #[must_use]
+    pub fn classifier(self, activation: Activation) -> Self {
+        Self { activation, classifier: true, ..self }
     }
 
     /// The seed of the initial weights.
@@ -94,7 +105,7 @@ impl DenseConfig {
     /// The layer, as Keras starts it: Glorot-uniform weights, bias 0.
     #[must_use]
     pub fn init<B: Backend>(self, device: &B::Device) -> Dense<B> {
-        let Self { name, inputs, outputs, activation, seed } = self;
+        let Self { name, inputs, outputs, activation, classifier, seed } = self;
         Dense {
             weight: glorot_uniform([inputs, outputs], [inputs, outputs], seed, &name, device),
             bias: constant(0.0, outputs, true, device),
@@ -102,6 +113,7 @@ impl DenseConfig {
             inputs,
             outputs,
             activation,
+            classifier,
         }
     }
 }

@@ -148,7 +148,7 @@ impl InceptionV3Config {
         let blocks = BLOCKS.iter().map(|(name, branches)| builder.mixed(name, branches)).collect();
         let top = self.classes.map(|classes| {
             DenseConfig::new("predictions", builder.channels, classes)
-                .with_activation(Activation::Softmax)
+                .classifier(Activation::Softmax)
                 .init(device)
         });
         Ok(InceptionV3 { stem, blocks, top, config: self })

@@ -119,7 +119,7 @@ impl MobileNetV2Config {
             ),
             top: self.classes.map(|classes| {
                 DenseConfig::new("predictions", last, classes)
-                    .with_activation(Activation::Softmax)
+                    .classifier(Activation::Softmax)
                     .init(device)
             }),
             config: self,
@@ -247,7 +247,8 @@ fn conv_norm<B: Backend>(
     channels: usize,
     device: &B::Device,
 ) -> ConvNorm<B> {
-    ConvNorm { conv: conv.init(device), norm: BatchNormConfig::new(norm, channels).init(device) }
+    let norm = BatchNormConfig::new(norm, channels).with_momentum(0.999);
+    ConvNorm { conv: conv.init(device), norm: norm.init(device) }
 }
 
 /// Keras's `_make_divisible`: the nearest multiple of 8, never below 90 % of `value`.

@@ -81,7 +81,7 @@ pub(crate) fn head(layers: &[KerasLayer], first: usize) -> Result<ChainHead, Str
                     return wrong(format!("has {} units", layer.config["units"]));
                 };
                 match activation(layer.activation()) {
-                    Some(activation) => HeadLayerConfig::Dense { units, activation },
+                    Some(activation) => HeadLayerConfig::Dense { units, activation, l2: 0.0 },
                     None => return wrong(unsupported_activation(layer.activation())),
                 }
             }
@@ -134,7 +134,7 @@ pub(crate) fn classifier(
     while let Some(HeadLayerConfig::Dropout(_)) = chain.last() {
         chain.pop();
     }
-    let Some(HeadLayerConfig::Dense { units, activation }) = chain.pop() else {
+    let Some(HeadLayerConfig::Dense { units, activation, .. }) = chain.pop() else {
         return Err("the model does not end with a Dense layer: it is no classifier".into());
     };
     // Without an activation the outputs are logits: Keras's guides train so, with `from_logits=True`.
@@ -147,7 +147,7 @@ pub(crate) fn classifier(
             ));
         }
     };
-    Ok((HeadConfig { layers: chain }, if sigmoid { 2 } else { units }, sigmoid))
+    Ok((HeadConfig::of(chain), if sigmoid { 2 } else { units }, sigmoid))
 }
 
 fn activation(name: &str) -> Option<Activation> {

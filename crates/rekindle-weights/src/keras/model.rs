@@ -69,7 +69,8 @@ fn without_stem_padding(mut layers: Vec<KerasLayer>) -> Result<Vec<KerasLayer>, 
     };
     let (zeros, conv) = (&layers[pad].config["padding"], &layers[stem]);
     let (kernel, stride) = (conv.pair("kernel_size"), conv.pair("strides"));
-    if let (Some([kernel, _]), Some([stride, _]), Some("valid")) = (kernel, stride, conv.text("padding"))
+    if let (Some([kernel, _]), Some([stride, _]), Some("valid")) =
+        (kernel, stride, conv.text("padding"))
         && let Some(size) = size(&layers[..pad])?
     {
         let same = Padding::Same.amount(size, kernel, stride);

@@ -55,8 +55,10 @@ pub(super) fn head(checkpoint: &Checkpoint, graph: &Graph) -> (Value, Vec<HeadLa
         };
         let shape = &checkpoint.tensors()[kernel].shape;
         let units = shape[usize::from(!transposed)];
-        layers
-            .push((HeadLayerConfig::Dense { units, activation }, Some((kernel, transposed, bias))));
+        layers.push((
+            HeadLayerConfig::Dense { units, activation, l2: 0.0 },
+            Some((kernel, transposed, bias)),
+        ));
         value = input;
     }
     layers.reverse();

@@ -1,0 +1,179 @@
+//! The update rules of Keras's optimizers, each one pass over a parameter.
+
+use rayon::prelude::*;
+
+use super::{fma, vectorized};
+
+/// How gradients change a parameter: an optimizer's rule and settings, Keras's defaults where not said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase", tag = "name")]
+pub enum Rule {
+    /// Keras's Adam (`keras/src/optimizers/adam.py`), with AdamW's decay of the weights where that is not 0.
+    Adam {
+        /// Share of the gradients' moving mean that a step keeps.
+        beta_1: f64,
+        /// Share of their squares' moving mean that a step keeps.
+        beta_2: f64,
+        /// Added to the root; not scaled by the bias correction, as in Keras and unlike PyTorch.
+        epsilon: f64,
+        /// Share of a weight that a step at rate 1 takes away (`keras/src/optimizers/adamw.py`).
+        decay: f64,
+    },
+    /// Keras's SGD (`keras/src/optimizers/sgd.py`).
+    Sgd {
+        /// Share of the last step that a step repeats.
+        momentum: f64,
+        /// Whether the gradient is looked at after the repeated step.
+        nesterov: bool,
+    },
+    /// Keras's RMSprop (`keras/src/optimizers/rmsprop.py`).
+    RmsProp {
+        /// Share of the squares' moving mean that a step keeps.
+        rho: f64,
+        /// Share of the last step that a step repeats.
+        momentum: f64,
+        /// Added under the root.
+        epsilon: f64,
+    },
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self::adam()
+    }
+}
+
+impl Rule {
+    /// Adam.
+    #[must_use]
+    pub fn adam() -> Self {
+        Self::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7, decay: 0.0 }
+    }
+
+    /// AdamW with Keras's decay of 0.004.
+    #[must_use]
+    pub fn adam_w() -> Self {
+        Self::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7, decay: 0.004 }
+    }
+
+    /// SGD, plain where `momentum` is 0.
+    #[must_use]
+    pub fn sgd(momentum: f64, nesterov: bool) -> Self {
+        Self::Sgd { momentum, nesterov }
+    }
+
+    /// RMSprop without momentum.
+    #[must_use]
+    pub fn rms_prop() -> Self {
+        Self::RmsProp { rho: 0.9, momentum: 0.0, epsilon: 1e-7 }
+    }
+
+    /// How many numbers it remembers for each weight.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        match *self {
+            Self::Adam { .. } => 2,
+            Self::Sgd { momentum, .. } => usize::from(momentum != 0.0),
+            Self::RmsProp { momentum, .. } => 1 + usize::from(momentum != 0.0),
+        }
+    }
+
+    /// The factor that Adam's rate has in step `time`, counted from 1; 1 for the others.
+    #[must_use]
+    pub fn correction(&self, time: u64) -> f64 {
+        match *self {
+            Self::Adam { beta_1, beta_2, .. } => {
+                let time = time as f64;
+                (1.0 - beta_2.powf(time)).sqrt() / (1.0 - beta_1.powf(time))
+            }
+            _ => 1.0,
+        }
+    }
+
+    /// Updates `weights` in step `time`, counted from 1, by gradients times `scale`; `slots` has
+    /// [`slots`](Self::slots) vectors of their length. `decays` says whether the weights decay, as kernels do.
+    pub fn update(
+        &self,
+        time: u64,
+        rate: f64,
+        scale: f32,
+        decays: bool,
+        weights: &mut [f32],
+        gradient: &[f32],
+        slots: &mut [Vec<f32>],
+    ) {
+        const PIECE: usize = 1 << 14;
+        assert_eq!(slots.len(), self.slots(), "a rule has all its slots");
+        let own = (rate * self.correction(time)) as f32;
+        let plain = rate as f32;
+        match (*self, slots) {
+            (Self::Adam { beta_1, beta_2, epsilon, decay }, [mean, square]) => {
+                let keep = if decays { (1.0 - rate * decay) as f32 } else { 1.0 };
+                let pieces = weights
+                    .par_chunks_mut(PIECE)
+                    .zip(gradient.par_chunks(PIECE))
+                    .zip(mean.par_chunks_mut(PIECE).zip(square.par_chunks_mut(PIECE)));
+                let settings = [beta_1 as f32, beta_2 as f32, epsilon as f32, own, keep, scale];
+                pieces.for_each(|((w, g), (m, v))| adam(settings, w, g, m, v));
+            }
+            (Self::Sgd { .. }, []) => {
+                let pieces = weights.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
+                pieces.for_each(|(w, g)| {
+                    w.iter_mut().zip(g).for_each(|(w, g)| *w -= plain * scale * g);
+                });
+            }
+            (Self::Sgd { momentum, nesterov }, [velocity]) => {
+                let momentum = momentum as f32;
+                let pieces = weights.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
+                pieces.zip(velocity.par_chunks_mut(PIECE)).for_each(|((w, g), v)| {
+                    for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
+                        let step = plain * scale * g;
+                        *v = momentum * *v - step;
+                        *w += if nesterov { momentum * *v - step } else { *v };
+                    }
+                });
+            }
+            (Self::RmsProp { rho, momentum, epsilon }, [square, rest @ ..]) => {
+                let [rho, momentum, epsilon] = [rho, momentum, epsilon].map(|value| value as f32);
+                let mut none = Vec::new();
+                let velocity = rest.first_mut().unwrap_or(&mut none);
+                let has_velocity = !velocity.is_empty();
+                let pieces = weights.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
+                let pieces = pieces.zip(square.par_chunks_mut(PIECE));
+                let step = |g: f32, s: &mut f32| {
+                    let g = g * scale;
+                    *s = rho * *s + (1.0 - rho) * g * g;
+                    plain * g / (*s + epsilon).sqrt()
+                };
+                if has_velocity {
+                    pieces.zip(velocity.par_chunks_mut(PIECE)).for_each(|(((w, g), s), v)| {
+                        for (((w, g), s), v) in w.iter_mut().zip(g).zip(s).zip(v) {
+                            *v = momentum * *v + step(*g, s);
+                            *w -= *v;
+                        }
+                    });
+                } else {
+                    pieces.for_each(|((w, g), s)| {
+                        for ((w, g), s) in w.iter_mut().zip(g).zip(s) {
+                            *w -= step(*g, s);
+                        }
+                    });
+                }
+            }
+            _ => unreachable!("the slots were counted"),
+        }
+    }
+}
+
+vectorized! {
+    fn adam(settings: [f32; 6], weights: &mut [f32], gradient: &[f32], mean: &mut [f32], square: &mut [f32]) {
+        let [beta_1, beta_2, epsilon, rate, keep, scale] = settings;
+        let moments = mean.iter_mut().zip(square);
+        for ((w, &g), (m, v)) in weights.iter_mut().zip(gradient).zip(moments) {
+            let g = g * scale;
+            *m = fma::<FUSED>(*m, beta_1, g * (1.0 - beta_1));
+            *v = fma::<FUSED>(*v, beta_2, g * g * (1.0 - beta_2));
+            *w = *w * keep - rate * *m / (v.sqrt() + epsilon);
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The CPU trainer's gradients are those of Burn's autodiff, of finite differences and of TensorFlow.
+
+use std::collections::HashMap;
+
+use burn::backend::{Autodiff, Flex};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::{Tensor, TensorData};
+use rekindle::kernels::train::{Pass, Rule, Trainer, TrainerConfig};
+use rekindle::nn::{Eager, Features, Model, Section, Shape, require_gradients, variables};
+use rekindle::prelude::*;
+use rekindle_tests::{Golden, formula_network, pictures, relative_difference, sample, uniform};
+
+type B = Autodiff<Flex>;
+
+fn model(architecture: Architecture, head: HeadConfig) -> Model<B> {
+    let device = Default::default();
+    let backbone = formula_network::<B>(architecture, &device);
+    let features = backbone.output_shape(architecture.input()).expect("fits");
+    let head = head.init::<B>(features, 3, 1, &device).expect("fits");
+    require_gradients(Model { backbone, head: Some(head) })
+}
+
+/// A gradient of the outputs.
+fn slope(count: usize) -> Vec<f32> {
+    uniform("slope", count).into_iter().map(|u| (u - 0.5) as f32).collect()
+}
+
+/// Burn's outputs and gradients of what comes behind `after`, by parameter and in Keras's layout.
+fn reference(
+    model: &Model<B>,
+    after: Option<&str>,
+    inputs: Vec<f32>,
+    shape: Shape,
+    eager: Eager,
+) -> (Vec<f32>, HashMap<ParamId, Vec<f32>>) {
+    struct Collect<'a>(&'a GradientsParams, HashMap<ParamId, Vec<f32>>);
+    impl ModuleVisitor<B> for Collect<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            if let Some(gradient) = self.0.get::<Flex, D>(param.id) {
+                let values = gradient.into_data().into_vec().expect("f32");
+                self.1.insert(param.id, values);
+            }
+        }
+    }
+    let features = Features::from_values(inputs, shape, &Default::default());
+    let logits = match after {
+        Some(layer) => Section::after(model, eager, layer, features),
+        None => model.walk(&mut { eager }, features),
+    };
+    let logits = logits.expect("runs").flat().expect("flat");
+    let data = TensorData::new(slope(logits.dims().iter().product()), logits.dims());
+    let loss = (logits.clone() * Tensor::from_data(data, &Default::default())).sum();
+    let gradients = GradientsParams::from_grads(loss.backward(), model);
+    let mut collect = Collect(&gradients, HashMap::new());
+    model.visit(&mut collect);
+    let mut found = collect.1;
+    for variable in variables(model) {
+        if let Some(values) = found.remove(&variable.spec.id) {
+            found.insert(variable.spec.id, variable.spec.from_burn(values));
+        }
+    }
+    (logits.into_data().into_vec().expect("f32"), found)
+}
+
+/// Largest difference over the largest value.
+fn relative(ours: &[f32], reference: &[f32]) -> f32 {
+    assert_eq!(ours.len(), reference.len());
+    let most = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, f32::max);
+    let scale = most(&mut reference.iter().map(|value| value.abs())).max(1e-12);
+    most(&mut ours.iter().zip(reference).map(|(a, b)| (a - b).abs())) / scale
+}
+
+fn heads() -> [HeadConfig; 2] {
+    use rekindle::nn::HeadLayerConfig as Layer;
+    use rekindle::nn::Pool;
+    use rekindle::nn::layers::Padding;
+    let pool = Pool { kernel: [2, 2], stride: [1, 1], padding: Padding::Same };
+    [
+        HeadConfig::global_average_pooling().dense(8, Activation::Relu6).dropout(0.5),
+        HeadConfig::of(vec![Layer::MaxPooling2d(pool), Layer::AveragePooling2d(pool)])
+            .with(Layer::Rescaling { scale: 0.5, offset: 0.25 })
+            .with(Layer::Dropout(0.25))
+            .with(Layer::Flatten)
+            .dense(8, Activation::Sigmoid)
+            .with(Layer::Relu),
+    ]
+}
+
+#[test]
+fn gradients_are_those_of_burn() {
+    let mobile = Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.35).with_size(33));
+    // Channels that are no multiple of a register.
+    let wide = Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.75).with_size(32));
+    // At 75 a value within rounding of a ReLU's kink falls on either side of it.
+    let inception = Architecture::InceptionV3(InceptionV3Config::new().with_size(77));
+    for (architecture, head, after) in [
+        (mobile, 0, None),
+        (wide, 1, Some("block_13_expand_relu")),
+        (mobile, 1, Some("block_2_add")),
+        (inception, 0, None),
+        (inception, 1, Some("mixed7")),
+    ] {
+        let model = model(architecture, heads()[head].clone());
+        let images = pictures(architecture.size());
+        let (inputs, shape) = match after {
+            None => (images, architecture.input()),
+            Some(layer) => {
+                let images =
+                    Features::<B>::from_values(images, architecture.input(), &Default::default());
+                let cut = Section::until(&model, Eager::inference(), layer, images).expect("cuts");
+                (cut.clone().into_data().into_vec().expect("f32"), cut.shape())
+            }
+        };
+        let config = TrainerConfig {
+            after,
+            input: shape,
+            trains: &|_| true,
+            live: &|_| false,
+            input_gradient: false,
+        };
+        let mut trainer = Trainer::new(&model, &config).expect("trains");
+        for pass in [Pass::Inference, Pass::Training { seed: 3, step: 5 }] {
+            let eager = match pass {
+                Pass::Inference => Eager::logits(),
+                Pass::Training { seed, step } => Eager::training(seed, step),
+            };
+            let (outputs, gradients) = reference(&model, after, inputs.clone(), shape, eager);
+            let ours = trainer.forward(&inputs, pass).expect("runs").to_vec();
+            assert!(
+                relative(&ours, &outputs) < 1e-4,
+                "{architecture}: {}",
+                relative(&ours, &outputs)
+            );
+            trainer.clear();
+            trainer.backward(&slope(ours.len())).expect("runs");
+            let mut checked = 0;
+            for parameter in trainer.parameters().iter().filter(|parameter| parameter.trains()) {
+                let Some(reference) = gradients.get(&parameter.spec.id) else {
+                    panic!("{}/{} has no gradient in Burn", parameter.layer, parameter.spec.name)
+                };
+                let difference = relative(&parameter.gradient, reference);
+                let name = format!("{architecture}: {}/{}", parameter.layer, parameter.spec.name);
+                assert!(difference < 1e-5, "{name}: {difference:e}");
+                checked += 1;
+            }
+            assert!(checked > 20, "{architecture}: {checked} gradients");
+        }
+    }
+}
+
+/// Steps of each rule, in f64 by Keras's formulas.
+#[test]
+fn rules_are_keras_s() {
+    let gradient =
+        |step: u64| slope(40).iter().map(|g| g * (step as f32 + 0.5)).collect::<Vec<_>>();
+    let adam = Rule::Adam { beta_1: 0.9, beta_2: 0.99, epsilon: 1e-3, decay: 0.1 };
+    let rms = Rule::RmsProp { rho: 0.9, momentum: 0.5, epsilon: 1e-3 };
+    let rules = [adam, Rule::sgd(0.0, false), Rule::sgd(0.9, false), Rule::sgd(0.9, true), rms];
+    for rule in rules.into_iter().chain([Rule::rms_prop()]) {
+        let mut weights: Vec<f32> = slope(40);
+        let mut slots = vec![vec![0.0_f32; 40]; rule.slots()];
+        let mut exact: Vec<[f64; 3]> = weights.iter().map(|&w| [f64::from(w), 0.0, 0.0]).collect();
+        for time in 1..=5_u64 {
+            let gradient = gradient(time);
+            rule.update(time, 0.01, 0.5, true, &mut weights, &gradient, &mut slots);
+            for ([w, a, b], g) in exact.iter_mut().zip(&gradient) {
+                let g = f64::from(*g) * 0.5;
+                match rule {
+                    Rule::Adam { beta_1, beta_2, epsilon, decay } => {
+                        *w -= *w * 0.01 * decay;
+                        *a = *a * beta_1 + g * (1.0 - beta_1);
+                        *b = *b * beta_2 + g * g * (1.0 - beta_2);
+                        let t = time as f64;
+                        let rate = 0.01 * (1.0 - beta_2.powf(t)).sqrt() / (1.0 - beta_1.powf(t));
+                        *w -= rate * *a / (b.sqrt() + epsilon);
+                    }
+                    Rule::Sgd { momentum, nesterov } => {
+                        *a = momentum * *a - 0.01 * g;
+                        *w += if nesterov { momentum * *a - 0.01 * g } else { *a };
+                    }
+                    Rule::RmsProp { rho, momentum, epsilon } => {
+                        *a = rho * *a + (1.0 - rho) * g * g;
+                        *b = momentum * *b + 0.01 * g / (*a + epsilon).sqrt();
+                        *w -= *b;
+                    }
+                }
+            }
+        }
+        for (ours, [exact, ..]) in weights.iter().zip(&exact) {
+            assert!((f64::from(*ours) - exact).abs() < 2e-6, "{rule:?}: {ours} {exact}");
+        }
+    }
+}
+
+/// `tests/keras/gradients.py`: in float64, with moving statistics and with the batch's.
+#[test]
+fn gradients_are_those_of_tensorflow() {
+    let golden = Golden::open("gradients.safetensors");
+    let mobile = Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.35));
+    let inception = Architecture::InceptionV3(InceptionV3Config::new());
+    for (architecture, key, sizes) in
+        [(mobile, "mobilenet_v2", vec![33, 113]), (inception, "inception_v3", vec![77])]
+    {
+        for (live, size) in [false, true].into_iter().zip(sizes) {
+            let architecture = architecture.with_top(Some(5)).with_size(size);
+            let network = formula_network::<Flex>(architecture, &Default::default());
+            let config = TrainerConfig {
+                after: None,
+                input: architecture.input(),
+                trains: &|_| true,
+                live: &|_| live,
+                input_gradient: false,
+            };
+            let mut trainer = Trainer::new(&network, &config).expect("trains");
+            let pass = Pass::Training { seed: 0, step: 0 };
+            let ours =
+                trainer.forward(&pictures(architecture.size()), pass).expect("runs").to_vec();
+            let key = format!("{key}/{}", u8::from(live));
+            let outputs = relative(&ours, golden.values(&format!("{key}/outputs")));
+            assert!(outputs < 1e-4, "{key}: {outputs:e}");
+            trainer.backward(&slope(10)).expect("runs");
+            for parameter in trainer.parameters() {
+                let name = format!("{key}/{}/{}", parameter.layer, parameter.spec.name);
+                let (values, is_golden) = match parameter.trains() {
+                    true => (&parameter.gradient, true),
+                    // Moving statistics, after one step.
+                    false => (&parameter.values, live),
+                };
+                if is_golden {
+                    let golden = golden.values(&name);
+                    let largest = golden[golden.len() - 1];
+                    let difference = relative_difference(&sample(values), golden) * largest;
+                    // Where the batch's mean is taken out behind it, a shift has no gradient but rounding.
+                    assert!(
+                        difference < 1e-3 * largest.max(0.1),
+                        "{name}: {difference:e} of {largest}"
+                    );
+                }
+            }
+        }
+    }
+}
