@@ -55,6 +55,38 @@ pub enum TrainError {
         /// The rate in that step.
         learning_rate: f64,
     },
+    /// The observer stopped the run.
+    #[error(
+        "stopped in epoch {epoch} after step {step}; {}",
+        checkpoint.as_ref().map_or("there is no checkpoint to go on from".to_owned(), |path| format!("resume with the checkpoint {}", path.display()))
+    )]
+    Interrupted {
+        /// Counted from 1.
+        epoch: usize,
+        /// Counted from 1.
+        step: usize,
+        /// What was saved.
+        checkpoint: Option<PathBuf>,
+    },
+    /// A checkpoint cannot be gone on from.
+    #[error("cannot resume: {0}")]
+    Resume(String),
+    /// Features did not fit into memory, and not on the disk either.
+    #[error("{}: features cannot be kept there: {source}; there has to be room, or a higher memory limit", folder.display())]
+    Spill {
+        /// The temporary folder.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The folder of features cannot be used.
+    #[error("{}: features cannot be kept there: {source}", folder.display())]
+    Cache {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A file is not a trained model.
     #[error("{}: {reason}", path.display())]
     Model {
@@ -63,9 +95,9 @@ pub enum TrainError {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// The learning curves could not be drawn.
-    #[error("{}: the learning curves cannot be drawn: {reason}", path.display())]
-    Curves {
+    /// A picture could not be drawn.
+    #[error("{}: the picture cannot be drawn: {reason}", path.display())]
+    Drawing {
         /// The picture.
         path: PathBuf,
         /// Why.

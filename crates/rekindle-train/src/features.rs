@@ -1,91 +1,199 @@
 use burn::tensor::backend::Backend;
-use rekindle_nn::{Features, Model, Shape};
-use rekindle_vision::{ImageFolder, Sample, Skipped};
+use rekindle_nn::{Model, Shape};
+use rekindle_vision::{Augmentation, Sample, Skipped};
 
+use crate::cache::FeatureCache;
 use crate::frozen::Frozen;
+use crate::photos::{Change, Job};
 use crate::progress::{Event, Observer};
+use crate::rows::Rows;
 use crate::{Photos, TrainError};
 
 /// Photos in one pass through the frozen part.
 pub(crate) const BATCH: usize = 32;
 
-/// What the frozen part of a model computed for each photo, in memory.
+/// What the frozen part of a model computed for each photo, in memory or, past a limit, in a temporary file.
 ///
-/// Nothing in that part changes while the head trains, so that one pass serves every epoch.
+/// Nothing in that part changes while the rest trains, so that one pass serves every epoch. With augmentation a
+/// photo has several views, and each epoch takes the next.
 #[derive(Debug, Clone)]
 pub struct FeatureStore {
     shape: Shape,
-    values: Vec<f32>,
-    classes: Vec<usize>,
+    /// View after view, in each photo after photo.
+    rows: Rows,
+    labels: Vec<Vec<usize>>,
+    views: usize,
+    cached: usize,
+}
+
+/// How a [`FeatureStore`] is made.
+pub(crate) struct Recipe<'a, B: Backend> {
+    pub model: &'a Model<B>,
+    /// The frozen part's last layer; nothing for the photos themselves.
+    pub cut: Option<&'a str>,
+    pub photos: Photos,
+    /// Several views of each photo.
+    pub views: Option<Views<'a>>,
+    /// Whether a file that is not an image stops.
+    pub strict: bool,
+    /// Bytes that may be in memory.
+    pub limit: u64,
+    pub device: &'a B::Device,
+    pub cache: Option<&'a FeatureCache>,
+}
+
+/// Several views of each photo.
+#[derive(Clone, Copy)]
+pub(crate) struct Views<'a> {
+    pub augmentation: &'a Augmentation,
+    pub count: usize,
+    pub seed: u64,
+}
+
+/// Runs the frozen part, or nothing where there is none.
+pub(crate) struct Prefix<'a, B: Backend> {
+    model: &'a Model<B>,
+    frozen: Option<(Frozen, &'a str)>,
+    input: Shape,
+    device: &'a B::Device,
+}
+
+impl<'a, B: Backend> Prefix<'a, B> {
+    pub fn new(
+        model: &'a Model<B>,
+        cut: Option<&'a str>,
+        input: Shape,
+        device: &'a B::Device,
+    ) -> Result<Self, TrainError> {
+        let frozen = match cut {
+            Some(cut) => Some((Frozen::new(model, Some(cut), input, device)?, cut)),
+            None => None,
+        };
+        Ok(Self { model, frozen, input, device })
+    }
+
+    /// The features of preprocessed photos, `[photos, 3, size, size]`, and the shape of each.
+    pub fn run(&self, images: Vec<f32>) -> Result<(Vec<f32>, Shape), TrainError> {
+        match &self.frozen {
+            Some((frozen, cut)) => {
+                frozen.run(self.model, Some(cut), images, self.input, self.device)
+            }
+            None => Ok((images, self.input)),
+        }
+    }
 }
 
 impl FeatureStore {
-    /// Computes the features of `samples`, which are some of `folder`'s: the output of `model`'s layer `cut`.
+    /// Computes the features of `samples`, which are of these classes.
     ///
     /// # Errors
     /// When the network cannot take the photos, all photos of a class that has any are damaged, or
-    /// the folder is strict and one is.
-    pub fn compute<B: Backend>(
-        model: &Model<B>,
-        cut: &str,
-        photos: Photos,
+    /// one is and that is to stop.
+    pub(crate) fn compute<B: Backend>(
+        recipe: &Recipe<'_, B>,
         samples: &[Sample],
-        folder: &ImageFolder,
-        device: &B::Device,
+        classes: &[String],
         observer: &mut dyn Observer,
     ) -> Result<(Self, Vec<Skipped>), TrainError> {
-        let mut store = Self { shape: Shape::Flat(0), values: Vec::new(), classes: Vec::new() };
-        let mut skipped: Vec<(usize, Skipped)> = Vec::new();
+        let input = Shape::image(recipe.photos.size);
+        let prefix = Prefix::new(recipe.model, recipe.cut, input, recipe.device)?;
+        let (shape, rows) = (Shape::Flat(0), Rows::default());
+        let mut store = Self { shape, rows, labels: Vec::new(), views: 1, cached: 0 };
+        let mut skipped = Vec::new();
+        let mut kept: Vec<(usize, &Sample)> = samples.iter().enumerate().collect();
+        store.views = recipe.views.map_or(1, |views| views.count.max(1));
+        let total = kept.len() * store.views;
+        let known = match (recipe.cache, recipe.views) {
+            (Some(cache), None) => cache.open(recipe, samples),
+            _ => None,
+        };
         let mut done = 0;
-        let input = Shape::image(photos.size);
-        let frozen = Frozen::new(model, Some(cut), input, device)?;
-        photos.for_each_batch(samples, BATCH, folder.is_strict(), |batch| {
-            done += batch.classes.len() + batch.skipped.len();
-            if !batch.classes.is_empty() {
-                let (values, shape) = frozen.run(model, Some(cut), batch.values, input, device)?;
-                store.shape = shape;
-                store.values.extend(values);
-                store.classes.extend(batch.classes);
+        for view in 0..store.views {
+            let change = |number: usize| {
+                let Views { augmentation, seed, .. } = recipe.views?;
+                Some(Change { augmentation, seed, number, epoch: view })
+            };
+            let mut damaged = Vec::new();
+            let mut fresh: Vec<(usize, &Sample)> = Vec::new();
+            // What the cache has comes first, since rows are added in order.
+            let mut ordered = Vec::new();
+            for &(number, sample) in &kept {
+                match known.as_ref().and_then(|known| known.row(number)) {
+                    Some(values) => {
+                        store.shape = known.as_ref().map_or(store.shape, |known| known.shape());
+                        store.rows.extend(&values?, recipe.limit)?;
+                        ordered.push((number, sample));
+                        store.cached += 1;
+                        done += 1;
+                    }
+                    None => fresh.push((number, sample)),
+                }
             }
-            for (_, file) in &batch.skipped {
-                observer.on_event(&Event::Skipped(file));
+            let jobs: Vec<Job<'_>> = fresh
+                .iter()
+                .map(|&(number, sample)| Job { sample, change: change(number) })
+                .collect();
+            recipe.photos.for_each_batch(&jobs, BATCH, recipe.strict, |batch| {
+                done += batch.rows.len() + batch.skipped.len();
+                if !batch.rows.is_empty() {
+                    let (values, shape) = prefix.run(batch.values)?;
+                    store.shape = shape;
+                    store.rows.extend(&values, recipe.limit)?;
+                    ordered.extend(batch.rows.iter().map(|&row| fresh[row]));
+                }
+                for (row, file) in batch.skipped {
+                    observer.on_event(&Event::Skipped(&file));
+                    damaged.push((fresh[row].1, file));
+                }
+                observer.on_event(&Event::Features { done, total });
+                Ok(())
+            })?;
+            if let (0, true) = (jobs.len(), done > 0) {
+                observer.on_event(&Event::Features { done, total });
             }
-            skipped.extend(batch.skipped);
-            observer.on_event(&Event::Features { done, total: samples.len() });
-            Ok(())
-        })?;
-        if let Some((class, file)) =
-            skipped.iter().find(|(class, _)| !store.classes.contains(class))
-        {
-            let reason = format!("{}: {}", file.path.display(), file.reason);
-            return Err(TrainError::NoPhotos { class: folder.classes()[*class].clone(), reason });
+            // Later views are of the photos that could be decoded, in one order.
+            kept = ordered;
+            if let Some((sample, file)) = damaged
+                .iter()
+                .find(|(sample, _)| !kept.iter().any(|(_, kept)| kept.class() == sample.class()))
+            {
+                let reason = format!("{}: {}", file.path.display(), file.reason);
+                let class = classes.get(sample.class()).cloned().unwrap_or_default();
+                return Err(TrainError::NoPhotos { class, reason });
+            }
+            skipped.extend(damaged.into_iter().map(|(_, file)| file));
         }
-        Ok((store, skipped.into_iter().map(|(_, file)| file).collect()))
+        if let (Some(cache), None, false) = (recipe.cache, recipe.views, kept.is_empty()) {
+            let numbers: Vec<usize> = kept.iter().map(|&(number, _)| number).collect();
+            cache.save(recipe, samples, &numbers, &store)?;
+        }
+        store.labels = kept.iter().map(|(_, sample)| sample.labels.clone()).collect();
+        Ok((store, skipped))
     }
 
     /// Features that were computed elsewhere: photo after photo, `[channels, height, width]` or flat.
     #[must_use]
     pub fn from_values(shape: Shape, values: Vec<f32>, classes: Vec<usize>) -> Self {
-        Self { shape, values, classes }
-    }
-
-    /// Gives class `i` the number `numbers[i]`.
-    pub(crate) fn renumber(&mut self, numbers: &[usize]) {
-        for class in &mut self.classes {
-            *class = numbers[*class];
-        }
+        let labels = classes.into_iter().map(|class| vec![class]).collect();
+        Self { shape, rows: Rows::Memory(values), labels, views: 1, cached: 0 }
     }
 
     /// How many photos there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.classes.len()
+        self.labels.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.classes.is_empty()
+        self.labels.is_empty()
+    }
+
+    /// How many of them were in a [`FeatureCache`](crate::FeatureCache).
+    #[must_use]
+    pub fn cached(&self) -> usize {
+        self.cached
     }
 
     /// The shape of one photo's features.
@@ -94,20 +202,25 @@ impl FeatureStore {
         self.shape
     }
 
-    /// The class of each photo.
+    /// The classes of each photo.
     #[must_use]
-    pub fn classes(&self) -> &[usize] {
-        &self.classes
+    pub fn labels(&self) -> &[Vec<usize>] {
+        &self.labels
     }
 
-    /// The features of the photos with these indices, as one batch.
-    #[must_use]
-    pub fn batch<B: Backend>(&self, indices: &[usize], device: &B::Device) -> Features<B> {
+    /// The features of the photos with these indices, as they are in an epoch: `[photos, channels, height, width]` or
+    /// `[photos, features]`.
+    ///
+    /// # Errors
+    /// When they are in a file that cannot be read any more.
+    pub fn values(&self, indices: &[usize], epoch: usize) -> Result<Vec<f32>, TrainError> {
         let count = self.shape.count();
         let mut values = Vec::with_capacity(indices.len() * count);
+        // The view of an epoch counted from 1.
+        let first = (epoch.max(1) - 1) % self.views * (self.rows.len() / count.max(1) / self.views);
         for &index in indices {
-            values.extend_from_slice(&self.values[index * count..][..count]);
+            self.rows.read(first + index, count, &mut values)?;
         }
-        Features::from_values(values, self.shape, device)
+        Ok(values)
     }
 }

@@ -1,153 +1,222 @@
+//! The training loop.
+
 use std::time::Instant;
 
-use burn::module::AutodiffModule;
-use burn::optim::{GradientsParams, Optimizer};
-use burn::tensor::activation::log_softmax;
-use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::backend::AutodiffBackend;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
-use rekindle_nn::{Eager, Model, Section};
+use rekindle_kernels::train::Pass;
+use rekindle_nn::Model;
 
-use crate::adam::Adam;
-use crate::evaluate::{best_class, host};
+use crate::batches::{Batch, Batches, Stored};
+use crate::checkpoint::{Position, Progress, Snapshot};
+use crate::engine::{Engine, Scope, Step, engine};
+use crate::evaluate::best_class;
 use crate::progress::{Event, Observer};
-use crate::{Epoch, FeatureStore, History, TrainError};
+use crate::schedule::Moment;
+use crate::{Epoch, FitConfig, History, Loss, Schedule, TrainError};
 
-/// The settings of the training loop.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FitConfig {
-    /// How often every photo is seen.
+/// One phase of a run.
+pub(crate) struct Phase<'a> {
+    /// Counted from 0.
+    pub number: usize,
+    pub scope: Scope,
     pub epochs: usize,
-    /// Photos in a step.
-    pub batch_size: usize,
-    /// Adam's rate.
     pub learning_rate: f64,
-    /// Decides on initial weights, order and dropout.
-    pub seed: u64,
+    /// Epochs before this phase, and of the whole run.
+    pub before: usize,
+    pub total: usize,
+    pub train: &'a dyn Batches,
+    pub valid: Stored<'a>,
+    pub class_weights: &'a [f32],
+    pub classes: usize,
 }
 
-impl Default for FitConfig {
-    /// Keras's: Adam at 0.001, batches of 32.
-    fn default() -> Self {
-        Self { epochs: 10, batch_size: 32, learning_rate: 1e-3, seed: 0 }
-    }
+/// What goes on over the phases of a run.
+pub(crate) struct Run<'a> {
+    pub config: &'a FitConfig,
+    pub observer: &'a mut dyn Observer,
+    pub history: History,
+    /// Where checkpoints go.
+    pub snapshot: Option<&'a Snapshot>,
 }
 
-impl FitConfig {
-    pub(crate) fn check(&self) -> Result<(), TrainError> {
-        let wrong = |setting, found: String, expected| {
-            Err(TrainError::Setting { setting, found, expected })
-        };
-        if self.epochs == 0 {
-            return wrong("epochs", "0".into(), "at least 1");
-        }
-        if self.batch_size == 0 {
-            return wrong("batch size", "0".into(), "at least 1");
-        }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return wrong("learning rate", self.learning_rate.to_string(), "a positive number");
-        }
-        Ok(())
-    }
+/// Sums of an epoch.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    loss: f64,
+    right: f64,
+    seen: usize,
 }
 
-/// Trains what comes behind layer `cut`, on features that were computed up to there.
+/// Trains a phase; goes on from `progress`, if there is one.
 pub(crate) fn fit<B: AutodiffBackend>(
-    mut model: Model<B>,
-    cut: &str,
-    train: &FeatureStore,
-    valid: &FeatureStore,
-    config: &FitConfig,
+    model: Model<B>,
+    phase: &Phase<'_>,
+    run: &mut Run<'_>,
+    progress: Option<Progress>,
     device: &B::Device,
-    observer: &mut dyn Observer,
-) -> Result<(Model<B>, History), TrainError> {
-    let mut optimizer = Adam::default().init::<B, Model<B>>();
+) -> Result<Model<B>, TrainError> {
+    let config = run.config;
+    let mut engine = engine(model, phase.scope.clone(), device)?;
+    let mut at = match progress {
+        Some(progress) => progress.restore(engine.as_mut())?,
+        None => Position::default(),
+    };
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-    let mut order: Vec<usize> = (0..train.len()).collect();
-    let steps = train.len().div_ceil(config.batch_size);
-    let mut history = History::default();
-    for epoch in 1..=config.epochs {
+    let mut order: Vec<usize> = (0..phase.train.len()).collect();
+    let batches = phase.train.len().div_ceil(config.batch_size);
+    let steps = batches.div_ceil(config.accumulate);
+    // The order of an epoch is a shuffle of the last one's.
+    (0..phase.before + at.epoch).for_each(|_| order.shuffle(&mut rng));
+    while at.epoch < phase.epochs && !at.stopped {
         let start = Instant::now();
+        let epoch = phase.before + at.epoch + 1;
         order.shuffle(&mut rng);
-        let (mut loss_sum, mut right, mut seen) = (0.0, 0, 0);
-        for (step, indices) in order.chunks(config.batch_size).enumerate() {
-            let number = ((epoch - 1) * steps + step) as u64;
-            let features = train.batch(indices, device);
-            let eager = Eager::training(config.seed, number);
-            let logits = Section::after(&model, eager, cut, features)?.flat()?;
-            let classes: Vec<usize> = indices.iter().map(|&index| train.classes()[index]).collect();
-            let loss = cross_entropy(logits.clone(), &classes);
-            let grads = GradientsParams::from_grads(loss.backward(), &model);
-            let value =
-                loss.into_data().convert::<f32>().as_slice::<f32>().map_or(f32::NAN, |v| v[0]);
-            if !value.is_finite() {
-                let (loss, step, learning_rate) = (value, step + 1, config.learning_rate);
-                return Err(TrainError::Diverged { loss, epoch, step, learning_rate });
+        let mut sums = Sums { loss: at.loss_sum, right: at.right, seen: at.seen };
+        let mut gathered = 0;
+        let mut rate = config.learning_rate;
+        let skip = at.batch;
+        let rest = &order[(skip * config.batch_size).min(order.len())..];
+        phase.train.for_each(rest, epoch, config.batch_size, &mut |number, mut batch| {
+            let number = skip + number;
+            let photos = batch.labels.len();
+            config.loss.smooth(&mut batch.targets, config.label_smoothing, phase.classes);
+            let pass =
+                Pass::Training { seed: config.seed, step: ((epoch - 1) * batches + number) as u64 };
+            let weights: Vec<f32> = batch.weights(phase.class_weights);
+            let features = std::mem::take(&mut batch.features);
+            let logits = engine.forward(features, pass)?;
+            let graded = config.loss.grade(&logits, &batch.targets, &weights, phase.classes);
+            engine.backward(&graded.slope)?;
+            gathered += 1;
+            let is_step = gathered == config.accumulate || number + 1 == batches;
+            let mut loss = graded.sum;
+            if is_step {
+                let moment = Moment {
+                    step: at.time,
+                    steps: (steps * phase.epochs) as u64,
+                    steps_per_epoch: steps as u64,
+                };
+                rate = phase.learning_rate * config.schedule.factor(moment) * at.plateau.factor;
+                loss += engine.penalize(gathered as f32) * photos as f64;
+                at.time += 1;
+                let scale = scale(engine.as_mut(), config, gathered);
+                engine.step(&Step { rule: config.optimizer, time: at.time, rate, scale });
+                gathered = 0;
             }
-            right += count_right(logits.inner(), &classes);
-            loss_sum += f64::from(value) * indices.len() as f64;
-            seen += indices.len();
-            model = optimizer.step(config.learning_rate, model, grads);
-            let loss = (loss_sum / seen as f64) as f32;
-            let (epochs, step) = (config.epochs, step + 1);
-            observer.on_event(&Event::Step { epoch, epochs, step, steps, loss });
-        }
-        let checked = if valid.is_empty() {
-            None
-        } else {
-            Some(score(&model.valid(), cut, valid, config.batch_size, device)?)
+            let mean = (loss / photos as f64) as f32;
+            if !mean.is_finite() {
+                let step = number + 1;
+                return Err(TrainError::Diverged { loss: mean, epoch, step, learning_rate: rate });
+            }
+            sums.loss += loss;
+            sums.right += right(config.loss, &logits, &batch, phase.classes);
+            sums.seen += photos;
+            let loss = (sums.loss / sums.seen as f64) as f32;
+            let (step, steps) = (number + 1, batches);
+            run.observer.on_event(&Event::Step { epoch, epochs: phase.total, step, steps, loss });
+            if is_step && run.observer.stops() {
+                at.batch = number + 1;
+                (at.loss_sum, at.right, at.seen) = (sums.loss, sums.right, sums.seen);
+                let checkpoint = match run.snapshot {
+                    Some(snapshot) => {
+                        snapshot.save(phase.number, &at, engine.as_ref(), &run.history)?;
+                        Some(snapshot.path().to_owned())
+                    }
+                    None => None,
+                };
+                return Err(TrainError::Interrupted { epoch, step, checkpoint });
+            }
+            Ok(())
+        })?;
+        let checked = match phase.valid.store.is_empty() {
+            true => None,
+            false => Some(score(engine.as_mut(), phase, config)?),
         };
         let result = Epoch {
-            loss: (loss_sum / seen as f64) as f32,
-            accuracy: right as f32 / seen as f32,
+            loss: (sums.loss / sums.seen.max(1) as f64) as f32,
+            accuracy: (sums.right / sums.seen.max(1) as f64) as f32,
             val_loss: checked.map(|(loss, _)| loss),
             val_accuracy: checked.map(|(_, accuracy)| accuracy),
+            learning_rate: rate,
             seconds: start.elapsed().as_secs_f64(),
         };
-        observer.on_event(&Event::Epoch { epoch, epochs: config.epochs, result: &result });
-        history.epochs.push(result);
+        run.history.epochs.push(result);
+        at = Position { epoch: at.epoch + 1, batch: 0, loss_sum: 0.0, right: 0.0, seen: 0, ..at };
+        let monitored = result.val_loss.unwrap_or(result.loss);
+        if let Schedule::Plateau { factor, patience } = config.schedule {
+            at.plateau.hear(monitored, 1e-4);
+            at.plateau.reduce(factor, patience);
+        }
+        if let Some(stopping) = &config.early_stopping {
+            if at.stopping.hear(monitored, stopping.min_delta) && stopping.restore_best {
+                at.best = engine.state().into_iter().map(|v| (v.name, v.values)).collect();
+            }
+            at.stopped = at.stopping.waited >= stopping.patience.max(1);
+        }
+        if let Some(snapshot) = run.snapshot {
+            snapshot.save(phase.number, &at, engine.as_ref(), &run.history)?;
+        }
+        // Told when it is on the disk: who hears of an epoch may stop the run.
+        let epochs = if at.stopped { epoch } else { phase.total };
+        run.observer.on_event(&Event::Epoch { epoch, epochs, result: &result });
     }
-    Ok((model, history))
+    if !at.best.is_empty() {
+        let mut state = engine.state();
+        for variable in &mut state {
+            if let Some(values) = at.best.remove(&variable.name) {
+                variable.values = values;
+            }
+        }
+        engine.restore(state)?;
+    }
+    Ok(engine.model())
 }
 
-/// Mean loss and accuracy of what comes behind layer `cut`.
-fn score<B: Backend>(
-    model: &Model<B>,
-    cut: &str,
-    store: &FeatureStore,
-    batch_size: usize,
-    device: &B::Device,
+/// What gradients are multiplied by: their mean over the batches of a step, and shortened.
+fn scale<B: AutodiffBackend>(
+    engine: &mut dyn Engine<B>,
+    config: &FitConfig,
+    batches: usize,
+) -> f32 {
+    let mean = 1.0 / batches as f64;
+    let Some(limit) = config.clip_norm else { return mean as f32 };
+    let norm = engine.gradient_norm() * mean;
+    (if norm > limit { mean * limit / norm } else { mean }) as f32
+}
+
+/// Mean loss and accuracy on the validation photos.
+fn score<B: AutodiffBackend>(
+    engine: &mut dyn Engine<B>,
+    phase: &Phase<'_>,
+    config: &FitConfig,
 ) -> Result<(f32, f32), TrainError> {
-    let indices: Vec<usize> = (0..store.len()).collect();
-    let (mut loss, mut right) = (0.0, 0);
-    for indices in indices.chunks(batch_size) {
-        let features = store.batch(indices, device);
-        let logits = Section::after(model, Eager::logits(), cut, features)?.flat()?;
-        let classes: Vec<usize> = indices.iter().map(|&index| store.classes()[index]).collect();
-        right += count_right(logits.clone(), &classes);
-        let mean = host(cross_entropy(logits, &classes)).first().copied().unwrap_or(f32::NAN);
-        loss += f64::from(mean) * indices.len() as f64;
-    }
-    Ok(((loss / store.len() as f64) as f32, right as f32 / store.len() as f32))
+    let mut sums = Sums::default();
+    let order: Vec<usize> = (0..phase.valid.len()).collect();
+    phase.valid.for_each(&order, 1, config.batch_size, &mut |_, mut batch| {
+        let logits = engine.forward(std::mem::take(&mut batch.features), Pass::Inference)?;
+        let weights = vec![1.0; batch.labels.len()];
+        sums.loss += config.loss.grade(&logits, &batch.targets, &weights, phase.classes).sum;
+        sums.right += right(config.loss, &logits, &batch, phase.classes);
+        sums.seen += batch.labels.len();
+        Ok(())
+    })?;
+    let seen = sums.seen.max(1) as f64;
+    Ok(((sums.loss / seen) as f32, (sums.right / seen) as f32))
 }
 
-/// Keras's categorical cross-entropy from logits, the mean over the batch.
-fn cross_entropy<B: Backend>(logits: Tensor<B, 2>, classes: &[usize]) -> Tensor<B, 1> {
-    let [batch, count] = logits.dims();
-    let mut targets = vec![0.0_f32; batch * count];
-    for (row, &class) in classes.iter().enumerate() {
-        targets[row * count + class] = -1.0 / batch as f32;
-    }
-    let targets = Tensor::from_data(TensorData::new(targets, [batch, count]), &logits.device());
-    (log_softmax(logits, 1) * targets).sum()
-}
-
-fn count_right<B: Backend>(logits: Tensor<B, 2>, classes: &[usize]) -> usize {
-    let count = logits.dims()[1];
-    let values = host(logits);
-    let rows = values.chunks_exact(count).zip(classes);
-    rows.filter(|(row, class)| best_class(row) == **class).count()
+/// How many photos of a batch are right; where photos are of several classes, each class is a share of one.
+fn right(loss: Loss, logits: &[f32], batch: &Batch, classes: usize) -> f64 {
+    let rows = logits.chunks_exact(classes).zip(batch.targets.chunks_exact(classes));
+    let of = |(logits, targets): (&[f32], &[f32])| match loss {
+        Loss::Softmax => f64::from(u8::from(best_class(logits) == best_class(targets))),
+        Loss::Sigmoid => {
+            let same = logits.iter().zip(targets).filter(|(x, t)| (**x > 0.0) == (**t > 0.5));
+            same.count() as f64 / classes as f64
+        }
+    };
+    rows.map(of).sum()
 }
 
 #[cfg(test)]
@@ -155,11 +224,13 @@ mod tests {
     use std::collections::HashMap;
 
     use burn::backend::{Autodiff, Flex};
+    use burn::tensor::TensorData;
     use rekindle_nn::{
         HeadConfig, HeadLayerConfig, MobileNetV2Config, Shape, assign, read, variables,
     };
 
     use super::*;
+    use crate::FeatureStore;
 
     type B = Autodiff<Flex>;
 
@@ -169,13 +240,48 @@ mod tests {
         FeatureStore::from_values(Shape::Flat(12), values, classes)
     }
 
+    fn train(
+        model: Model<B>,
+        train: &FeatureStore,
+        valid: &FeatureStore,
+        config: &FitConfig,
+    ) -> Result<(Model<B>, History), TrainError> {
+        let is_head = |layer: &str| layer.starts_with("head");
+        let trains = variables(&model).into_iter().map(|variable| variable.layer);
+        let scope = Scope {
+            cut: model.cut(&is_head),
+            input: Shape::Flat(12),
+            trains: trains.filter(|layer| is_head(layer)).collect(),
+            live: Default::default(),
+            factors: HashMap::new(),
+            l2: HashMap::new(),
+        };
+        assert_eq!(scope.cut.as_deref(), Some("head_flatten"));
+        let phase = Phase {
+            number: 0,
+            scope,
+            epochs: config.epochs,
+            learning_rate: config.learning_rate,
+            before: 0,
+            total: config.epochs,
+            train: &Stored { store: train, classes: 3 },
+            valid: Stored { store: valid, classes: 3 },
+            class_weights: &[1.0; 3],
+            classes: 3,
+        };
+        let (observer, history) = (&mut (), History::default());
+        let mut run = Run { config, observer, history, snapshot: None };
+        let model = fit(model, &phase, &mut run, None, &Default::default())?;
+        Ok((model, run.history))
+    }
+
     /// Six epochs of one step each, and Keras's numbers for the same features, weights and Adam(0.05):
     /// `Sequential([Dense(3, softmax)]).fit(x, y, batch_size=40, epochs=6, validation_data=(x[:15], y[:15]))`.
     #[test]
     fn loss_adam_and_metrics_are_keras_s() {
         let device = Default::default();
         let backbone = MobileNetV2Config::new().with_alpha(0.35).with_size(32).init::<B>(&device);
-        let config = HeadConfig { layers: vec![HeadLayerConfig::Flatten] };
+        let config = HeadConfig::of(vec![HeadLayerConfig::Flatten]);
         let head = config.init(Shape::Flat(12), 3, 0, &device).expect("fits");
         let kernel = variables(&head).remove(0);
         let values: Vec<f32> = (0..36).map(|i| (i * 29 % 53) as f32 / 53.0 - 0.5).collect();
@@ -183,12 +289,9 @@ mod tests {
             assign(head, HashMap::from([(kernel.spec.id, TensorData::new(values, [12, 3]))]));
         let model = Model { backbone: backbone.expect("valid").into(), head: Some(head) };
         let before = read(&model);
-        let config = FitConfig { epochs: 6, batch_size: 40, learning_rate: 0.05, seed: 0 };
-        let (train, valid) = (store(40), store(15));
-        let cut = model.frozen_end();
-        assert_eq!(cut, "head_flatten");
-        let (model, history) =
-            fit(model, &cut, &train, &valid, &config, &device, &mut ()).expect("fits");
+        let config =
+            FitConfig { epochs: 6, batch_size: 40, learning_rate: 0.05, ..FitConfig::default() };
+        let (model, history) = train(model, &store(40), &store(15), &config).expect("fits");
 
         let keras = [
             [1.163_877_1, 0.275, 1.112_259_6, 0.333_333_34],
@@ -219,13 +322,12 @@ mod tests {
     fn a_loss_that_is_no_number_stops() {
         let device = Default::default();
         let backbone = MobileNetV2Config::new().with_alpha(0.35).with_size(32).init::<B>(&device);
-        let config = HeadConfig { layers: vec![HeadLayerConfig::Flatten] };
+        let config = HeadConfig::of(vec![HeadLayerConfig::Flatten]);
         let head = config.init(Shape::Flat(12), 3, 0, &device).expect("fits");
         let model = Model { backbone: backbone.expect("valid").into(), head: Some(head) };
         let nan = FeatureStore::from_values(Shape::Flat(12), vec![f32::NAN; 24], vec![0, 1]);
         let config = FitConfig { learning_rate: 0.25, ..FitConfig::default() };
-        let result = fit(model, "head_flatten", &nan, &store(3), &config, &device, &mut ());
-        let error = result.expect_err("stops").to_string();
+        let error = train(model, &nan, &store(3), &config).expect_err("stops").to_string();
         assert!(error.contains("epoch 1, step 1, at learning rate 0.25"), "{error}");
     }
 }

@@ -13,6 +13,9 @@ pub struct Epoch {
     pub val_loss: Option<f32>,
     /// Share of validation photos whose best class is right, after the epoch.
     pub val_accuracy: Option<f32>,
+    /// The learning rate of its last step.
+    #[serde(default)]
+    pub learning_rate: f64,
     /// How long it took.
     pub seconds: f64,
 }
@@ -65,6 +68,7 @@ mod tests {
             accuracy: 0.5,
             val_loss: None,
             val_accuracy: None,
+            learning_rate: 1e-3,
             seconds: 1.0,
         };
         let mut history = History { epochs: vec![epoch; 10] };

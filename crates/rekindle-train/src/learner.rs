@@ -1,31 +1,39 @@
-use std::time::Instant;
+use std::path::PathBuf;
 
-use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::AutodiffBackend;
-use rekindle_nn::{
-    Backbone, Head, HeadConfig, Model, Network, NetworkError, Parameters, require_gradients,
-};
-use rekindle_vision::{ImageFolder, Preprocessing, Resize, Skipped};
+use rekindle_kernels::train::Rule;
+use rekindle_nn::{Backbone, Head, HeadConfig, Model, Parameters, require_gradients};
+use rekindle_vision::{Augmentation, ImageFolder, Preprocessing, Resize, Skipped};
 use serde::Serialize;
 
-use crate::fit::fit;
 use crate::progress::{Bars, Observer};
-use crate::{FeatureStore, FitConfig, History, Photos, TrainError, TrainedModel};
+use crate::{
+    BatchNormMode, ClassWeights, EarlyStopping, FeatureCache, FineTune, FitConfig, Freeze, History,
+    RateFinder, Schedule, TrainError, TrainedModel,
+};
 
-/// Trains a new head on a frozen, pre-trained network.
+/// Trains a new head on a frozen, pre-trained network, and then, if asked to, more of the network.
 ///
 /// Without any settings: global average pooling, Dropout(0.2) and a Dense layer, Adam at 0.001, 10
-/// epochs of batches of 32. The frozen network sees each photo once, not once in each epoch.
+/// epochs of batches of 32. The frozen part of the network sees each photo once, not once in each epoch.
 pub struct TransferLearner<B: AutodiffBackend> {
-    backbone: Backbone<B>,
+    pub(crate) backbone: Backbone<B>,
     /// The head to go on with, and its classes.
-    trained: Option<(Head<B>, Vec<String>)>,
-    data: Option<ImageFolder>,
-    head: HeadConfig,
-    config: FitConfig,
-    resize: Resize,
-    preprocessing: Preprocessing,
-    observer: Box<dyn Observer>,
+    pub(crate) trained: Option<(Head<B>, Vec<String>)>,
+    pub(crate) data: Option<ImageFolder>,
+    pub(crate) head: HeadConfig,
+    pub(crate) config: FitConfig,
+    pub(crate) freeze: Freeze,
+    pub(crate) fine_tune: Option<FineTune>,
+    pub(crate) augmentation: Augmentation,
+    pub(crate) cached_views: Option<usize>,
+    pub(crate) checkpoint: Option<PathBuf>,
+    pub(crate) resume: bool,
+    pub(crate) cache: Option<FeatureCache>,
+    pub(crate) memory_limit: u64,
+    pub(crate) resize: Resize,
+    pub(crate) preprocessing: Preprocessing,
+    pub(crate) observer: Box<dyn Observer>,
 }
 
 /// What `fit` did, and how long it took.
@@ -40,6 +48,8 @@ pub struct FitReport {
     pub train_images: usize,
     /// Photos that were validated on.
     pub valid_images: usize,
+    /// Photos, of both, whose features were in the cache.
+    pub cached_images: usize,
     /// Files that were not used.
     #[serde(skip)]
     pub skipped: Vec<Skipped>,
@@ -57,6 +67,8 @@ impl<B: AutodiffBackend> std::fmt::Debug for TransferLearner<B> {
             .field("architecture", &self.backbone.architecture())
             .field("head", &self.head)
             .field("config", &self.config)
+            .field("freeze", &self.freeze)
+            .field("fine_tune", &self.fine_tune)
             .finish_non_exhaustive()
     }
 }
@@ -71,6 +83,14 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             data: None,
             head: HeadConfig::default(),
             config: FitConfig::default(),
+            freeze: Freeze::All,
+            fine_tune: None,
+            augmentation: Augmentation::new(),
+            cached_views: None,
+            checkpoint: None,
+            resume: false,
+            cache: None,
+            memory_limit: 1 << 30,
             resize: Resize::default(),
             // Both networks of the registry take it.
             preprocessing: Preprocessing::Tf,
@@ -83,7 +103,8 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     #[must_use]
     pub fn from_trained(trained: &TrainedModel<B::InnerBackend>) -> Self {
         let (photos, classes) = (*trained.photos(), trained.classes().to_vec());
-        let model = require_gradients(Model::<B>::from_inner(trained.model().clone()));
+        let model = burn::module::AutodiffModule::from_inner(trained.model().clone());
+        let model: Model<B> = require_gradients(model);
         // Weights do not know the size of the photos that they are used with.
         let backbone = model.backbone.with_size(photos.size);
         let trained = model.head.map(|head| (head, classes));
@@ -106,6 +127,13 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         self
     }
 
+    /// All settings of the training loop at once.
+    #[must_use]
+    pub fn config(mut self, config: FitConfig) -> Self {
+        self.config = config;
+        self
+    }
+
     /// How often every photo is seen; default 10.
     #[must_use]
     pub fn epochs(mut self, epochs: usize) -> Self {
@@ -120,14 +148,157 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         self
     }
 
-    /// Adam's learning rate; default 0.001.
+    /// The optimizer's rate; default 0.001.
     #[must_use]
     pub fn learning_rate(mut self, learning_rate: f64) -> Self {
         self.config.learning_rate = learning_rate;
         self
     }
 
-    /// Decides on initial weights, order and dropout: the same seed gives the same numbers; default 0.
+    /// The optimizer; default Keras's Adam.
+    #[must_use]
+    pub fn optimizer(mut self, rule: Rule) -> Self {
+        self.config.optimizer = rule;
+        self
+    }
+
+    /// How the rate changes; default not at all.
+    #[must_use]
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.config.schedule = schedule;
+        self
+    }
+
+    /// Shortens gradients to this length, all parameters' together; default never.
+    #[must_use]
+    pub fn clip_norm(mut self, norm: f64) -> Self {
+        self.config.clip_norm = Some(norm);
+        self
+    }
+
+    /// Share of a target that all classes get; default 0.
+    #[must_use]
+    pub fn label_smoothing(mut self, share: f64) -> Self {
+        self.config.label_smoothing = share;
+        self
+    }
+
+    /// How much photos count, by their classes; default all the same.
+    #[must_use]
+    pub fn class_weights(mut self, weights: ClassWeights) -> Self {
+        self.config.class_weights = weights;
+        self
+    }
+
+    /// Batches whose gradients make one step; default 1.
+    #[must_use]
+    pub fn accumulate(mut self, batches: usize) -> Self {
+        self.config.accumulate = batches;
+        self
+    }
+
+    /// What batch normalizations of the network's layers that train do; default [`BatchNormMode::Frozen`].
+    #[must_use]
+    pub fn batch_norm(mut self, mode: BatchNormMode) -> Self {
+        self.config.batch_norm = mode;
+        self
+    }
+
+    /// Ends the run when it does not get better; default never.
+    #[must_use]
+    pub fn early_stopping(mut self, stopping: EarlyStopping) -> Self {
+        self.config.early_stopping = Some(stopping);
+        self
+    }
+
+    /// Only the head trains; the default.
+    #[must_use]
+    pub fn freeze_all(self) -> Self {
+        self.freeze(Freeze::All)
+    }
+
+    /// Everything trains from the start.
+    #[must_use]
+    pub fn unfreeze_all(self) -> Self {
+        self.freeze(Freeze::Nothing)
+    }
+
+    /// Everything behind the layer of this Keras name trains from the start.
+    #[must_use]
+    pub fn freeze_until(self, layer: impl Into<String>) -> Self {
+        self.freeze(Freeze::Until(layer.into()))
+    }
+
+    /// The last layers of the network, so many, train from the start.
+    #[must_use]
+    pub fn unfreeze_last(self, layers: usize) -> Self {
+        self.freeze(Freeze::AllButLast(layers))
+    }
+
+    /// Which of the network's layers stay as they are in the first phase; default [`Freeze::All`].
+    #[must_use]
+    pub fn freeze(mut self, freeze: Freeze) -> Self {
+        self.freeze = freeze;
+        self
+    }
+
+    /// A second phase, with more of the network and a lower rate.
+    ///
+    /// ```no_run
+    /// # use rekindle_train::FineTune;
+    /// FineTune::from("mixed7").epochs(5).lr(1e-5);
+    /// ```
+    #[must_use]
+    pub fn fine_tune(mut self, fine_tune: FineTune) -> Self {
+        self.fine_tune = Some(fine_tune);
+        self
+    }
+
+    /// Random changes of the training photos; default none. The frozen part then sees every photo anew in each epoch,
+    /// unless there are [`cached_views`](Self::cached_views).
+    #[must_use]
+    pub fn augment(mut self, augmentation: Augmentation) -> Self {
+        self.augmentation = augmentation;
+        self
+    }
+
+    /// Takes one of this many views of each photo in each epoch, whose features are computed once.
+    #[must_use]
+    pub fn cached_views(mut self, views: usize) -> Self {
+        self.cached_views = Some(views);
+        self
+    }
+
+    /// Keeps the features of the frozen part in a folder, from run to run; default not at all.
+    #[must_use]
+    pub fn feature_cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache = Some(FeatureCache::new(folder));
+        self
+    }
+
+    /// Bytes of features that may be in memory, the rest is in a temporary file; default 1 GiB.
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.memory_limit = bytes;
+        self
+    }
+
+    /// Writes a checkpoint here after every epoch, and when the run is stopped; default nowhere.
+    #[must_use]
+    pub fn checkpoint(mut self, path: impl Into<PathBuf>) -> Self {
+        self.checkpoint = Some(path.into());
+        self
+    }
+
+    /// Goes on where the [checkpoint](Self::checkpoint) was made, if there is one, and ends with the numbers of a run
+    /// that never stopped. Everything else has to be as it was.
+    #[must_use]
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Decides on initial weights, order, augmentation and dropout: the same seed gives the same numbers; default 0.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.config.seed = seed;
@@ -148,7 +319,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         self
     }
 
-    /// Who is told what happens; default [`Bars`], and `()` for nobody.
+    /// Who is told what happens, and may stop it; default [`Bars`], and `()` for nobody.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Box::new(observer);
@@ -158,65 +329,19 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     /// Trains.
     ///
     /// # Errors
-    /// When there are no photos, a setting is out of range, the network cannot take them, or the loss
-    /// diverges.
-    pub fn fit(mut self) -> Result<TrainedModel<B::InnerBackend>, TrainError> {
-        let start = Instant::now();
-        let data = self.data.take().ok_or(TrainError::NoData)?;
-        self.config.check()?;
-        let architecture = self.backbone.architecture();
-        if architecture.classes().is_some() {
-            let found = architecture.to_string();
-            let expected = "a network without its top; a new head takes its place";
-            return Err(TrainError::Setting { setting: "base", found, expected });
-        }
-        let device = self.backbone.devices().into_iter().next().unwrap_or_default();
-        let photos = Photos {
-            size: architecture.size(),
-            resize: self.resize,
-            preprocessing: self.preprocessing,
-        };
-        let (train, valid) = data.split()?;
-        let (head, classes) = match self.trained.take() {
-            Some(trained) => trained,
-            None => (self.make_head(data.classes().len(), &device)?, data.classes().to_vec()),
-        };
-        let numbers = numbers(&data, &classes)?;
-        let model = Model { backbone: self.backbone, head: Some(head) };
-        let parameters = model.summary_frozen(architecture.input())?.parameters;
-        let (cut, frozen) = (model.frozen_end(), model.valid());
-
-        let before = Instant::now();
-        let observer = self.observer.as_mut();
-        let mut compute = |samples| {
-            FeatureStore::compute(&frozen, &cut, photos, samples, &data, &device, observer)
-        };
-        let (mut train, mut skipped) = compute(train.as_slice())?;
-        let (mut valid, more) = compute(valid.as_slice())?;
-        train.renumber(&numbers);
-        valid.renumber(&numbers);
-        skipped.extend(more);
-        skipped.extend_from_slice(data.skipped());
-        let feature_seconds = before.elapsed().as_secs_f64();
-
-        let (model, history) =
-            fit(model, &cut, &train, &valid, &self.config, &device, self.observer.as_mut())?;
-        let report = FitReport {
-            history,
-            classes: classes.clone(),
-            train_images: train.len(),
-            valid_images: valid.len(),
-            skipped,
-            feature_seconds,
-            fit_seconds: start.elapsed().as_secs_f64(),
-            parameters,
-        };
-        Ok(TrainedModel::new(model.valid(), photos, classes, report))
+    /// When there are no photos, a setting is out of range, the network cannot take them, the loss
+    /// diverges, or the observer stops the run.
+    pub fn fit(self) -> Result<TrainedModel<B::InnerBackend>, TrainError> {
+        crate::phases::run(self)
     }
 
-    fn make_head(&self, classes: usize, device: &B::Device) -> Result<Head<B>, NetworkError> {
-        let features = self.backbone.output_shape(self.backbone.architecture().input())?;
-        self.head.init(features, classes, self.config.seed, device)
+    /// Tries rising rates on the first phase's layers, in steps of one short run, and suggests one
+    /// (Smith 2017; fastai's `lr_find`). Nothing of it is kept.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit), but for a loss that diverges.
+    pub fn find_learning_rate(self) -> Result<RateFinder, TrainError> {
+        crate::phases::find_rate(self)
     }
 }
 

@@ -5,8 +5,13 @@
 //! into batches, [`FeatureStore`] holds what the frozen part computed once for each photo,
 //! [`TrainedModel`] predicts, saves and loads.
 
-mod adam;
+mod archive;
+mod batches;
+mod cache;
+mod checkpoint;
+mod config;
 mod curves;
+mod engine;
 mod error;
 mod evaluate;
 mod features;
@@ -14,19 +19,30 @@ mod fit;
 mod frozen;
 mod history;
 mod learner;
+mod loss;
+mod phases;
 mod photos;
 mod predict;
 mod progress;
+mod rate_finder;
+mod rows;
+mod schedule;
 mod trained;
 
+pub use cache::FeatureCache;
+pub use config::{BatchNormMode, ClassWeights, EarlyStopping, FineTune, FitConfig, Freeze};
 pub use curves::draw_curves;
 pub use error::TrainError;
-pub use evaluate::Evaluation;
+pub use evaluate::{ClassMetrics, Evaluation, Judged};
 pub use features::FeatureStore;
-pub use fit::FitConfig;
 pub use history::{Epoch, History};
 pub use learner::{FitReport, TransferLearner};
+pub use loss::Loss;
 pub use photos::Photos;
 pub use predict::{Prediction, Ranked, Top};
 pub use progress::{Bars, Event, Observer};
+pub use rate_finder::RateFinder;
+pub use rekindle_kernels::train::Rule;
+pub use rekindle_vision::{Augment, Augmentation, Mix};
+pub use schedule::{Moment, Schedule};
 pub use trained::TrainedModel;

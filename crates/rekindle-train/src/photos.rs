@@ -4,7 +4,9 @@ use std::thread;
 
 use image::RgbImage;
 use rayon::prelude::*;
-use rekindle_vision::{Preprocessing, Resize, Sample, Skipped, VisionError, open_image, resize};
+use rekindle_vision::{
+    Augmentation, Preprocessing, Resize, Sample, Skipped, VisionError, open_image, resize,
+};
 
 use crate::TrainError;
 
@@ -19,13 +21,30 @@ pub struct Photos {
     pub preprocessing: Preprocessing,
 }
 
-/// Decoded photos, in the order of their samples.
+/// A photo to decode, and how it is changed.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub sample: &'a Sample,
+    pub change: Option<Change<'a>>,
+}
+
+/// One view of a photo.
+#[derive(Clone, Copy)]
+pub(crate) struct Change<'a> {
+    pub augmentation: &'a Augmentation,
+    pub seed: u64,
+    /// The photo's number among all.
+    pub number: usize,
+    pub epoch: usize,
+}
+
+/// Decoded photos, in the order of their jobs.
 pub(crate) struct PhotoBatch {
     /// `[photos, 3, size, size]`.
     pub values: Vec<f32>,
-    /// Their classes.
-    pub classes: Vec<usize>,
-    /// The samples of the batch that could not be decoded.
+    /// The numbers of their jobs, in the whole list.
+    pub rows: Vec<usize>,
+    /// The jobs that could not be done.
     pub skipped: Vec<(usize, Skipped)>,
 }
 
@@ -47,11 +66,20 @@ impl Photos {
         Ok(self.preprocessing.apply(&pixels))
     }
 
-    /// Decodes `samples` on all cores, `batch_size` at a time and two batches ahead, and hands each
+    fn view(&self, job: &Job<'_>) -> Result<Vec<f32>, VisionError> {
+        let image = job.sample.open()?;
+        let Some(change) = job.change else { return self.prepare(&image) };
+        let pixels = resize(&image, self.size, self.size, self.resize)?;
+        let Change { augmentation, seed, number, epoch } = change;
+        let pixels = augmentation.apply(pixels, seed, number as u64, epoch as u64);
+        Ok(self.preprocessing.apply(&pixels))
+    }
+
+    /// Decodes photos on all cores, `batch_size` at a time and two batches ahead, and hands each
     /// batch to `consume` on this thread.
     pub(crate) fn for_each_batch(
         &self,
-        samples: &[Sample],
+        jobs: &[Job<'_>],
         batch_size: usize,
         strict: bool,
         mut consume: impl FnMut(PhotoBatch) -> Result<(), TrainError>,
@@ -59,8 +87,8 @@ impl Photos {
         thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2);
             let decoder = scope.spawn(move || {
-                for samples in samples.chunks(batch_size) {
-                    let batch = self.decode(samples, strict);
+                for (number, jobs) in jobs.chunks(batch_size).enumerate() {
+                    let batch = self.decode(jobs, number * batch_size, strict);
                     let failed = batch.is_err();
                     // The receiver is gone once `consume` has failed.
                     if sender.send(batch).is_err() || failed {
@@ -76,19 +104,24 @@ impl Photos {
         })
     }
 
-    fn decode(&self, samples: &[Sample], strict: bool) -> Result<PhotoBatch, VisionError> {
-        let decoded: Vec<_> = samples.par_iter().map(|sample| self.open(&sample.path)).collect();
+    fn decode(
+        &self,
+        jobs: &[Job<'_>],
+        first: usize,
+        strict: bool,
+    ) -> Result<PhotoBatch, VisionError> {
+        let decoded: Vec<_> = jobs.par_iter().map(|job| self.view(job)).collect();
         let count = 3 * self.size * self.size;
         let mut batch = PhotoBatch {
-            values: Vec::with_capacity(samples.len() * count),
-            classes: Vec::with_capacity(samples.len()),
+            values: Vec::with_capacity(jobs.len() * count),
+            rows: Vec::with_capacity(jobs.len()),
             skipped: Vec::new(),
         };
-        for (sample, decoded) in samples.iter().zip(decoded) {
+        for (row, (job, decoded)) in jobs.iter().zip(decoded).enumerate() {
             match decoded {
                 Ok(values) => {
                     batch.values.extend_from_slice(&values);
-                    batch.classes.push(sample.class);
+                    batch.rows.push(first + row);
                 }
                 Err(error) if strict => return Err(error),
                 Err(error) => {
@@ -97,9 +130,8 @@ impl Photos {
                         VisionError::Io { source, .. } => source.to_string(),
                         other => other.to_string(),
                     };
-                    batch
-                        .skipped
-                        .push((sample.class, Skipped { path: sample.path.clone(), reason }));
+                    let skipped = Skipped { path: job.sample.path.clone(), reason };
+                    batch.skipped.push((first + row, skipped));
                 }
             }
         }

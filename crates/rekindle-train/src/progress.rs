@@ -46,6 +46,12 @@ pub enum Event<'a> {
 pub trait Observer {
     /// One event.
     fn on_event(&mut self, event: &Event<'_>);
+
+    /// Whether the run is to stop after this step; asked after each. A checkpoint is then written, if there is to be
+    /// one, and `fit` ends with [`TrainError::Interrupted`](crate::TrainError::Interrupted).
+    fn stops(&mut self) -> bool {
+        false
+    }
 }
 
 /// Says nothing.

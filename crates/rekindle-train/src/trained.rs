@@ -8,9 +8,11 @@ use rekindle_nn::{Architecture, Model, Network, Shape};
 use rekindle_vision::{ImageFolder, Preprocessing, Resize};
 use rekindle_weights::{Checkpoint, ModelCard, load, save, variables_to_save};
 
+use crate::evaluate::judged;
 use crate::features::BATCH;
 use crate::frozen::Frozen;
 use crate::learner::{FitReport, numbers};
+use crate::photos::Job;
 use crate::predict::imagenet_classes;
 use crate::{Evaluation, History, Photos, Prediction, TrainError};
 
@@ -172,23 +174,26 @@ impl<B: Backend> TrainedModel<B> {
     /// When the folder has a class that the model does not know, or a photo cannot be decoded.
     pub fn evaluate(&self, folder: &ImageFolder) -> Result<Evaluation, TrainError> {
         let numbers = numbers(folder, &self.classes)?;
-        let mut evaluation = Evaluation::new(&self.classes);
-        self.photos.for_each_batch(folder.samples(), BATCH, folder.is_strict(), |batch| {
+        let samples = folder.samples();
+        let jobs: Vec<Job<'_>> =
+            samples.iter().map(|sample| Job { sample, change: None }).collect();
+        let mut found = Vec::with_capacity(samples.len());
+        self.photos.for_each_batch(&jobs, BATCH, folder.is_strict(), |batch| {
             for (_, file) in &batch.skipped {
                 tracing::warn!("skipped {}: {}", file.path.display(), file.reason);
             }
-            if batch.classes.is_empty() {
+            if batch.rows.is_empty() {
                 return Ok(());
             }
             let probabilities = self.probabilities(batch.values)?;
-            for (truth, row) in
-                batch.classes.iter().zip(probabilities.chunks_exact(self.classes.len()))
-            {
-                evaluation.add(numbers[*truth], row);
+            let rows = batch.rows.iter().zip(probabilities.chunks_exact(self.classes.len()));
+            for (&row, probabilities) in rows {
+                let labels = samples[row].labels.iter().map(|&label| numbers[label]).collect();
+                found.push(judged(&samples[row], labels, probabilities));
             }
             Ok(())
         })?;
-        Ok(evaluation)
+        Ok(Evaluation::of(&self.classes, found, folder.is_multi_label()))
     }
 
     /// Takes photos at another size; a head that flattens cannot.

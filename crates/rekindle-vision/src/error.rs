@@ -36,6 +36,14 @@ pub enum VisionError {
         /// What is missing, and what to do about it.
         reason: String,
     },
+    /// A random change's factor is out of range.
+    #[error(
+        "augmentation {what}: expected factors from 0 to 1 (a crop's and a zoom's within), a positive alpha"
+    )]
+    Augmentation {
+        /// The change.
+        what: String,
+    },
     /// Predictions that are not ImageNet's.
     #[error("expected the probabilities of ImageNet's 1000 classes, found {found}")]
     Classes {

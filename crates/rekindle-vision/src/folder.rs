@@ -1,19 +1,48 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use image::RgbImage;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use crate::VisionError;
+use crate::{VisionError, open_image};
 
 /// One labelled photo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// The file.
+    /// The file, or a name for an image in memory.
     pub path: PathBuf,
-    /// Index into the classes.
-    pub class: usize,
+    /// Indices into the classes: one, or any number where photos may be of several.
+    pub labels: Vec<usize>,
+    /// The image itself, where it is in memory.
+    pub image: Option<Arc<RgbImage>>,
+}
+
+impl Sample {
+    /// A file of one class.
+    #[must_use]
+    pub fn file(path: PathBuf, class: usize) -> Self {
+        Self { path, labels: vec![class], image: None }
+    }
+
+    /// Its first class; the first of all for a photo without any.
+    #[must_use]
+    pub fn class(&self) -> usize {
+        self.labels.first().copied().unwrap_or_default()
+    }
+
+    /// The decoded photo.
+    ///
+    /// # Errors
+    /// As [`open_image`].
+    pub fn open(&self) -> Result<Arc<RgbImage>, VisionError> {
+        match &self.image {
+            Some(image) => Ok(image.clone()),
+            None => Ok(Arc::new(open_image(&self.path)?)),
+        }
+    }
 }
 
 /// A file that is not used, and why.
@@ -49,6 +78,7 @@ pub struct ImageFolder {
     split: Split,
     seed: u64,
     strict: bool,
+    multi_label: bool,
 }
 
 const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif"];
@@ -80,8 +110,48 @@ impl ImageFolder {
             let reason = "no class folders; put the photos of each class into a folder of its own";
             return Err(VisionError::folder(path, reason));
         }
-        let (split, seed, strict) = (Split::Fraction(0.2), 0, false);
-        Ok(Self { path: path.to_owned(), classes, samples, skipped, split, seed, strict })
+        Ok(Self { skipped, ..Self::of(path.to_owned(), classes, samples, false) })
+    }
+
+    /// Photos from anywhere; a fifth of each class becomes validation data.
+    pub(crate) fn of(
+        path: PathBuf,
+        classes: Vec<String>,
+        samples: Vec<Sample>,
+        multi_label: bool,
+    ) -> Self {
+        let (skipped, split, seed, strict) = (Vec::new(), Split::Fraction(0.2), 0, false);
+        Self { path, classes, samples, skipped, split, seed, strict, multi_label }
+    }
+
+    /// Images in memory, each with the name of its class.
+    ///
+    /// # Errors
+    /// When there are fewer than two classes.
+    pub fn from_images(
+        images: impl IntoIterator<Item = (RgbImage, String)>,
+    ) -> Result<Self, VisionError> {
+        let images: Vec<(RgbImage, String)> = images.into_iter().collect();
+        let mut classes: Vec<String> = images.iter().map(|(_, class)| class.clone()).collect();
+        classes.sort();
+        classes.dedup();
+        let path = PathBuf::from("(images in memory)");
+        if classes.len() < 2 {
+            let reason = format!("{} classes; a classifier needs at least two", classes.len());
+            return Err(VisionError::folder(&path, reason));
+        }
+        let sample = |(number, (image, class)): (usize, (RgbImage, String))| {
+            let labels = classes.iter().position(|name| *name == class).into_iter().collect();
+            Sample { path: format!("image {number}").into(), labels, image: Some(Arc::new(image)) }
+        };
+        let samples = images.into_iter().enumerate().map(sample).collect();
+        Ok(Self::of(path, classes, samples, false))
+    }
+
+    /// Whether a photo may be of several classes, or of none.
+    #[must_use]
+    pub fn is_multi_label(&self) -> bool {
+        self.multi_label
     }
 
     /// Takes this share of every class for validation: at least one photo of a class that has two,
@@ -168,9 +238,9 @@ impl ImageFolder {
                     return Err(VisionError::folder(path, reason));
                 }
                 let renumber = |sample: Sample| {
-                    let name = name(&classes, sample.class);
+                    let name = name(&classes, sample.class());
                     let class = self.classes.iter().position(|class| *class == name);
-                    Sample { class: class.unwrap_or_default(), ..sample }
+                    Sample { labels: class.into_iter().collect(), ..sample }
                 };
                 if samples.is_empty() {
                     return Err(VisionError::folder(path, "no photos to validate on"));
@@ -192,11 +262,12 @@ impl ImageFolder {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let (mut train, mut valid) = (Vec::new(), Vec::new());
         for class in 0..self.classes.len() {
-            let samples: Vec<&Sample> = self.samples.iter().filter(|s| s.class == class).collect();
+            let samples: Vec<&Sample> =
+                self.samples.iter().filter(|s| s.class() == class).collect();
             let mut order: Vec<usize> = (0..samples.len()).collect();
             order.shuffle(&mut rng);
             let wanted = (samples.len() as f64 * fraction).round() as usize;
-            let count = wanted.max(1).min(samples.len() - 1);
+            let count = wanted.max(1).min(samples.len().saturating_sub(1));
             for (index, sample) in samples.into_iter().enumerate() {
                 let part = if order[..count].contains(&index) { &mut valid } else { &mut train };
                 part.push(sample.clone());
@@ -244,7 +315,7 @@ fn collect(
         if is_folder {
             collect(&path, class, samples, skipped)?;
         } else if EXTENSIONS.contains(&extension.as_str()) {
-            samples.push(Sample { path, class });
+            samples.push(Sample::file(path, class));
         } else {
             let reason = "not named like an image".into();
             skipped.push(Skipped { path, reason });
@@ -313,7 +384,7 @@ mod tests {
         ]);
         let folder = ImageFolder::open(dir.path()).expect("opens");
         assert_eq!(folder.classes(), ["B", "a", "b"]);
-        assert_eq!(folder.samples().iter().map(|s| s.class).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(folder.samples().iter().map(|s| s.class()).collect::<Vec<_>>(), [0, 1, 2]);
         let skipped: Vec<_> = folder.skipped().iter().map(|s| s.path.file_name()).collect();
         assert_eq!(skipped, [Some("stray.jpg".as_ref()), Some("notes.txt".as_ref())]);
         assert!(folder.clone().strict(true).split().is_err());
@@ -327,7 +398,7 @@ mod tests {
             ImageFolder::open(dir.path()).expect("opens").seed(seed).split().expect("splits")
         };
         let (train, valid) = open(1);
-        let count = |part: &[Sample], class| part.iter().filter(|s| s.class == class).count();
+        let count = |part: &[Sample], class| part.iter().filter(|s| s.class() == class).count();
         assert_eq!([0, 1, 2, 3].map(|class| count(&valid, class)), [2, 1, 0, 1]);
         assert_eq!(train.len() + valid.len(), 18);
         assert!(train.iter().all(|sample| !valid.contains(sample)));

@@ -15,13 +15,16 @@
 //! # }
 //! ```
 
+mod augment;
 mod decode;
 mod error;
 mod folder;
 mod labels;
+mod manifest;
 mod preprocess;
 mod resize;
 
+pub use augment::{Augment, Augmentation, Mix, Mixing};
 pub use decode::{MAX_FILE_BYTES, MAX_IMAGE_BYTES, MAX_SIDE, decode, open_image};
 pub use error::VisionError;
 pub use folder::{ImageFolder, Sample, Skipped, Split};

@@ -46,7 +46,10 @@ pub mod prelude {
         Architecture, Backbone, HeadConfig, InceptionV3, InceptionV3Config, MobileNetV2,
         MobileNetV2Config, Network,
     };
-    pub use rekindle_train::{TrainedModel, TransferLearner, draw_curves};
-    pub use rekindle_vision::{ImageFolder, Preprocessing, Resize};
+    pub use rekindle_train::{
+        BatchNormMode, ClassWeights, EarlyStopping, FineTune, Freeze, Rule, Schedule, TrainedModel,
+        TransferLearner, draw_curves,
+    };
+    pub use rekindle_vision::{Augment, Augmentation, ImageFolder, Mix, Preprocessing, Resize};
     pub use rekindle_weights::{Pretrained, Weights};
 }

@@ -51,7 +51,7 @@ pub fn run(args: &DemoArgs) -> Outcome {
     let loaded = TrainedModel::<Flex>::load(&model, &Default::default())?;
     for sample in held_out.iter().step_by(held_out.len().div_ceil(SHOWN).max(1)) {
         let shown = sample.path.strip_prefix(&photos).unwrap_or(&sample.path);
-        print(&format!("\n{} (it is of {}):", shown.display(), names[sample.class]))?;
+        print(&format!("\n{} (it is of {}):", shown.display(), names[sample.class()]))?;
         print(&loaded.predict(&sample.path)?.top(3).to_string())?;
     }
     let report = args.out.join("report.json");

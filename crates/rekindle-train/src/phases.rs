@@ -1,0 +1,399 @@
+//! A run: photos, their features, and the phases of training one after the other.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use burn::module::{AutodiffModule, Module};
+use burn::tensor::backend::AutodiffBackend;
+use rekindle_nn::{Graph, Model, Network, Parameters, Shape, Summarize, variables};
+use rekindle_vision::{Sample, Skipped};
+
+use crate::batches::{Batches, Live, Stored};
+use crate::checkpoint::Snapshot;
+use crate::engine::Scope;
+use crate::features::{BATCH, Prefix, Recipe, Views};
+use crate::fit::{Phase, Run, fit};
+use crate::learner::{FitReport, numbers};
+use crate::photos::Job;
+use crate::progress::{Event, Observer};
+use crate::rate_finder::RateFinder;
+use crate::{
+    BatchNormMode, FeatureStore, FineTune, FitConfig, Freeze, Loss, Photos, TrainError,
+    TrainedModel, TransferLearner,
+};
+
+/// What the phases have in common.
+struct Prepared<B: AutodiffBackend> {
+    model: Model<B>,
+    photos: Photos,
+    classes: Vec<String>,
+    train: Vec<Sample>,
+    valid: Vec<Sample>,
+    skipped: Vec<Skipped>,
+    strict: bool,
+    class_weights: Vec<f32>,
+    device: B::Device,
+    feature_seconds: f64,
+    cached: usize,
+}
+
+fn prepare<B: AutodiffBackend>(
+    learner: &mut TransferLearner<B>,
+) -> Result<Prepared<B>, TrainError> {
+    let data = learner.data.take().ok_or(TrainError::NoData)?;
+    learner.config.check()?;
+    learner.augmentation.check()?;
+    if let Some(fine_tune) = &learner.fine_tune {
+        fine_tune.check()?;
+    }
+    if learner.cached_views == Some(0)
+        || (learner.cached_views.is_some() && learner.augmentation.mix.is_some())
+    {
+        let found = format!("{}", learner.cached_views.unwrap_or_default());
+        let expected = "at least 1, and none with MixUp or CutMix: these mix photos, not features";
+        return Err(TrainError::Setting { setting: "cached views", found, expected });
+    }
+    let architecture = learner.backbone.architecture();
+    if architecture.classes().is_some() && learner.trained.is_none() {
+        let found = architecture.to_string();
+        let expected = "a network without its top; a new head takes its place";
+        return Err(TrainError::Setting { setting: "base", found, expected });
+    }
+    if data.is_multi_label() {
+        learner.config.loss = Loss::Sigmoid;
+        learner.head.multi_label = true;
+    }
+    let device = learner.backbone.devices().into_iter().next().unwrap_or_default();
+    let photos = Photos {
+        size: architecture.size(),
+        resize: learner.resize,
+        preprocessing: learner.preprocessing,
+    };
+    let (mut train, mut valid) = data.split()?;
+    let (head, classes) = match learner.trained.take() {
+        Some(trained) => trained,
+        None => {
+            let features = learner.backbone.output_shape(architecture.input())?;
+            let (classes, seed) = (data.classes().to_vec(), learner.config.seed);
+            (learner.head.init(features, classes.len(), seed, &device)?, classes)
+        }
+    };
+    if head.config().multi_label != data.is_multi_label() {
+        let found =
+            if data.is_multi_label() { "photos of several classes" } else { "photos of one class" };
+        let expected = "what the model's head was made for";
+        return Err(TrainError::Setting { setting: "data", found: found.into(), expected });
+    }
+    let numbers = numbers(&data, &classes)?;
+    for label in train.iter_mut().chain(&mut valid).flat_map(|sample| &mut sample.labels) {
+        *label = numbers[*label];
+    }
+    let mut counts = vec![0; classes.len()];
+    train.iter().flat_map(|sample| &sample.labels).for_each(|&label| counts[label] += 1);
+    let class_weights = learner.config.class_weights.resolve(&counts)?;
+    Ok(Prepared {
+        model: Model { backbone: learner.backbone.clone(), head: Some(head) },
+        photos,
+        classes,
+        train,
+        valid,
+        skipped: data.skipped().to_vec(),
+        strict: data.is_strict(),
+        class_weights,
+        device,
+        feature_seconds: 0.0,
+        cached: 0,
+    })
+}
+
+/// What trains in a phase.
+fn scope<B: AutodiffBackend>(
+    model: &Model<B>,
+    freeze: &Freeze,
+    depth_factor: f64,
+    mode: BatchNormMode,
+) -> Result<Scope, TrainError> {
+    let own = freeze.trainable(&model.backbone)?;
+    let head = model.head.as_ref().map(|head| Graph::of(head).layers).unwrap_or_default();
+    let mut trains: HashSet<String> = own.iter().cloned().collect();
+    trains.extend(head.iter().map(|layer| layer.name.clone()));
+    let is_norm = |kind: &str| kind == "BatchNormalization";
+    let mut live: HashSet<String> =
+        head.iter().filter(|layer| is_norm(layer.kind)).map(|layer| layer.name.clone()).collect();
+    if mode == BatchNormMode::Train {
+        let layers = Graph::of(&model.backbone).layers.into_iter();
+        let norms = layers.filter(|layer| is_norm(layer.kind) && trains.contains(&layer.name));
+        live.extend(norms.map(|layer| layer.name));
+    }
+    let factors = own.iter().enumerate().map(|(position, name)| {
+        // From the first layer's factor to 1, the same ratio from layer to layer.
+        let share = position as f64 / own.len() as f64;
+        (name.clone(), depth_factor.powf(1.0 - share))
+    });
+    let factors: HashMap<String, f64> =
+        if depth_factor == 1.0 { HashMap::new() } else { factors.collect() };
+    let l2 = model.head.as_ref().map(|head| head.penalties().iter().cloned().collect());
+    let cut = model.cut(&|layer| trains.contains(layer));
+    let input = shape_at(model, cut.as_deref())?;
+    Ok(Scope { cut, input, trains, live, factors, l2: l2.unwrap_or_default() })
+}
+
+/// The shape of a layer's output; of the input, where there is none.
+fn shape_at<B: AutodiffBackend>(
+    model: &Model<B>,
+    layer: Option<&str>,
+) -> Result<Shape, TrainError> {
+    let input = model.backbone.architecture().input();
+    let Some(layer) = layer else { return Ok(input) };
+    let mut summarize = Summarize::default();
+    let x = summarize.input("input_layer", input);
+    Ok(rekindle_nn::Section::until(model, summarize, layer, x)?.0)
+}
+
+/// The phases: what is frozen, epochs, rate, and the factor of the first layers' rate.
+fn plan(config: &FitConfig, freeze: Freeze, fine_tune: Option<FineTune>) -> Vec<FineTune> {
+    let (epochs, learning_rate) = (config.epochs, config.learning_rate);
+    let first = FineTune { freeze, epochs, learning_rate, depth_factor: 1.0 };
+    [Some(first), fine_tune].into_iter().flatten().collect()
+}
+
+/// A phase's photos: the features of those to train on, unless these change in each epoch, and to validate on.
+struct Stores {
+    train: Option<FeatureStore>,
+    valid: FeatureStore,
+}
+
+fn stores<B: AutodiffBackend>(
+    learner: &TransferLearner<B>,
+    prepared: &mut Prepared<B>,
+    model: &Model<B::InnerBackend>,
+    cut: Option<&str>,
+    observer: &mut dyn Observer,
+) -> Result<Stores, TrainError> {
+    let start = Instant::now();
+    let is_live = !learner.augmentation.is_empty() && learner.cached_views.is_none();
+    let views = match learner.cached_views {
+        Some(count) if !learner.augmentation.is_empty() => {
+            Some(Views { augmentation: &learner.augmentation, count, seed: learner.config.seed })
+        }
+        _ => None,
+    };
+    let recipe = |views, cache| Recipe {
+        model,
+        cut,
+        photos: prepared.photos,
+        views,
+        strict: prepared.strict,
+        limit: learner.memory_limit,
+        device: &prepared.device,
+        cache,
+    };
+    let cache = learner.cache.as_ref();
+    let classes = &prepared.classes;
+    let mut skipped = Vec::new();
+    let train = if is_live {
+        // Only which of them can be decoded.
+        let (found, damaged) = decodable(prepared, observer)?;
+        prepared.train = found;
+        skipped.extend(damaged);
+        None
+    } else {
+        let recipe = recipe(views, cache);
+        let (store, damaged) = FeatureStore::compute(&recipe, &prepared.train, classes, observer)?;
+        skipped.extend(damaged);
+        Some(store)
+    };
+    let recipe = recipe(None, cache);
+    let (valid, damaged) = FeatureStore::compute(&recipe, &prepared.valid, classes, observer)?;
+    skipped.extend(damaged);
+    for file in skipped {
+        if !prepared.skipped.contains(&file) {
+            prepared.skipped.push(file);
+        }
+    }
+    prepared.cached += valid.cached() + train.as_ref().map_or(0, FeatureStore::cached);
+    prepared.feature_seconds += start.elapsed().as_secs_f64();
+    Ok(Stores { train, valid })
+}
+
+/// The training photos that can be decoded, and the files that cannot.
+fn decodable<B: AutodiffBackend>(
+    prepared: &Prepared<B>,
+    observer: &mut dyn Observer,
+) -> Result<(Vec<Sample>, Vec<Skipped>), TrainError> {
+    let samples = &prepared.train;
+    let jobs: Vec<Job<'_>> = samples.iter().map(|sample| Job { sample, change: None }).collect();
+    let (mut found, mut skipped) = (Vec::new(), Vec::new());
+    prepared.photos.for_each_batch(&jobs, BATCH, prepared.strict, |batch| {
+        found.extend(batch.rows.into_iter().map(|row| samples[row].clone()));
+        skipped.extend(batch.skipped);
+        observer
+            .on_event(&Event::Features { done: found.len() + skipped.len(), total: samples.len() });
+        Ok(())
+    })?;
+    for (row, file) in &skipped {
+        observer.on_event(&Event::Skipped(file));
+        let class = samples[*row].class();
+        if !found.iter().any(|sample| sample.class() == class) {
+            let reason = format!("{}: {}", file.path.display(), file.reason);
+            return Err(TrainError::NoPhotos { class: prepared.classes[class].clone(), reason });
+        }
+    }
+    Ok((found, skipped.into_iter().map(|(_, file)| file).collect()))
+}
+
+/// How many parameters train, and how many do not.
+fn count<B: AutodiffBackend>(model: &Model<B>, scope: &Scope) -> Parameters {
+    let mut counted = Parameters::default();
+    for variable in variables(model) {
+        let count: usize = variable.spec.shape.iter().product();
+        counted.total += count;
+        if variable.spec.trainable && scope.trains.contains(&variable.layer) {
+            counted.trainable += count;
+        } else {
+            counted.non_trainable += count;
+        }
+    }
+    counted
+}
+
+/// All that has to be the same for a run to go on, a line each.
+fn description<B: AutodiffBackend>(
+    learner: &TransferLearner<B>,
+    prepared: &Prepared<B>,
+    phases: &[FineTune],
+) -> String {
+    let head = prepared.model.head.as_ref().map(|head| head.config());
+    let names = |samples: &[Sample]| -> String {
+        let name = |sample: &Sample| {
+            sample.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        };
+        samples.iter().map(name).collect::<Vec<_>>().join(" ")
+    };
+    let (train, valid) = (&prepared.train, &prepared.valid);
+    format!(
+        "network {}\nhead {head:?}\nclasses {:?}\nsettings {:?}\nphases {phases:?}\naugmentation {:?}, {:?} cached views\n\
+         photos {:?}\n{} photos to train on: {}\n{} photos to validate on: {}",
+        learner.backbone.architecture(),
+        prepared.classes,
+        learner.config,
+        learner.augmentation,
+        learner.cached_views,
+        prepared.photos,
+        train.len(),
+        names(train),
+        valid.len(),
+        names(valid),
+    )
+}
+
+/// Trains.
+pub(crate) fn run<B: AutodiffBackend>(
+    mut learner: TransferLearner<B>,
+) -> Result<TrainedModel<B::InnerBackend>, TrainError> {
+    let start = Instant::now();
+    let mut prepared = prepare(&mut learner)?;
+    let phases = plan(&learner.config, learner.freeze.clone(), learner.fine_tune.take());
+    let snapshot = learner
+        .checkpoint
+        .clone()
+        .map(|path| Snapshot::new(path, description(&learner, &prepared, &phases)));
+    let mut progress = match &snapshot {
+        Some(snapshot) if learner.resume => snapshot.load()?,
+        _ => None,
+    };
+    let history = progress.as_mut().map(|progress| std::mem::take(&mut progress.history));
+    let total = phases.iter().map(|phase| phase.epochs).sum();
+    let mut observer = std::mem::replace(&mut learner.observer, Box::new(()));
+    let config = learner.config.clone();
+    let mut run = Run {
+        config: &config,
+        observer: observer.as_mut(),
+        history: history.unwrap_or_default(),
+        snapshot: snapshot.as_ref(),
+    };
+    let mut model = prepared.model.clone();
+    let (mut before, mut counts, mut parameters) = (0, (0, 0), Parameters::default());
+    for (number, FineTune { freeze, epochs, learning_rate, depth_factor }) in
+        phases.into_iter().enumerate()
+    {
+        let scope = scope(&model, &freeze, depth_factor, config.batch_norm)?;
+        parameters = count(&model, &scope);
+        // What earlier phases learned is in the checkpoint of a later one.
+        if progress.as_ref().is_none_or(|progress| progress.phase <= number) {
+            let own = progress.take();
+            let frozen = model.valid();
+            let cut = scope.cut.clone();
+            let stores = stores(&learner, &mut prepared, &frozen, cut.as_deref(), run.observer)?;
+            let classes = prepared.classes.len();
+            let train: Box<dyn Batches + '_> = match &stores.train {
+                Some(store) => Box::new(Stored { store, classes }),
+                None => Box::new(Live {
+                    samples: &prepared.train,
+                    photos: prepared.photos,
+                    augmentation: &learner.augmentation,
+                    prefix: Prefix::new(
+                        &frozen,
+                        cut.as_deref(),
+                        Shape::image(prepared.photos.size),
+                        &prepared.device,
+                    )?,
+                    seed: config.seed,
+                    strict: prepared.strict,
+                    classes,
+                }),
+            };
+            counts = (train.len(), stores.valid.len());
+            let phase = Phase {
+                number,
+                scope,
+                epochs,
+                learning_rate,
+                before,
+                total,
+                train: train.as_ref(),
+                valid: Stored { store: &stores.valid, classes },
+                class_weights: &prepared.class_weights,
+                classes,
+            };
+            model = fit(model, &phase, &mut run, own, &prepared.device)?;
+        }
+        before += epochs;
+    }
+    let report = FitReport {
+        history: run.history,
+        classes: prepared.classes.clone(),
+        train_images: counts.0,
+        valid_images: counts.1,
+        cached_images: prepared.cached,
+        skipped: prepared.skipped,
+        feature_seconds: prepared.feature_seconds,
+        fit_seconds: start.elapsed().as_secs_f64(),
+        parameters,
+    };
+    Ok(TrainedModel::new(model.valid(), prepared.photos, prepared.classes, report))
+}
+
+/// Tries rising rates on the first phase.
+pub(crate) fn find_rate<B: AutodiffBackend>(
+    mut learner: TransferLearner<B>,
+) -> Result<RateFinder, TrainError> {
+    let mut prepared = prepare(&mut learner)?;
+    let scope = scope(&prepared.model, &learner.freeze, 1.0, learner.config.batch_norm)?;
+    let mut observer = std::mem::replace(&mut learner.observer, Box::new(()));
+    // Augmentation would only blur what is looked for.
+    learner.augmentation = rekindle_vision::Augmentation::new();
+    let (model, frozen) = (prepared.model.clone(), prepared.model.valid());
+    let stores = stores(&learner, &mut prepared, &frozen, scope.cut.as_deref(), observer.as_mut())?;
+    let Some(store) = &stores.train else { unreachable!("without augmentation there is a store") };
+    let train = Stored { store, classes: prepared.classes.len() };
+    crate::rate_finder::find(
+        model,
+        scope,
+        &train,
+        prepared.classes.len(),
+        &learner.config,
+        &prepared.class_weights,
+        &prepared.device,
+    )
+}

@@ -1,0 +1,111 @@
+//! Rows of numbers in memory, or in a temporary file once there are too many.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use crate::TrainError;
+
+/// Rows of one length.
+#[derive(Debug, Clone)]
+pub(crate) enum Rows {
+    Memory(Vec<f32>),
+    /// The file is gone from its folder already, and from the disk once nobody has it open.
+    File(Arc<File>, u64),
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self::Memory(Vec::new())
+    }
+}
+
+fn spilled(source: io::Error) -> TrainError {
+    TrainError::Spill { folder: std::env::temp_dir(), source }
+}
+
+impl Rows {
+    /// Adds rows; into a file of the temporary folder once they are more than `limit` bytes.
+    pub fn extend(&mut self, values: &[f32], limit: u64) -> Result<(), TrainError> {
+        if let Self::Memory(rows) = self {
+            if (rows.len() + values.len()) as u64 * 4 <= limit {
+                rows.extend_from_slice(values);
+                return Ok(());
+            }
+            let mut file = tempfile::tempfile().map_err(spilled)?;
+            file.write_all(&bytes(rows)).map_err(spilled)?;
+            let length = rows.len() as u64 * 4;
+            *self = Self::File(Arc::new(file), length);
+        }
+        if let Self::File(file, length) = self {
+            (&**file).write_all(&bytes(values)).map_err(spilled)?;
+            *length += values.len() as u64 * 4;
+        }
+        Ok(())
+    }
+
+    /// Adds row `index`, of `count` values, to `to`.
+    pub fn read(&self, index: usize, count: usize, to: &mut Vec<f32>) -> Result<(), TrainError> {
+        match self {
+            Self::Memory(rows) => to.extend_from_slice(&rows[index * count..][..count]),
+            Self::File(file, _) => {
+                let mut buffer = vec![0; count * 4];
+                read_at(file, &mut buffer, index as u64 * count as u64 * 4).map_err(spilled)?;
+                to.extend(buffer.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)));
+            }
+        }
+        Ok(())
+    }
+
+    /// How many numbers there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Memory(rows) => rows.len(),
+            Self::File(_, length) => (*length / 4) as usize,
+        }
+    }
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        let count = std::os::windows::fs::FileExt::seek_read(file, buffer, offset)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        (buffer, offset) = (&mut buffer[count..], offset + count as u64);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_the_same_in_memory_and_in_a_file() {
+        let values: Vec<f32> = (0..60).map(|i| i as f32 * 1.5).collect();
+        let (mut memory, mut file) = (Rows::default(), Rows::default());
+        for part in values.chunks(12) {
+            memory.extend(part, u64::MAX).expect("fits");
+            file.extend(part, 100).expect("spills");
+        }
+        assert!(matches!(file, Rows::File(..)) && matches!(memory, Rows::Memory(_)));
+        for row in [4, 0, 19] {
+            let (mut a, mut b) = (Vec::new(), Vec::new());
+            memory.read(row, 3, &mut a).expect("reads");
+            file.read(row, 3, &mut b).expect("reads");
+            assert_eq!((&a, a.as_slice()), (&b, &values[row * 3..][..3]));
+        }
+        assert_eq!((memory.len(), file.len()), (60, 60));
+    }
+}
