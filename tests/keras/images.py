@@ -39,6 +39,11 @@ def main():
             image = tf.image.decode_png(tf.io.read_file(path), channels=3)
             image = tf.image.resize(image, (target_height, target_width), method="bilinear")
             smooth[f"{name}-{target_width}x{target_height}"] = np.asarray(image, np.float32)
+    # A JPEG of printers' colors, and what Pillow makes of it.
+    y, x = np.mgrid[0:32, 0:32].astype(np.uint8) * 8
+    path = os.path.join(ROOT, "cmyk.jpg")
+    Image.fromarray(np.stack([x, y, 255 - x, y // 2], axis=2), "CMYK").save(path, quality=95)
+    Image.open(path).convert("RGB").save(os.path.join(ROOT, "cmyk.png"), optimize=True)
     save_file(smooth, os.path.join(ROOT, "tf-bilinear.safetensors"))
     modes = {"none": np.arange(256 * 3, dtype=np.float32).reshape(1, 256, 3) % 251.0}
     for mode in ("tf", "caffe", "torch"):

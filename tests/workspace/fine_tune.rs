@@ -327,3 +327,58 @@ fn a_rate_is_found() {
     found.draw(&picture).expect("draws");
     assert!(fs::metadata(picture).expect("there").len() > 1000);
 }
+
+/// `tests/keras/fit.py`: the same photos, head and weights, three seeds.
+#[test]
+fn a_fit_is_as_accurate_as_keras_s() {
+    let text = fs::read_to_string(repository("tests/golden/fit.json")).expect("a golden file");
+    let golden: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let number = |value: &serde_json::Value| value.as_u64().expect("a number") as usize;
+    let size = number(&golden["size"]);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for class in fs::read_dir(repository("demo/photos")).expect("lists") {
+        let class = class.expect("reads").path();
+        let mut files: Vec<_> =
+            fs::read_dir(&class).expect("lists").map(|f| f.expect("reads").path()).collect();
+        files.sort();
+        for (index, file) in files.iter().enumerate() {
+            let part = if index % 3 == 0 { "valid" } else { "train" };
+            let to = dir.path().join(part).join(class.file_name().expect("a name"));
+            fs::create_dir_all(&to).expect("creates");
+            fs::copy(file, to.join(file.file_name().expect("a name"))).expect("copies");
+        }
+    }
+    let inception = Architecture::InceptionV3(InceptionV3Config::new().with_size(size));
+    for (name, base) in [
+        ("mobilenet-v2", base(size)),
+        ("inception-v3", rekindle_tests::formula_network::<B>(inception, &Default::default())),
+    ] {
+        let photos = ImageFolder::open(dir.path().join("train")).expect("opens");
+        let photos = photos.valid_folder(dir.path().join("valid"));
+        let (mut accuracy, mut loss) = (0.0, 0.0);
+        for seed in 0..3 {
+            let learner = TransferLearner::new(base.clone()).data(photos.clone()).seed(seed);
+            let learner =
+                learner.epochs(number(&golden["epochs"])).batch_size(number(&golden["batch"]));
+            let trained = learner.observer(()).fit().expect("fits");
+            let last = trained.history().last().expect("epochs");
+            accuracy += f64::from(last.val_accuracy.expect("validated")) / 3.0;
+            loss += f64::from(last.loss) / 3.0;
+        }
+        let mean = |what: &str| {
+            let values = golden["runs"][name][what].as_array().expect("numbers").iter();
+            values.map(|value| value.as_f64().expect("a number")).sum::<f64>() / 3.0
+        };
+        let (keras, keras_loss) = (mean("accuracies"), mean("losses"));
+        println!("{name}: {accuracy:.4} and {loss:.4}, Keras {keras:.4} and {keras_loss:.4}");
+        if name == "mobilenet-v2" {
+            assert!(accuracy >= keras - 0.02, "{name}: {accuracy:.4}, Keras {keras:.4}");
+        } else {
+            // The formula's weights tell classes apart hardly better than chance.
+            assert!(
+                (loss - keras_loss).abs() < 0.1 * keras_loss,
+                "{loss:.4}, Keras {keras_loss:.4}"
+            );
+        }
+    }
+}

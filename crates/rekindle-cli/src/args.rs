@@ -3,7 +3,9 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rekindle::nn::{Architecture, HeadConfig, MobileNetV2Config};
-use rekindle::prelude::{Activation, Preprocessing, Resize, Weights};
+use rekindle::prelude::{
+    Activation, Augment, Augmentation, Preprocessing, Resize, Rule, Schedule, Weights,
+};
 
 /// Transfer learning: re-train a Keras ImageNet network on your own photos.
 #[derive(Debug, Parser)]
@@ -18,7 +20,7 @@ pub enum Command {
     /// Train on the demo photos with the bundled weights, and predict some that were held out
     Demo(DemoArgs),
     /// Train a new head on a folder of photos: DIR/CLASS/*.jpg
-    Train(TrainArgs),
+    Train(Box<TrainArgs>),
     /// Predict photos with a trained model
     Predict(PredictArgs),
     /// Compare a model's predictions with the names of the folders: DIR/CLASS/*.jpg
@@ -46,7 +48,7 @@ pub struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// One folder of photos for each class
+    /// One folder of photos for each class, or a list of them: .csv (path,label) or .jsonl
     pub dir: PathBuf,
     #[arg(long, value_enum, default_value_t = Base::MobilenetV2)]
     pub base: Base,
@@ -69,9 +71,17 @@ pub struct TrainArgs {
     /// Photos in a step
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
-    /// Adam's learning rate
+    /// The learning rate
     #[arg(long, default_value_t = 1e-3)]
     pub lr: f64,
+    #[command(flatten)]
+    pub optimization: OptimizationArgs,
+    #[command(flatten)]
+    pub unfreezing: UnfreezingArgs,
+    #[command(flatten)]
+    pub augmentation: AugmentationArgs,
+    #[command(flatten)]
+    pub records: RecordArgs,
     /// The same seed gives the same numbers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -101,6 +111,131 @@ pub struct TrainArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Optimization")]
+pub struct OptimizationArgs {
+    #[arg(long, value_enum, default_value_t = OptimizerKind::Adam)]
+    pub optimizer: OptimizerKind,
+    /// constant, cosine, cosine:WARM_UP, step:FACTOR:EPOCHS, exponential:FACTOR, one-cycle or plateau:FACTOR:PATIENCE
+    #[arg(long, default_value = "constant", value_parser = parse_schedule)]
+    pub schedule: Schedule,
+    /// Shorten gradients to this length
+    #[arg(long)]
+    pub clip_norm: Option<f64>,
+    /// Share of a target that all classes get
+    #[arg(long, default_value_t = 0.0)]
+    pub label_smoothing: f64,
+    /// Have photos of rare classes count more
+    #[arg(long)]
+    pub balance: bool,
+    /// Batches whose gradients make one step
+    #[arg(long, default_value_t = 1)]
+    pub accumulate: usize,
+    /// Stop after so many epochs without a lower validation loss, with the best epoch's weights
+    #[arg(long, value_name = "PATIENCE")]
+    pub early_stopping: Option<usize>,
+    /// Try rising rates, print and draw how the loss goes (rates.png beside --out), and do not train
+    #[arg(long)]
+    pub find_lr: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Fine-tuning")]
+pub struct UnfreezingArgs {
+    /// Train everything behind the layer of this Keras name from the start; `none` for the whole network
+    #[arg(long, value_name = "LAYER", conflicts_with = "unfreeze_last")]
+    pub freeze_until: Option<String>,
+    /// Train the last layers, so many, from the start
+    #[arg(long, value_name = "N")]
+    pub unfreeze_last: Option<usize>,
+    /// After the head, also train what comes behind this layer, at a lower rate; `none` for the whole network
+    #[arg(long, value_name = "LAYER")]
+    pub fine_tune: Option<String>,
+    #[arg(long, default_value_t = 5, requires = "fine_tune")]
+    pub fine_tune_epochs: usize,
+    #[arg(long, default_value_t = 1e-5, requires = "fine_tune")]
+    pub fine_tune_lr: f64,
+    /// What the rate is multiplied by for the first layers that train, less and less towards the last
+    #[arg(long, default_value_t = 1.0, requires = "fine_tune")]
+    pub depth_factor: f64,
+    /// Have batch normalizations that train take each batch's statistics, and the moving ones follow
+    #[arg(long)]
+    pub train_batch_norm: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Augmentation")]
+pub struct AugmentationArgs {
+    /// `standard`, or a list: flip, flip-vertical, rotation=F, zoom=F, translation=F, crop=F, contrast=F, brightness=F,
+    /// saturation=F, hue=F, cutout=F
+    #[arg(long, value_parser = parse_augmentation)]
+    pub augment: Option<Augmentation>,
+    /// Compute so many views of each photo once, instead of a new one in each epoch
+    #[arg(long, value_name = "VIEWS", requires = "augment")]
+    pub cached_views: Option<usize>,
+    /// Sums of photos, and of their labels, weighted by Beta(ALPHA, ALPHA)
+    #[arg(long, value_name = "ALPHA", conflicts_with = "cutmix")]
+    pub mixup: Option<f64>,
+    /// Windows of other photos, their area from Beta(ALPHA, ALPHA)
+    #[arg(long, value_name = "ALPHA")]
+    pub cutmix: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Records")]
+pub struct RecordArgs {
+    /// Write a checkpoint here after every epoch, and at Ctrl-C
+    #[arg(long)]
+    pub checkpoint: Option<PathBuf>,
+    /// Go on where the checkpoint was made, if there is one
+    #[arg(long, requires = "checkpoint")]
+    pub resume: bool,
+    /// Keep the frozen network's results in this folder: a second run computes only what has changed
+    #[arg(long, value_name = "DIR")]
+    pub feature_cache: Option<PathBuf>,
+    /// A line for each epoch, with Keras's columns
+    #[arg(long, value_name = "FILE")]
+    pub csv_log: Option<PathBuf>,
+    /// A JSON object for each epoch
+    #[arg(long, value_name = "FILE")]
+    pub json_log: Option<PathBuf>,
+    /// TensorBoard's events
+    #[arg(long, value_name = "DIR")]
+    pub tensorboard: Option<PathBuf>,
+    /// A page with curves, metrics, confusion matrix and the mistakes that the model is surest of
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// No progress bars, whatever stderr is
+    #[arg(long)]
+    pub plain: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum OptimizerKind {
+    Adam,
+    /// Adam, with weights that decay by 0.004
+    Adamw,
+    Sgd,
+    /// SGD with momentum 0.9
+    Momentum,
+    /// SGD with Nesterov's momentum of 0.9
+    Nesterov,
+    Rmsprop,
+}
+
+impl OptimizerKind {
+    pub fn rule(self) -> Rule {
+        match self {
+            Self::Adam => Rule::adam(),
+            Self::Adamw => Rule::adam_w(),
+            Self::Sgd => Rule::sgd(0.0, false),
+            Self::Momentum => Rule::sgd(0.9, false),
+            Self::Nesterov => Rule::sgd(0.9, true),
+            Self::Rmsprop => Rule::rms_prop(),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub struct PredictArgs {
     /// A trained model; or a Keras classifier: .keras, .h5, .onnx; or mobilenet-v2 or inception-v3, for Keras's
     /// own ImageNet classifier
@@ -122,6 +257,9 @@ pub struct PredictArgs {
     /// The names of the classes, one on each line, in the order of the model's outputs [default: the model's]
     #[arg(long)]
     pub labels: Option<PathBuf>,
+    /// Where the first photo goes with the places in warm colors that made the network decide (Grad-CAM), as a PNG
+    #[arg(long, value_name = "FILE")]
+    pub explain: Option<PathBuf>,
     #[arg(long)]
     pub json: bool,
 }
@@ -133,8 +271,14 @@ pub struct EvaluateArgs {
     /// The names of the classes, one on each line, in the order of the model's outputs [default: the model's]
     #[arg(long)]
     pub labels: Option<PathBuf>,
-    /// One folder of photos for each class
+    /// One folder of photos for each class, or a list of them: .csv or .jsonl
     pub dir: PathBuf,
+    /// Where a picture of the confusion matrix goes, as a PNG
+    #[arg(long, value_name = "FILE")]
+    pub confusion: Option<PathBuf>,
+    /// Where a page with metrics and mistakes goes
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     #[arg(long)]
     pub json: bool,
 }
@@ -242,4 +386,54 @@ fn parse_resize(text: &str) -> Result<Resize, String> {
 
 fn parse_preprocessing(text: &str) -> Result<Preprocessing, String> {
     Preprocessing::from_str(text)
+}
+
+/// A name and its numbers, separated by colons.
+fn parse_schedule(text: &str) -> Result<Schedule, String> {
+    let mut parts = text.split(':');
+    let name = parts.next().unwrap_or_default();
+    let numbers: Result<Vec<f64>, _> = parts.map(str::parse).collect();
+    let numbers = numbers.map_err(|error| format!("`{text}`: {error}"))?;
+    let count = |number: f64| number as usize;
+    Ok(match (name, numbers.as_slice()) {
+        ("constant", []) => Schedule::Constant,
+        ("cosine", []) => Schedule::Cosine { warm_up: 0.0 },
+        ("cosine", &[warm_up]) => Schedule::Cosine { warm_up },
+        ("step", &[factor, epochs]) => Schedule::Step { factor, epochs: count(epochs) },
+        ("exponential", &[factor]) => Schedule::Exponential { factor },
+        ("one-cycle", []) => Schedule::OneCycle,
+        ("plateau", &[factor, patience]) => Schedule::Plateau { factor, patience: count(patience) },
+        _ => {
+            return Err(format!(
+                "`{text}`, expected constant, cosine[:WARM_UP], step:FACTOR:EPOCHS, exponential:FACTOR, one-cycle or plateau:FACTOR:PATIENCE"
+            ));
+        }
+    })
+}
+
+fn parse_augmentation(text: &str) -> Result<Augmentation, String> {
+    if text == "standard" {
+        return Ok(Augmentation::standard());
+    }
+    let mut augmentation = Augmentation::new();
+    for part in text.split(',') {
+        let (name, factor) = part.split_once('=').unwrap_or((part, ""));
+        let factor = || factor.parse::<f32>().map_err(|error| format!("`{part}`: {error}"));
+        augmentation = augmentation.with(match name.trim() {
+            "flip" => Augment::FlipHorizontal,
+            "flip-vertical" => Augment::FlipVertical,
+            "rotation" => Augment::Rotation(factor()?),
+            "zoom" => Augment::Zoom(factor()?),
+            "translation" => Augment::Translation(factor()?),
+            "crop" => Augment::Crop(factor()?),
+            "contrast" => Augment::Contrast(factor()?),
+            "brightness" => Augment::Brightness(factor()?),
+            "saturation" => Augment::Saturation(factor()?),
+            "hue" => Augment::Hue(factor()?),
+            "cutout" => Augment::Cutout(factor()?),
+            other => return Err(format!("unknown change `{other}`; --help lists them")),
+        });
+    }
+    augmentation.check().map_err(|error| error.to_string())?;
+    Ok(augmentation)
 }

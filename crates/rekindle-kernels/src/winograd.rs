@@ -92,6 +92,7 @@ unsafe fn output_line<V: Vector>(m: [V; 6]) -> [V; TILE] {
 }
 
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "columns of lines")]
 unsafe fn image<V: Vector>(args: &ImageArgs) {
     for channel in (0..args.channels).step_by(V::LANES) {
         // SAFETY: the caller's, see `Transforms`.
@@ -112,6 +113,7 @@ unsafe fn image<V: Vector>(args: &ImageArgs) {
 }
 
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "columns of lines")]
 unsafe fn output<V: Vector>(args: &OutputArgs) {
     for channel in (0..args.channels).step_by(V::LANES) {
         // SAFETY: the caller's, see `Transforms`.

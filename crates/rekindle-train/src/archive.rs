@@ -34,7 +34,7 @@ impl<'a> Entry<'a> {
         if values.len() != self.shape.iter().product::<usize>() {
             return Err(io::Error::other(format!("`{}` has {} values", self.name, values.len())));
         }
-        Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        Ok(crate::rows::bytes(&values))
     }
 }
 

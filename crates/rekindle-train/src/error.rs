@@ -79,6 +79,14 @@ pub enum TrainError {
         /// Why.
         source: std::io::Error,
     },
+    /// A log cannot be made.
+    #[error("{}: {source}", path.display())]
+    Log {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The folder of features cannot be used.
     #[error("{}: features cannot be kept there: {source}", folder.display())]
     Cache {

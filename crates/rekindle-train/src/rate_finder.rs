@@ -132,7 +132,7 @@ mod tests {
     fn the_valley_is_found_between_noise_and_the_rise() {
         let rates: Vec<f64> = (0..100).map(|i| 1e-7 * 1.2_f64.powi(i)).collect();
         let loss = |i: usize| match i {
-            0..40 => 2.0 + 0.1 * f64::from(u8::from(i % 3 == 0)),
+            0..40 => 2.0 + 0.1 * f64::from(u8::from(i.is_multiple_of(3))),
             40..70 => 2.0 - (i - 40) as f64 * 0.05,
             _ => 0.6 + (i - 70) as f64,
         };

@@ -66,8 +66,12 @@ impl Rows {
     }
 }
 
-fn bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+/// Each value's four bytes, one after the other.
+pub(crate) fn bytes(values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; values.len() * 4];
+    let places = bytes.as_chunks_mut::<4>().0.iter_mut();
+    places.zip(values).for_each(|(place, value)| *place = value.to_le_bytes());
+    bytes
 }
 
 #[cfg(unix)]

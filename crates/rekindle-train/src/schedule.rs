@@ -52,7 +52,7 @@ pub struct Moment {
 }
 
 impl Schedule {
-    /// The factor of a step; [`Schedule::Plateau`] depends on losses, see [`Plateau`].
+    /// The factor of a step; [`Schedule::Plateau`] depends on the losses, not on the step.
     #[must_use]
     pub fn factor(&self, at: Moment) -> f64 {
         let cosine = |share: f64| 0.5 * (1.0 + (std::f64::consts::PI * share).cos());

@@ -270,7 +270,7 @@ impl<B: Backend> TrainedModel<B> {
         &self.model
     }
 
-    fn device(&self) -> B::Device {
+    pub(crate) fn device(&self) -> B::Device {
         self.model.devices().into_iter().next().unwrap_or_default()
     }
 }

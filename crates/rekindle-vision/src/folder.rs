@@ -148,6 +148,12 @@ impl ImageFolder {
         Ok(Self::of(path, classes, samples, false))
     }
 
+    /// Only these of its photos, with the same classes and none to validate on.
+    #[must_use]
+    pub fn only(self, samples: Vec<Sample>) -> Self {
+        Self { samples, split: Split::None, ..self }
+    }
+
     /// Whether a photo may be of several classes, or of none.
     #[must_use]
     pub fn is_multi_label(&self) -> bool {

@@ -174,13 +174,19 @@ pub(crate) fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
 
 fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
     match dtype {
-        Dtype::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
-        Dtype::Bf16 => {
-            values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect()
-        }
-        Dtype::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        Dtype::F64 => values.iter().flat_map(|&value| f64::from(value).to_le_bytes()).collect(),
+        Dtype::F16 => words(values, |value| f16::from_f32(value).to_le_bytes()),
+        Dtype::Bf16 => words(values, |value| bf16::from_f32(value).to_le_bytes()),
+        Dtype::F32 => words(values, f32::to_le_bytes),
+        Dtype::F64 => words(values, |value| f64::from(value).to_le_bytes()),
     }
+}
+
+/// Each value's bytes, one after the other.
+fn words<const N: usize>(values: &[f32], word: impl Fn(f32) -> [u8; N]) -> Vec<u8> {
+    let mut bytes = vec![0; values.len() * N];
+    let places = bytes.as_chunks_mut::<N>().0.iter_mut();
+    places.zip(values).for_each(|(place, &value)| *place = word(value));
+    bytes
 }
 
 /// SHA-256 over the card and, by name, every tensor.

@@ -53,3 +53,22 @@ pub mod prelude {
     pub use rekindle_vision::{Augment, Augmentation, ImageFolder, Mix, Preprocessing, Resize};
     pub use rekindle_weights::{Pretrained, Weights};
 }
+
+/// The guide's snippets, as tests.
+#[cfg(doctest)]
+mod guide {
+    macro_rules! chapters {
+        ($($name:ident: $path:literal,)*) => {
+            $(#[doc = include_str!(concat!("../../../docs/guide/src/", $path))] mod $name {})*
+        };
+    }
+    chapters! {
+        start: "start.md",
+        settings: "settings.md",
+        fine_tuning: "fine-tuning.md",
+        runs: "runs.md",
+        judging: "judging.md",
+        deploying: "deploying.md",
+        keras: "keras.md",
+    }
+}

@@ -35,3 +35,8 @@ fn load<B: Backend>(
         .with_classes(lines.map(str::to_owned).collect())
         .map_err(|error| format!("{}: {error}", path.display()).into())
 }
+
+/// The photos of a folder, or of a list.
+fn photos(path: &Path) -> Result<ImageFolder, Box<dyn std::error::Error>> {
+    Ok(if path.is_file() { ImageFolder::from_list(path)? } else { ImageFolder::open(path)? })
+}

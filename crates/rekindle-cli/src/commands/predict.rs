@@ -36,6 +36,16 @@ pub fn run(args: &PredictArgs) -> Outcome {
             }
         }
     }
+    if let Some(path) = &args.explain {
+        let heatmap = model.explain(&args.images[0], None)?;
+        heatmap.save(path)?;
+        let class = &model.classes()[heatmap.class];
+        eprintln!(
+            "drew {}: what made it take {} for {class}",
+            path.display(),
+            args.images[0].display()
+        );
+    }
     if args.json {
         print(&serde_json::to_string_pretty(&rows)?)?;
     }

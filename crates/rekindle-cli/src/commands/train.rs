@@ -1,27 +1,65 @@
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::backend::Backend;
 use rekindle::prelude::*;
-use rekindle::train::{Bars, Event, FitReport, Observer};
+use rekindle::train::{
+    Bars, CsvLog, Event, FitConfig, FitReport, JsonLog, Observer, TensorBoard, TrainError,
+    write_html,
+};
 use rekindle::weights::{WeightsError, write_atomic};
 use serde::Serialize;
 
-use crate::args::{DeviceKind, TrainArgs};
+use crate::args::{AugmentationArgs, DeviceKind, TrainArgs, UnfreezingArgs};
 use crate::{Outcome, print};
 
-/// Progress bars on stderr, Keras's line for each epoch on stdout.
+/// Progress bars on stderr, Keras's line for each epoch on stdout; stops at Ctrl-C.
 #[derive(Default)]
-pub struct Lines(Bars);
+pub struct Lines {
+    bars: Bars,
+    plain: bool,
+}
+
+impl Lines {
+    fn new(plain: bool) -> Self {
+        Self { bars: Bars::default(), plain }
+    }
+}
 
 impl Observer for Lines {
     fn on_event(&mut self, event: &Event<'_>) {
-        self.0.on_event(event);
+        if !self.plain {
+            self.bars.on_event(event);
+        } else if let Event::Skipped(file) = event {
+            tracing::warn!("skipped {}: {}", file.path.display(), file.reason);
+        }
         if let Event::Epoch { epoch, epochs, result } = event {
             let width = epochs.to_string().len();
             // A closed stdout shows when the result is printed.
-            self.0.suspend(|| drop(print(&format!("Epoch {epoch:>width$}/{epochs} - {result}"))));
+            self.bars
+                .suspend(|| drop(print(&format!("Epoch {epoch:>width$}/{epochs} - {result}"))));
         }
+    }
+
+    fn stops(&mut self) -> bool {
+        INTERRUPTED.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether Ctrl-C was pressed.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// The first Ctrl-C stops after the step, the second at once.
+fn stop_at_ctrl_c() {
+    let stop = || {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after this step; Ctrl-C again stops at once");
+    };
+    if let Err(error) = ctrlc::set_handler(stop) {
+        tracing::warn!("Ctrl-C will stop at once: {error}");
     }
 }
 
@@ -36,13 +74,45 @@ struct Report<'a> {
 
 pub fn run(args: &TrainArgs) -> Outcome {
     let start = Instant::now();
-    let folder = ImageFolder::open(&args.dir)?.seed(args.seed).strict(args.strict);
+    let folder = super::photos(&args.dir)?.seed(args.seed).strict(args.strict);
     let folder = match &args.valid_dir {
         Some(dir) => folder.valid_folder(dir),
         None => folder.valid_split(args.valid_split),
     };
-    let trained = match args.device {
-        DeviceKind::Cpu => fit::<Flex>(args, folder, &Default::default())?,
+    stop_at_ctrl_c();
+    match args.device {
+        DeviceKind::Cpu => fit::<Flex>(args, folder, &Default::default(), start),
+    }
+}
+
+fn fit<B: Backend>(
+    args: &TrainArgs,
+    folder: ImageFolder,
+    device: &B::Device,
+    start: Instant,
+) -> Outcome {
+    let valid = match args.records.html {
+        Some(_) => folder.split()?.1,
+        None => Vec::new(),
+    };
+    let photos = folder.clone();
+    let learner = learner::<B>(args, folder, device)?;
+    if args.optimization.find_lr {
+        let found = learner.observer(Lines::new(args.records.plain)).find_learning_rate()?;
+        let picture = args.out.with_file_name("rates.png");
+        found.draw(&picture)?;
+        print(&found.to_string())?;
+        eprintln!("drew {}", picture.display());
+        return Ok(());
+    }
+    let trained = match learner.observer(observers(args)?).fit() {
+        Err(TrainError::Interrupted { checkpoint: Some(path), .. }) => {
+            let path = path.display();
+            return Err(
+                format!("stopped; the same command with --resume goes on from {path}").into()
+            );
+        }
+        result => result?,
     };
     trained.save(&args.out)?;
     if let Some(path) = &args.curves {
@@ -51,17 +121,39 @@ pub fn run(args: &TrainArgs) -> Outcome {
     if let Some(path) = &args.report {
         write_report(path, trained.report(), start)?;
     }
+    if let Some(path) = &args.records.html {
+        let evaluation = match valid.is_empty() {
+            true => None,
+            false => Some(trained.evaluate(&photos.only(valid))?),
+        };
+        write_html(path, &args.out.display().to_string(), trained.report(), evaluation.as_ref())?;
+    }
     eprintln!("{}", described(trained.report()));
     eprintln!("saved {}; try: rekindle predict {} PHOTO", args.out.display(), args.out.display());
     Ok(())
 }
 
-fn fit<B: Backend>(
+fn observers(args: &TrainArgs) -> Result<Vec<Box<dyn Observer>>, TrainError> {
+    let (records, append) = (&args.records, args.records.resume);
+    let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(Lines::new(records.plain))];
+    if let Some(path) = &records.csv_log {
+        observers.push(Box::new(CsvLog::create(path, append)?));
+    }
+    if let Some(path) = &records.json_log {
+        observers.push(Box::new(JsonLog::create(path, append)?));
+    }
+    if let Some(folder) = &records.tensorboard {
+        observers.push(Box::new(TensorBoard::create(folder)?));
+    }
+    Ok(observers)
+}
+
+fn learner<B: Backend>(
     args: &TrainArgs,
     folder: ImageFolder,
     device: &B::Device,
-) -> Result<TrainedModel<B>, Box<dyn std::error::Error>> {
-    let learner = match &args.from {
+) -> Result<TransferLearner<Autodiff<B>>, Box<dyn std::error::Error>> {
+    let mut learner = match &args.from {
         Some(path) => {
             let trained = super::load::<B>(path, args.labels.as_deref(), device)?;
             TransferLearner::<Autodiff<B>>::from_trained(&trained)
@@ -72,18 +164,69 @@ fn fit<B: Backend>(
             TransferLearner::new(base).head(args.head.config())
         }
     };
-    let learner = match args.resize {
-        Some(resize) => learner.resize(resize),
-        None => learner,
+    if let Some(resize) = args.resize {
+        learner = learner.resize(resize);
+    }
+    let optimization = &args.optimization;
+    let batch_norm =
+        if args.unfreezing.train_batch_norm { BatchNormMode::Train } else { BatchNormMode::Frozen };
+    let stopping = |patience| EarlyStopping { patience, ..EarlyStopping::default() };
+    let weights = if optimization.balance { ClassWeights::Balanced } else { ClassWeights::Even };
+    learner = learner
+        .config(FitConfig {
+            epochs: args.epochs,
+            batch_size: args.batch,
+            learning_rate: args.lr,
+            seed: args.seed,
+            optimizer: optimization.optimizer.rule(),
+            schedule: optimization.schedule,
+            clip_norm: optimization.clip_norm,
+            label_smoothing: optimization.label_smoothing,
+            class_weights: weights,
+            accumulate: optimization.accumulate,
+            batch_norm,
+            early_stopping: optimization.early_stopping.map(stopping),
+            ..FitConfig::default()
+        })
+        .data(folder);
+    learner = unfrozen(learner, &args.unfreezing);
+    let AugmentationArgs { augment, cached_views, mixup, cutmix } = &args.augmentation;
+    let mix = mixup.map(Mix::MixUp).or(cutmix.map(Mix::CutMix));
+    let augmentation = Augmentation { mix, ..augment.clone().unwrap_or_default() };
+    learner = learner.augment(augmentation);
+    if let Some(views) = cached_views {
+        learner = learner.cached_views(*views);
+    }
+    if let Some(folder) = &args.records.feature_cache {
+        learner = learner.feature_cache(folder);
+    }
+    if let Some(path) = &args.records.checkpoint {
+        learner = learner.checkpoint(path).resume(args.records.resume);
+    }
+    Ok(learner)
+}
+
+/// With what of the network trains, from the start and then.
+fn unfrozen<B: burn::tensor::backend::AutodiffBackend>(
+    mut learner: TransferLearner<B>,
+    args: &UnfreezingArgs,
+) -> TransferLearner<B> {
+    let until = |layer: &str| match layer {
+        "none" => Freeze::Nothing,
+        name => Freeze::Until(name.to_owned()),
     };
-    let learner = learner
-        .data(folder)
-        .epochs(args.epochs)
-        .batch_size(args.batch)
-        .learning_rate(args.lr)
-        .seed(args.seed)
-        .observer(Lines::default());
-    Ok(learner.fit()?)
+    if let Some(layer) = &args.freeze_until {
+        learner = learner.freeze(until(layer));
+    }
+    if let Some(layers) = args.unfreeze_last {
+        learner = learner.unfreeze_last(layers);
+    }
+    if let Some(layer) = &args.fine_tune {
+        let fine_tune = FineTune { freeze: until(layer), ..FineTune::all() };
+        let fine_tune = fine_tune.epochs(args.fine_tune_epochs).lr(args.fine_tune_lr);
+        learner = learner.fine_tune(fine_tune.depth_factor(args.depth_factor));
+    }
+    learner
 }
 
 /// What was done, in one line.

@@ -39,7 +39,7 @@ impl View {
     }
 
     /// What begins at a pixel.
-    pub fn from_pixel(self, index: usize) -> Self {
+    pub fn starting_at(self, index: usize) -> Self {
         Self { base: self.pixel(index), ..self }
     }
 }

@@ -87,8 +87,8 @@ impl Plan {
                     let to = filtered.pixel((row - first) * out.width);
                     self.depthwise_row(depthwise, map, line, row, to, filtered);
                 }
-                let residual = residual.map(|view| view.from_pixel(first * out.width));
-                let to = out.from_pixel(first * out.width);
+                let residual = residual.map(|view| view.starting_at(first * out.width));
+                let to = out.starting_at(first * out.width);
                 let pixels = 0..(end - first) * out.width;
                 narrow.run(pixels, panels(project, out.channels), to, residual);
             }

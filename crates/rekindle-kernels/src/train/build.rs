@@ -148,7 +148,8 @@ impl Build<'_> {
         let trains = spec.trainable && (self.config.trains)(layer);
         let gradient = if trains { vec![0.0; values.len()] } else { Vec::new() };
         let layer = layer.to_owned();
-        self.parameters.push(Parameter { layer, spec, values, gradient, changed: false });
+        let (stale, changed) = (false, false);
+        self.parameters.push(Parameter { layer, spec, values, gradient, stale, changed });
         self.parameters.len() - 1
     }
 

@@ -5,12 +5,14 @@
 //! pieces of a few images, the same ones whatever the number of threads, and sums over the batch are made in the
 //! order of the pieces: the same numbers on every machine of one instruction set.
 
+mod backward;
 mod build;
 mod conv;
 mod depthwise;
 mod layers;
 mod matmul;
 mod norm;
+mod parameters;
 mod pool;
 mod rule;
 mod run;
@@ -35,6 +37,8 @@ pub struct Parameter {
     pub values: Vec<f32>,
     /// The sum of the gradients since [`Trainer::clear`]; empty where the parameter does not train.
     pub gradient: Vec<f32>,
+    /// Whether the gradient's values are of an earlier step, and the next takes their place.
+    pub(crate) stale: bool,
     /// Whether it changed since it came: by training, or moving statistics by a forward pass.
     pub(crate) changed: bool,
 }
@@ -190,6 +194,7 @@ macro_rules! vectorized {
         $vis fn $name($($arg: $type),*) {
             #[inline(always)]
             #[allow(clippy::too_many_arguments, reason = "the loops of one kernel")]
+            #[allow(clippy::needless_range_loop, reason = "lanes of several arrays at once")]
             fn run_loops<const FUSED: bool>($($arg: $type),*) $body
             #[cfg(target_arch = "x86_64")]
             {

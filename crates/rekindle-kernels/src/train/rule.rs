@@ -92,6 +92,7 @@ impl Rule {
 
     /// Updates `weights` in step `time`, counted from 1, by gradients times `scale`; `slots` has
     /// [`slots`](Self::slots) vectors of their length. `decays` says whether the weights decay, as kernels do.
+    #[expect(clippy::too_many_arguments, reason = "all that one pass over memory touches")]
     pub fn update(
         &self,
         time: u64,

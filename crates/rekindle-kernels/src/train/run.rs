@@ -1,19 +1,12 @@
-//! A batch through a trainer: forward, and the gradients back.
+//! A batch through a trainer, forward.
 
-use std::collections::HashMap;
-
-use burn::module::ParamId;
-use burn::tensor::TensorData;
 use rayon::prelude::*;
 use rekindle_nn::DropoutMasks;
 use rekindle_nn::layers::Activation;
 
 use super::conv::{self, Geometry};
 use super::matmul::{Matrix, multiply};
-use super::{
-    Conv, Dense, Kept, Norm, Parameter, Pass, Rule, Trainer, Window, Work, depthwise, layers, map,
-    norm, pool,
-};
+use super::{Kept, Pass, Trainer, Window, Work, depthwise, layers, map, norm, pool};
 use crate::PlanError;
 
 impl Trainer {
@@ -186,319 +179,17 @@ impl Trainer {
         }
     }
 
-    fn geometry(&self, index: usize, window: Window) -> Geometry {
+    pub(super) fn geometry(&self, index: usize, window: Window) -> Geometry {
         let node = &self.nodes[index];
         let input = map(self.nodes[node.inputs[0]].shape);
         Geometry { window, input, output: map(node.shape) }
     }
 
     /// One window over the whole map.
-    fn whole(&self, index: usize) -> Geometry {
+    pub(super) fn whole(&self, index: usize) -> Geometry {
         let [height, width, channels] = map(self.nodes[self.nodes[index].inputs[0]].shape);
         let window = Window { kernel: [height, width], stride: [1, 1], before: [0, 0] };
         Geometry { window, input: [height, width, channels], output: [1, 1, channels] }
-    }
-
-    /// Adds the gradients of the last forward pass, from the gradient of its outputs. The gradient of the input, `[batch,
-    /// channels, height, width]`, where it is wanted.
-    ///
-    /// # Errors
-    /// When `outputs` has not one value for each output of the last forward pass.
-    pub fn backward(&mut self, outputs: &[f32]) -> Result<Option<Vec<f32>>, PlanError> {
-        let expected = self.values[self.output].len();
-        if outputs.len() != expected || self.batch == 0 {
-            return Err(PlanError::Input { expected, found: outputs.len() });
-        }
-        let mut gradients: Vec<Option<Vec<f32>>> = vec![None; self.nodes.len()];
-        let mut last = self.buffer(outputs.len());
-        last.copy_from_slice(outputs);
-        gradients[self.output] = Some(last);
-        for index in (1..self.nodes.len()).rev() {
-            if let Some(gradient) = gradients[index].take() {
-                if self.nodes[index].wanted {
-                    self.backward_node(index, gradient, &mut gradients);
-                } else {
-                    self.free.push(gradient);
-                }
-            }
-        }
-        let [height, width, channels] = map(self.nodes[0].shape);
-        Ok(gradients[0].take().map(|gradient| {
-            let mut input = vec![0.0; gradient.len()];
-            layers::channels_first(&gradient, channels, height * width, &mut input);
-            input
-        }))
-    }
-
-    fn backward_node(
-        &mut self,
-        index: usize,
-        mut dy: Vec<f32>,
-        gradients: &mut [Option<Vec<f32>>],
-    ) {
-        let inputs = self.nodes[index].inputs.clone();
-        let input = inputs[0];
-        let is_wanted = self.nodes[input].wanted;
-        let size = self.values[input].len();
-        let [height, width, channels] = map(self.nodes[input].shape);
-        // What most layers pass on is as large as their input; those in place give `dy` itself.
-        let mut dx = Vec::new();
-        match &self.nodes[index].work {
-            &Work::Conv(Conv { depthwise: is_depthwise, window, kernel, bias }) => {
-                let geometry = self.geometry(index, window);
-                self.with_gradient(kernel, |trainer, dw| {
-                    let run = if is_depthwise {
-                        depthwise::backward_kernel
-                    } else {
-                        conv::backward_kernel
-                    };
-                    run(&geometry, &trainer.values[input], &dy, dw);
-                });
-                if let Some(bias) = bias {
-                    self.with_gradient(bias, |_, db| conv::backward_bias(&dy, db));
-                }
-                if is_wanted {
-                    dx = self.buffer(size);
-                    let run =
-                        if is_depthwise { depthwise::backward_input } else { conv::backward_input };
-                    run(&geometry, &dy, &self.parameters[kernel].values, &mut dx);
-                }
-            }
-            Work::Norm(_) => {
-                self.backward_norm(index, &mut dy);
-                dx = std::mem::take(&mut dy);
-            }
-            &Work::Clamp { low, high } => {
-                norm::backward_clamp(&self.values[index], [low, high], &mut dy);
-                dx = std::mem::take(&mut dy);
-            }
-            &Work::Dense(Dense { kernel, bias, activation }) => {
-                let outputs = self.parameters[bias].values.len();
-                activate_backward(activation, &self.values[index], outputs, &mut dy);
-                let (batch, count) = (self.batch, size / self.batch);
-                self.with_gradient(kernel, |trainer, dw| {
-                    let x = Matrix::new(&trainer.values[input], batch, count).transposed();
-                    multiply(dw, x, Matrix::new(&dy, batch, outputs), true, true);
-                });
-                self.with_gradient(bias, |_, db| conv::backward_bias(&dy, db));
-                if is_wanted {
-                    dx = self.buffer(size);
-                    let kernel = Matrix::new(&self.parameters[kernel].values, count, outputs);
-                    let dy = Matrix::new(&dy, batch, outputs);
-                    multiply(&mut dx, dy, kernel.transposed(), false, true);
-                }
-            }
-            Work::MaxPool(_) | Work::GlobalMax => {
-                let geometry = match self.nodes[index].work {
-                    Work::MaxPool(window) => self.geometry(index, window),
-                    _ => self.whole(index),
-                };
-                dx = self.buffer(size);
-                if let Kept::Positions(positions) = &self.kept[index] {
-                    pool::maximum_backward(&geometry, &dy, positions, &mut dx);
-                }
-            }
-            &Work::AvgPool(window) => {
-                dx = self.buffer(size);
-                pool::average_backward(&self.geometry(index, window), &dy, &mut dx);
-            }
-            Work::GlobalAvg => {
-                dx = self.buffer(size);
-                layers::global_average_backward(&dy, channels, height * width, &mut dx);
-            }
-            Work::Flatten => dx = std::mem::take(&mut dy),
-            &Work::Scale { scale, .. } => {
-                dy.iter_mut().for_each(|dy| *dy *= scale);
-                dx = std::mem::take(&mut dy);
-            }
-            Work::Dropout(_) => {
-                if let Kept::Mask(mask) = &self.kept[index] {
-                    dy.iter_mut().zip(mask).for_each(|(dy, mask)| *dy *= mask);
-                }
-                dx = std::mem::take(&mut dy);
-            }
-            &Work::Pad { before } => {
-                let (inner, outer) = ([height, width, channels], map(self.nodes[index].shape));
-                dx = self.buffer(size);
-                let images = dx.par_chunks_mut(inner.iter().product());
-                images.zip(dy.par_chunks(outer.iter().product())).for_each(|(dx, dy)| {
-                    for (here, there) in layers::inner_rows(inner, outer, before) {
-                        dx[here].copy_from_slice(&dy[there]);
-                    }
-                });
-            }
-            Work::Add => {
-                let mut other = self.buffer(dy.len());
-                other.copy_from_slice(&dy);
-                self.accumulate(inputs[1], other, gradients);
-                dx = std::mem::take(&mut dy);
-            }
-            Work::Concat => {
-                let [_, _, total] = map(self.nodes[index].shape);
-                let mut first = 0;
-                for &input in &inputs {
-                    let [_, _, count] = map(self.nodes[input].shape);
-                    let mut part = self.buffer(self.values[input].len());
-                    layers::copy_channels(&dy[first..], total, &mut part, count, count);
-                    self.accumulate(input, part, gradients);
-                    first += count;
-                }
-                self.free.push(dy);
-                return;
-            }
-            Work::Input | Work::Fused => unreachable!("no gradient reaches them"),
-        }
-        if dy.capacity() > 0 {
-            self.free.push(dy);
-        }
-        self.accumulate(input, dx, gradients);
-    }
-
-    /// The gradients of a normalization's parameters; `dy` becomes its input's.
-    fn backward_norm(&mut self, index: usize, dy: &mut [f32]) {
-        let Work::Norm(Norm { gamma, beta, low, high, .. }) = self.nodes[index].work else {
-            unreachable!("called for normalizations only")
-        };
-        let input = self.nodes[index].inputs[0];
-        let Kept::Moments { mean, inverse, is_batch } = std::mem::take(&mut self.kept[index])
-        else {
-            unreachable!("the forward pass keeps them")
-        };
-        let moments = [mean.as_slice(), inverse.as_slice()];
-        let range = [low, high];
-        let sums =
-            norm::backward_sums(&self.values[input], &self.values[index], moments, range, dy);
-        let scale: Vec<f32> = match gamma {
-            Some(gamma) => {
-                let gamma = &self.parameters[gamma].values;
-                inverse.iter().zip(gamma).map(|(inverse, gamma)| inverse * gamma).collect()
-            }
-            None => inverse.clone(),
-        };
-        let add = |to: &mut [f32], sum: &[f32]| {
-            to.iter_mut().zip(sum).for_each(|(to, sum)| *to += sum);
-        };
-        if let Some(gamma) = gamma {
-            self.with_gradient(gamma, |_, to| add(to, &sums.weighted));
-        }
-        self.with_gradient(beta, |_, to| add(to, &sums.plain));
-        if self.nodes[input].wanted {
-            if is_batch {
-                norm::backward_batch(&self.values[input], moments, &scale, &sums, dy);
-            } else {
-                norm::backward_fixed(&scale, dy);
-            }
-        }
-    }
-
-    /// Adds to a parameter's gradient, if it has one.
-    fn with_gradient(&mut self, parameter: usize, add: impl FnOnce(&Self, &mut [f32])) {
-        let mut gradient = std::mem::take(&mut self.parameters[parameter].gradient);
-        if !gradient.is_empty() {
-            add(self, &mut gradient);
-        }
-        self.parameters[parameter].gradient = gradient;
-    }
-
-    /// Adds to the gradient of a node's value.
-    fn accumulate(&mut self, node: usize, part: Vec<f32>, gradients: &mut [Option<Vec<f32>>]) {
-        if !self.nodes[node].wanted {
-            self.free.push(part);
-            return;
-        }
-        match &mut gradients[node] {
-            Some(sum) => {
-                sum.par_chunks_mut(1 << 15).zip(part.par_chunks(1 << 15)).for_each(
-                    |(sum, part)| {
-                        sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-                    },
-                );
-                self.free.push(part);
-            }
-            none => *none = Some(part),
-        }
-    }
-
-    /// A buffer of this length with any values.
-    fn buffer(&mut self, length: usize) -> Vec<f32> {
-        // The smallest that is large enough, or else the largest.
-        let fits = |buffer: &Vec<f32>| (buffer.capacity() < length, buffer.capacity());
-        let best = (0..self.free.len()).min_by_key(|&index| {
-            let (small, capacity) = fits(&self.free[index]);
-            (small, if small { usize::MAX - capacity } else { capacity })
-        });
-        let mut buffer = best.map(|index| self.free.swap_remove(index)).unwrap_or_default();
-        buffer.resize(length, 0.0);
-        buffer
-    }
-
-    /// The parameters, in the order of the layers.
-    #[must_use]
-    pub fn parameters(&self) -> &[Parameter] {
-        &self.parameters
-    }
-
-    /// Forgets the gradients.
-    pub fn clear(&mut self) {
-        for parameter in &mut self.parameters {
-            parameter.gradient.fill(0.0);
-        }
-    }
-
-    /// Updates one parameter by its gradient times `scale`; see [`Rule::update`].
-    pub fn update(
-        &mut self,
-        parameter: usize,
-        rule: &Rule,
-        time: u64,
-        rate: f64,
-        scale: f32,
-        slots: &mut [Vec<f32>],
-    ) {
-        let Parameter { spec, values, gradient, changed, .. } = &mut self.parameters[parameter];
-        *changed = true;
-        rule.update(time, rate, scale, spec.name == "kernel", values, gradient, slots);
-    }
-
-    /// Adds `scale` times the gradient of `factor * sum(value * value)` to a parameter's gradient, and gives that sum.
-    pub fn add_l2(&mut self, parameter: usize, factor: f64, scale: f32) -> f64 {
-        let Parameter { values, gradient, .. } = &mut self.parameters[parameter];
-        let slope = 2.0 * factor as f32 * scale;
-        gradient.iter_mut().zip(values.iter()).for_each(|(to, value)| *to += slope * value);
-        values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>() * factor
-    }
-
-    /// The length of all gradients together.
-    #[must_use]
-    pub fn gradient_norm(&self) -> f64 {
-        let squares = |parameter: &Parameter| -> f64 {
-            let pieces = parameter.gradient.par_chunks(1 << 14);
-            let sums = pieces.map(|piece| piece.iter().map(|&g| f64::from(g).powi(2)).sum());
-            // Collected first, so that the sum has one order.
-            sums.collect::<Vec<f64>>().iter().sum()
-        };
-        self.parameters.iter().map(squares).sum::<f64>().sqrt()
-    }
-
-    /// Puts other values, in Keras's layout, in the place of a parameter's.
-    ///
-    /// # Errors
-    /// When there are more or fewer than the parameter has.
-    pub fn set(&mut self, parameter: usize, values: Vec<f32>) -> Result<(), PlanError> {
-        let own = &mut self.parameters[parameter];
-        if own.values.len() != values.len() {
-            return Err(PlanError::Input { expected: own.values.len(), found: values.len() });
-        }
-        own.values = values;
-        own.changed = true;
-        Ok(())
-    }
-
-    /// Every parameter that changed, in Burn's layout, for `rekindle_nn::assign`.
-    #[must_use]
-    pub fn changed(&self) -> HashMap<ParamId, TensorData> {
-        let changed = self.parameters.iter().filter(|parameter| parameter.changed);
-        changed.map(|p| (p.spec.id, p.spec.to_burn(p.values.clone()))).collect()
     }
 }
 
@@ -534,24 +225,6 @@ fn activate(activation: Activation, row: &mut [f32]) {
             row.iter_mut().for_each(|y| *y = (*y - highest).exp());
             let total: f32 = row.iter().sum();
             row.iter_mut().for_each(|y| *y /= total);
-        }
-    }
-}
-
-/// The gradient before the activation, in place of the one behind it.
-fn activate_backward(activation: Activation, y: &[f32], outputs: usize, dy: &mut [f32]) {
-    match activation {
-        Activation::Linear => {}
-        Activation::Relu => norm::backward_clamp(y, [0.0, f32::INFINITY], dy),
-        Activation::Relu6 => norm::backward_clamp(y, [0.0, 6.0], dy),
-        Activation::Sigmoid => {
-            dy.iter_mut().zip(y).for_each(|(dy, y)| *dy *= y * (1.0 - y));
-        }
-        Activation::Softmax => {
-            for (y, dy) in y.chunks_exact(outputs).zip(dy.chunks_exact_mut(outputs)) {
-                let inner: f32 = y.iter().zip(dy.iter()).map(|(y, dy)| y * dy).sum();
-                dy.iter_mut().zip(y).for_each(|(dy, y)| *dy = y * (*dy - inner));
-            }
         }
     }
 }

@@ -1,0 +1,72 @@
+//! Times training steps on the CPU for benches/peers/train.py: `step NETWORK SIZE BATCH LAST STEPS` trains the last LAST
+//! layers of the network (`all` for the whole) and pooling, Dropout(0.2), Dense(2) with Adam, prints the milliseconds of
+//! each step, a line each, and then the most memory that the process had, in MB.
+
+use std::time::Instant;
+
+use burn::backend::Flex;
+use rekindle::kernels::train::{Pass, Rule, Trainer, TrainerConfig};
+use rekindle::nn::{Architecture, Graph, Head, HeadConfig, Model, Network, Section, Summarize};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().collect();
+    let [_, name, size, batch, last, steps] = args.as_slice() else {
+        return Err("usage: step NETWORK SIZE BATCH LAST STEPS".into());
+    };
+    let (size, batch, steps): (usize, usize, u64) = (size.parse()?, batch.parse()?, steps.parse()?);
+    let device = Default::default();
+    let architecture = Architecture::by_name(name).ok_or("no such network")?.with_size(size);
+    let backbone = architecture.init::<Flex>(&device)?;
+    let features = backbone.output_shape(architecture.input())?;
+    let head: Head<Flex> = HeadConfig::default().init(features, 2, 0, &device)?;
+    let graph = Graph::of(&backbone);
+    let order = graph.keras_order();
+    let frozen = if last == "all" { 0 } else { order.len().saturating_sub(last.parse()?) };
+    let frozen: Vec<String> =
+        order[..frozen].iter().map(|&i| graph.layers[i].name.clone()).collect();
+    let trains = |layer: &str| !frozen.iter().any(|name| name == layer);
+    let model = Model { backbone, head: Some(head) };
+    let cut = model.cut(&trains);
+    let mut input = architecture.input();
+    if let Some(cut) = &cut {
+        let mut summarize = Summarize::default();
+        let start = summarize.input("input", input);
+        input = Section::until(&model, summarize, cut, start)?.0;
+    }
+    let config = TrainerConfig {
+        after: cut.as_deref(),
+        input,
+        trains: &trains,
+        live: &|_| false,
+        input_gradient: false,
+    };
+    let mut trainer = Trainer::new(&model, &config)?;
+    let values: Vec<f32> =
+        (0..batch * input.count()).map(|i| (i % 251) as f32 / 125.5 - 1.0).collect();
+    let rule = Rule::adam();
+    let mut slots: Vec<Vec<Vec<f32>>> = trainer
+        .parameters()
+        .iter()
+        .map(|parameter| vec![vec![0.0; parameter.values.len()]; rule.slots()])
+        .collect();
+    let slope: Vec<f32> = (0..batch * 2).map(|i| if i % 2 == 0 { 0.01 } else { -0.01 }).collect();
+    for step in 0..steps + 2 {
+        let start = Instant::now();
+        trainer.forward(&values, Pass::Training { seed: 0, step })?;
+        trainer.backward(&slope)?;
+        for (number, slots) in slots.iter_mut().enumerate() {
+            if trainer.parameters()[number].trains() {
+                trainer.update(number, &rule, step + 1, 1e-5, 1.0, slots);
+            }
+        }
+        trainer.clear();
+        if step > 1 {
+            println!("{}", start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+    println!("peak {}", peak.unwrap_or_default() / 1024.0);
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! What a trainer learns.
+
+use std::collections::HashMap;
+
+use burn::module::ParamId;
+use burn::tensor::TensorData;
+use rayon::prelude::*;
+
+use super::{Parameter, Rule, Trainer};
+use crate::PlanError;
+
+impl Trainer {
+    /// The parameters, in the order of the layers.
+    #[must_use]
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Forgets the gradients.
+    pub fn clear(&mut self) {
+        for parameter in &mut self.parameters {
+            parameter.stale = parameter.trains();
+        }
+    }
+
+    /// Updates one parameter by its gradient times `scale`; see [`Rule::update`].
+    pub fn update(
+        &mut self,
+        parameter: usize,
+        rule: &Rule,
+        time: u64,
+        rate: f64,
+        scale: f32,
+        slots: &mut [Vec<f32>],
+    ) {
+        let Parameter { spec, values, gradient, changed, .. } = &mut self.parameters[parameter];
+        *changed = true;
+        rule.update(time, rate, scale, spec.name == "kernel", values, gradient, slots);
+    }
+
+    /// Adds `scale` times the gradient of `factor * sum(value * value)` to a parameter's gradient, and gives that sum.
+    pub fn add_l2(&mut self, parameter: usize, factor: f64, scale: f32) -> f64 {
+        let Parameter { values, gradient, .. } = &mut self.parameters[parameter];
+        let slope = 2.0 * factor as f32 * scale;
+        gradient.iter_mut().zip(values.iter()).for_each(|(to, value)| *to += slope * value);
+        values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>() * factor
+    }
+
+    /// The length of all gradients together.
+    #[must_use]
+    pub fn gradient_norm(&self) -> f64 {
+        let squares = |parameter: &Parameter| -> f64 {
+            let pieces = parameter.gradient.par_chunks(1 << 14);
+            let sums = pieces.map(|piece| piece.iter().map(|&g| f64::from(g).powi(2)).sum());
+            // Collected first, so that the sum has one order.
+            sums.collect::<Vec<f64>>().iter().sum()
+        };
+        self.parameters.iter().map(squares).sum::<f64>().sqrt()
+    }
+
+    /// Puts other values, in Keras's layout, in the place of a parameter's.
+    ///
+    /// # Errors
+    /// When there are more or fewer than the parameter has.
+    pub fn set(&mut self, parameter: usize, values: Vec<f32>) -> Result<(), PlanError> {
+        let own = &mut self.parameters[parameter];
+        if own.values.len() != values.len() {
+            return Err(PlanError::Input { expected: own.values.len(), found: values.len() });
+        }
+        own.values = values;
+        own.changed = true;
+        Ok(())
+    }
+
+    /// Every parameter that changed, in Burn's layout, for `rekindle_nn::assign`.
+    #[must_use]
+    pub fn changed(&self) -> HashMap<ParamId, TensorData> {
+        let changed = self.parameters.iter().filter(|parameter| parameter.changed);
+        changed.map(|p| (p.spec.id, p.spec.to_burn(p.values.clone()))).collect()
+    }
+}
