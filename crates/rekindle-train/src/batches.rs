@@ -89,7 +89,7 @@ pub(crate) struct Live<'a, B: Backend> {
     pub samples: &'a [Sample],
     pub photos: Photos,
     pub augmentation: &'a Augmentation,
-    pub prefix: Prefix<'a, B>,
+    pub prefix: &'a Prefix<'a, B>,
     pub seed: u64,
     pub strict: bool,
     pub classes: usize,

@@ -48,10 +48,11 @@ impl FeatureCache {
 
     fn path<B: Backend>(&self, recipe: &Recipe<'_, B>) -> PathBuf {
         let mut hash = Sha256::new();
-        let settings = format!("1 {:?} {:?}", recipe.cut, recipe.photos);
+        let (model, cut) = recipe.prefix.parts();
+        let settings = format!("1 {cut:?} {:?}", recipe.photos);
         hash.update(settings.as_bytes());
-        let values = read(&recipe.model.backbone);
-        for variable in variables(&recipe.model.backbone) {
+        let values = read(&model.backbone);
+        for variable in variables(&model.backbone) {
             hash.update(variable.path().as_bytes());
             if let Some(data) = values.get(&variable.spec.id) {
                 hash.update(data.as_bytes());

@@ -28,9 +28,7 @@ pub struct FeatureStore {
 
 /// How a [`FeatureStore`] is made.
 pub(crate) struct Recipe<'a, B: Backend> {
-    pub model: &'a Model<B>,
-    /// The frozen part's last layer; nothing for the photos themselves.
-    pub cut: Option<&'a str>,
+    pub prefix: &'a Prefix<'a, B>,
     pub photos: Photos,
     /// Several views of each photo.
     pub views: Option<Views<'a>>,
@@ -38,7 +36,6 @@ pub(crate) struct Recipe<'a, B: Backend> {
     pub strict: bool,
     /// Bytes that may be in memory.
     pub limit: u64,
-    pub device: &'a B::Device,
     pub cache: Option<&'a FeatureCache>,
 }
 
@@ -72,6 +69,11 @@ impl<'a, B: Backend> Prefix<'a, B> {
         Ok(Self { model, frozen, input, device })
     }
 
+    /// The network, and the frozen part's last layer; nothing for the photos themselves.
+    pub fn parts(&self) -> (&Model<B>, Option<&str>) {
+        (self.model, self.frozen.as_ref().map(|(_, cut)| *cut))
+    }
+
     /// The features of preprocessed photos, `[photos, 3, size, size]`, and the shape of each.
     pub fn run(&self, images: Vec<f32>) -> Result<(Vec<f32>, Shape), TrainError> {
         match &self.frozen {
@@ -95,8 +97,7 @@ impl FeatureStore {
         classes: &[String],
         observer: &mut dyn Observer,
     ) -> Result<(Self, Vec<Skipped>), TrainError> {
-        let input = Shape::image(recipe.photos.size);
-        let prefix = Prefix::new(recipe.model, recipe.cut, input, recipe.device)?;
+        let prefix = recipe.prefix;
         let (shape, rows) = (Shape::Flat(0), Rows::default());
         let mut store = Self { shape, rows, labels: Vec::new(), views: 1, cached: 0 };
         let mut skipped = Vec::new();

@@ -166,8 +166,7 @@ struct Stores {
 fn stores<B: AutodiffBackend>(
     learner: &TransferLearner<B>,
     prepared: &mut Prepared<B>,
-    model: &Model<B::InnerBackend>,
-    cut: Option<&str>,
+    prefix: &Prefix<'_, B::InnerBackend>,
     observer: &mut dyn Observer,
 ) -> Result<Stores, TrainError> {
     let start = Instant::now();
@@ -179,13 +178,11 @@ fn stores<B: AutodiffBackend>(
         _ => None,
     };
     let recipe = |views, cache| Recipe {
-        model,
-        cut,
+        prefix,
         photos: prepared.photos,
         views,
         strict: prepared.strict,
         limit: learner.memory_limit,
-        device: &prepared.device,
         cache,
     };
     let cache = learner.cache.as_ref();
@@ -324,7 +321,10 @@ pub(crate) fn run<B: AutodiffBackend>(
             let own = progress.take();
             let frozen = model.valid();
             let cut = scope.cut.clone();
-            let stores = stores(&learner, &mut prepared, &frozen, cut.as_deref(), run.observer)?;
+            let device = prepared.device.clone();
+            let input = Shape::image(prepared.photos.size);
+            let prefix = Prefix::new(&frozen, cut.as_deref(), input, &device)?;
+            let stores = stores(&learner, &mut prepared, &prefix, run.observer)?;
             let classes = prepared.classes.len();
             let train: Box<dyn Batches + '_> = match &stores.train {
                 Some(store) => Box::new(Stored { store, classes }),
@@ -332,12 +332,7 @@ pub(crate) fn run<B: AutodiffBackend>(
                     samples: &prepared.train,
                     photos: prepared.photos,
                     augmentation: &learner.augmentation,
-                    prefix: Prefix::new(
-                        &frozen,
-                        cut.as_deref(),
-                        Shape::image(prepared.photos.size),
-                        &prepared.device,
-                    )?,
+                    prefix: &prefix,
                     seed: config.seed,
                     strict: prepared.strict,
                     classes,
@@ -384,7 +379,10 @@ pub(crate) fn find_rate<B: AutodiffBackend>(
     // Augmentation would only blur what is looked for.
     learner.augmentation = rekindle_vision::Augmentation::new();
     let (model, frozen) = (prepared.model.clone(), prepared.model.valid());
-    let stores = stores(&learner, &mut prepared, &frozen, scope.cut.as_deref(), observer.as_mut())?;
+    let device = prepared.device.clone();
+    let input = Shape::image(prepared.photos.size);
+    let prefix = Prefix::new(&frozen, scope.cut.as_deref(), input, &device)?;
+    let stores = stores(&learner, &mut prepared, &prefix, observer.as_mut())?;
     let Some(store) = &stores.train else { unreachable!("without augmentation there is a store") };
     let train = Stored { store, classes: prepared.classes.len() };
     crate::rate_finder::find(
