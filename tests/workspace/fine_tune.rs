@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
 use burn::tensor::TensorData;
-use rekindle::nn::{Graph, read, variables};
+use rekindle::nn::{Eager, Features, Graph, Section, Shape, read, variables};
 use rekindle::prelude::*;
 use rekindle::train::{Event, Observer, TrainError};
 use rekindle_tests::repository;
@@ -381,4 +381,42 @@ fn a_fit_is_as_accurate_as_keras_s() {
             );
         }
     }
+}
+
+/// With pooling and one dense layer, the gradient of a logit by a channel is that channel's weight: Grad-CAM is then the
+/// sum of the maps by the weights of the class (Zhou et al. 2016).
+#[test]
+fn an_explanation_is_the_class_s_maps() {
+    let dir = folder();
+    let trained =
+        learner(dir.path()).head(HeadConfig::global_average_pooling()).fit().expect("fits");
+    let trained = trained.with_size(96).expect("any size");
+    let photo = repository("demo/photos/birds/drake.jpg");
+    let images = Features::<Flex>::from_values(
+        trained.photos().open(&photo).expect("opens"),
+        Shape::image(96),
+        &Default::default(),
+    );
+    let maps =
+        Section::until(trained.model(), Eager::inference(), "out_relu", images).expect("cuts");
+    let maps = maps.into_data().into_vec::<f32>().expect("f32");
+    let kernel = values(&trained)["head_dense/kernel"].clone().into_vec::<f32>().expect("f32");
+    for class in 0..2 {
+        let found = trained.explain(&photo, Some(class)).expect("explains");
+        assert_eq!((found.size, found.class), ([3, 3], class));
+        let sum = |pixel: usize| -> f32 {
+            (0..1280).map(|c| maps[c * 9 + pixel] * kernel[c * 2 + class]).sum()
+        };
+        let expected: Vec<f32> = (0..9).map(|pixel| sum(pixel).max(0.0)).collect();
+        let highest = expected.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        for (found, expected) in found.values.iter().zip(&expected) {
+            assert!((found - expected / highest).abs() < 1e-3, "{found} {}", expected / highest);
+        }
+        assert_eq!(
+            found.overlay().expect("draws").dimensions(),
+            image::open(&photo).expect("opens").to_rgb8().dimensions()
+        );
+    }
+    let error = trained.explain(&photo, Some(2)).expect_err("two classes").to_string();
+    assert!(error.contains("class is 2"), "{error}");
 }

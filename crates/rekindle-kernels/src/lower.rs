@@ -58,7 +58,7 @@ impl<B: Backend> Interpreter<B> for Lower {
         let shape = op.output_shape(name, &shapes)?;
         let node = match op {
             Op::Conv2d(conv) => {
-                let [input, output] = conv.channels;
+                let [_, output] = conv.channels;
                 let [kh, kw] = conv.kernel;
                 let (height, width) = match shapes[0] {
                     Shape::Map { height, width, .. } => (height, width),
@@ -66,15 +66,8 @@ impl<B: Backend> Interpreter<B> for Lower {
                 };
                 let rows = conv.padding.amount(height, kh, conv.stride[0]);
                 let columns = conv.padding.amount(width, kw, conv.stride[1]);
-                let values = host(conv.weight.val());
-                let filters = if conv.depthwise { 1 } else { input };
-                // [out][in][tap] to [tap][in][out].
-                let mut weights = vec![0.0; values.len()];
-                for (index, value) in values.into_iter().enumerate() {
-                    let (filter, tap) = (index / (kh * kw), index % (kh * kw));
-                    let (out, channel) = (filter / filters, filter % filters);
-                    weights[(tap * filters + channel) * output + out] = value;
-                }
+                // [tap][in][out], as Keras has it.
+                let weights = op.variables()[0].from_burn(host(conv.weight.val()));
                 NodeOp::Conv(Conv {
                     depthwise: conv.depthwise,
                     channels: conv.channels,

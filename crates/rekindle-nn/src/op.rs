@@ -139,49 +139,51 @@ impl VariableSpec {
     /// and so on. There have to be as many as the shape says.
     #[must_use]
     pub fn to_burn(&self, values: Vec<f32>) -> TensorData {
-        let shape = &self.shape;
-        match self.layout {
-            Layout::Same => TensorData::new(values, shape.clone()),
-            Layout::Conv => {
-                let (window, channels) = (shape[0] * shape[1], shape[2] * shape[3]);
-                let values = transpose(&values, window, channels);
-                let values = (0..shape[3])
-                    .flat_map(|out| (0..shape[2]).map(move |input| input * shape[3] + out))
-                    .flat_map(|filter| values[filter * window..][..window].iter().copied())
-                    .collect();
-                TensorData::new(values, [shape[3], shape[2], shape[0], shape[1]])
+        match (self.layout, &self.shape[..]) {
+            (Layout::Conv, &[height, width, input, output]) => {
+                let mut burn = vec![0.0; values.len()];
+                permute([height * width, input, output], |keras, place| {
+                    burn[place] = values[keras]
+                });
+                TensorData::new(burn, [output, input, height, width])
             }
-            Layout::Depthwise => {
-                let values = transpose(&values, shape[0] * shape[1], shape[2]);
-                TensorData::new(values, [shape[2], 1, shape[0], shape[1]])
+            (Layout::Depthwise, &[height, width, channels, _]) => {
+                let mut burn = vec![0.0; values.len()];
+                permute([height * width, 1, channels], |keras, place| burn[place] = values[keras]);
+                TensorData::new(burn, [channels, 1, height, width])
             }
+            _ => TensorData::new(values, self.shape.clone()),
         }
     }
 
     /// The inverse of [`to_burn`](Self::to_burn).
     #[must_use]
     pub fn from_burn(&self, values: Vec<f32>) -> Vec<f32> {
-        match (self.layout, &self.shape[..]) {
-            (Layout::Conv, &[height, width, input, output]) => {
-                let window = height * width;
-                let filters: Vec<f32> = (0..input)
-                    .flat_map(|i| (0..output).map(move |o| o * input + i))
-                    .flat_map(|filter| values[filter * window..][..window].iter().copied())
-                    .collect();
-                transpose(&filters, input * output, window)
-            }
-            (Layout::Depthwise, &[height, width, channels, _]) => {
-                transpose(&values, channels, height * width)
-            }
-            _ => values,
-        }
+        let sizes = match (self.layout, &self.shape[..]) {
+            (Layout::Conv, &[height, width, input, output]) => [height * width, input, output],
+            (Layout::Depthwise, &[height, width, channels, _]) => [height * width, 1, channels],
+            _ => return values,
+        };
+        let mut kernel = vec![0.0; values.len()];
+        permute(sizes, |keras, place| kernel[keras] = values[place]);
+        kernel
     }
 }
 
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    (0..columns)
-        .flat_map(|column| (0..rows).map(move |row| values[row * columns + column]))
-        .collect()
+/// Calls `each` with a value's place in `[tap][in][out]` and in `[out][in][tap]`, some outputs at a time, so that both
+/// are met in runs that fit a cache.
+fn permute([taps, inputs, outputs]: [usize; 3], mut each: impl FnMut(usize, usize)) {
+    const OUTPUTS: usize = 16;
+    for first in (0..outputs).step_by(OUTPUTS) {
+        for input in 0..inputs {
+            for tap in 0..taps {
+                for output in first..(first + OUTPUTS).min(outputs) {
+                    let keras = (tap * inputs + input) * outputs + output;
+                    each(keras, (output * inputs + input) * taps + tap);
+                }
+            }
+        }
+    }
 }
 
 impl<B: Backend> Op<'_, B> {

@@ -115,7 +115,8 @@ pub(crate) fn fit<B: AutodiffBackend>(
             sums.seen += photos;
             let loss = (sums.loss / sums.seen as f64) as f32;
             let (step, steps) = (number + 1, batches);
-            run.observer.on_event(&Event::Step { epoch, epochs: phase.total, step, steps, loss });
+            let epochs = phase.total;
+            run.observer.on_event(&Event::Step { epoch, epochs, step, steps, loss, photos });
             if is_step && run.observer.stops() {
                 at.batch = number + 1;
                 (at.loss_sum, at.right, at.seen) = (sums.loss, sums.right, sums.seen);

@@ -227,7 +227,14 @@ mod tests {
             learning_rate: 1e-3,
             seconds: 2.0,
         };
-        observer.on_event(&Event::Step { epoch: 1, epochs: 2, step: 1, steps: 1, loss: 0.5 });
+        observer.on_event(&Event::Step {
+            epoch: 1,
+            epochs: 2,
+            step: 1,
+            steps: 1,
+            loss: 0.5,
+            photos: 4,
+        });
         observer.on_event(&Event::Epoch { epoch: 1, epochs: 2, result: &result });
     }
 

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle_vision::Skipped;
@@ -30,6 +30,8 @@ pub enum Event<'a> {
         steps: usize,
         /// The epoch's mean loss so far.
         loss: f32,
+        /// Photos of this step.
+        photos: usize,
     },
     /// An epoch has ended.
     Epoch {
@@ -60,11 +62,13 @@ impl Observer for () {
 }
 
 /// Progress bars on stderr, where that is a terminal: features with photos per second and time left,
-/// then epochs with the current loss. Skipped files become `tracing` warnings.
+/// then epochs with the current loss, photos per second and time left. Skipped files become `tracing` warnings.
 #[derive(Debug, Default)]
 pub struct Bars {
     bar: Option<ProgressBar>,
     epochs: bool,
+    /// Photos that were trained on since a moment.
+    trained: Option<(Instant, usize)>,
 }
 
 impl Bars {
@@ -118,11 +122,17 @@ impl Observer for Bars {
             Event::Skipped(file) => {
                 self.suspend(|| tracing::warn!("skipped {}: {}", file.path.display(), file.reason));
             }
-            Event::Step { epoch, epochs, step, steps, loss } => {
+            Event::Step { epoch, epochs, step, steps, loss, photos } => {
+                let (start, before) = *self.trained.get_or_insert((Instant::now(), 0));
+                self.trained = Some((start, before + photos));
+                // The first step's time is not known.
+                let rate = before as f64 / start.elapsed().as_secs_f64().max(1e-6);
                 let template = "training {bar:30.cyan} {msg} left {eta}";
                 let bar = self.bar(true, epochs * steps, template);
                 bar.set_position(((epoch - 1) * steps + step) as u64);
-                bar.set_message(format!("epoch {epoch}/{epochs} loss {loss:.4}"));
+                bar.set_message(format!(
+                    "epoch {epoch}/{epochs} loss {loss:.4} {rate:.0} photos/s"
+                ));
             }
             Event::Epoch { epoch, epochs, .. } => {
                 if epoch == epochs {
