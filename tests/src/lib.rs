@@ -1,7 +1,7 @@
 //! What tests and benches share: the formula for weights, golden files, the demo photos.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
 use rekindle::nn::Eager;
@@ -16,6 +16,21 @@ pub mod gpu;
 #[must_use]
 pub fn repository(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// Copies the first `count` demo photos of birds and of houses into a folder for each in `to`.
+pub fn copy_photos(to: &Path, count: usize) {
+    for class in ["birds", "houses"] {
+        let from = repository("demo/photos").join(class);
+        let files = std::fs::read_dir(from).expect("lists");
+        let mut files: Vec<PathBuf> = files.map(|file| file.expect("reads").path()).collect();
+        files.sort();
+        std::fs::create_dir(to.join(class)).expect("creates");
+        for file in &files[..count] {
+            let to = to.join(class).join(file.file_name().expect("a name"));
+            std::fs::copy(file, to).expect("copies");
+        }
+    }
 }
 
 /// `count` values in [0, 1), as `tests/keras/formula.py` makes them.

@@ -7,10 +7,10 @@ use std::path::Path;
 use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
 use burn::tensor::TensorData;
-use rekindle::nn::{Eager, Features, Graph, Section, Shape, read, variables};
+use rekindle::nn::{Eager, Features, Graph, HeadLayerConfig, Section, Shape, read, variables};
 use rekindle::prelude::*;
 use rekindle::train::{Event, Observer, TrainError};
-use rekindle_tests::repository;
+use rekindle_tests::{copy_photos, repository};
 
 type B = Autodiff<Flex>;
 
@@ -22,17 +22,7 @@ fn base(size: usize) -> Backbone<B> {
 /// A folder with the first photos of two classes.
 fn folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    for class in ["birds", "houses"] {
-        let from = repository("demo/photos").join(class);
-        let mut files: Vec<_> =
-            fs::read_dir(from).expect("lists").map(|f| f.expect("reads").path()).collect();
-        files.sort();
-        fs::create_dir(dir.path().join(class)).expect("creates");
-        for file in &files[..7] {
-            let to = dir.path().join(class).join(file.file_name().expect("a name"));
-            fs::copy(file, to).expect("copies");
-        }
-    }
+    copy_photos(dir.path(), 7);
     dir
 }
 
@@ -132,6 +122,14 @@ fn every_way_to_ask_for_the_same_gives_the_same() {
             fs::write(&path, bytes).expect("writes");
         }
     }
+    // Another fixed layer in the head is another feature.
+    let scaled = |scale| {
+        let head = HeadConfig::global_average_pooling();
+        learner(dir.path()).head(head.with(HeadLayerConfig::Rescaling { scale, offset: 0.0 }))
+    };
+    scaled(0.5).feature_cache(cache.path()).fit().expect("fits");
+    let (cached, fresh) = (scaled(2.0).feature_cache(cache.path()).fit(), scaled(2.0).fit());
+    assert_eq!(numbers(&cached.expect("fits")), numbers(&fresh.expect("fits")));
     // One view that changes nothing.
     let nothing = Augmentation::new().with(Augment::Zoom(0.0));
     let viewed = plain().augment(nothing.clone()).cached_views(1).fit().expect("fits");

@@ -1,13 +1,12 @@
 //! Training end to end on the demo photos.
 
 use std::fs;
-use std::path::Path;
 
 use burn::backend::{Autodiff, Flex};
 use rekindle::prelude::*;
 use rekindle::train::{Event, Observer};
 use rekindle::weights::{Dtype, ModelCard, save, variables_to_save};
-use rekindle_tests::{formula_network, repository};
+use rekindle_tests::{copy_photos, formula_network, repository};
 
 fn base(size: usize) -> Backbone<Autodiff<Flex>> {
     let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
@@ -20,23 +19,10 @@ fn fit(seed: u64, head: HeadConfig) -> TrainedModel<Flex> {
     learner.epochs(4).observer(()).fit().expect("fits")
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to.parent().expect("inside")).expect("creates");
-    fs::copy(from, to).expect("copies");
-}
-
 /// A folder with the first photos of two classes.
 fn small_folder() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    for class in ["birds", "houses"] {
-        let from = repository("demo/photos").join(class);
-        let mut files: Vec<_> =
-            fs::read_dir(from).expect("lists").map(|f| f.expect("reads").path()).collect();
-        files.sort();
-        for file in &files[..6] {
-            copy(file, &dir.path().join(class).join(file.file_name().expect("a name")));
-        }
-    }
+    copy_photos(dir.path(), 6);
     dir
 }
 

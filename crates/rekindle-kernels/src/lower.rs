@@ -120,7 +120,7 @@ impl<B: Backend> Interpreter<B> for Lower {
 }
 
 /// The values of a tensor, on the host.
-fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+pub(crate) fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     // The conversion makes it f32, whatever the backend computes with.
     tensor.into_data().convert::<f32>().into_vec().unwrap_or_default()
 }

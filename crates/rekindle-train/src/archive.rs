@@ -160,6 +160,11 @@ impl Archive {
         self.entries.iter().map(|(name, (shape, _))| (name, shape.as_slice()))
     }
 
+    /// Whether it has numbers of a name.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
     /// The numbers of a name.
     pub fn read(&self, name: &str) -> io::Result<Vec<f32>> {
         let Some((shape, start)) = self.entries.get(name) else {

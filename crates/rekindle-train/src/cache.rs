@@ -1,10 +1,11 @@
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::PathBuf;
 
 use burn::tensor::backend::Backend;
 use rayon::prelude::*;
-use rekindle_nn::{Shape, read, variables};
+use rekindle_nn::{HeadLayerConfig, Shape, read, variables};
 use rekindle_vision::Sample;
 use sha2::{Digest, Sha256};
 
@@ -19,23 +20,56 @@ pub struct FeatureCache {
     folder: PathBuf,
 }
 
-/// What a cache has for a recipe.
+/// What a cache has for a recipe and some samples.
 pub(crate) struct Known {
-    shape: Shape,
-    archive: Archive,
-    /// The hash of each sample, if its features are there.
-    rows: Vec<Option<String>>,
+    path: PathBuf,
+    /// The hash of each sample; nothing for one that cannot be read.
+    hashes: Vec<Option<String>>,
+    /// What is there already, and the shape of its rows.
+    there: Option<(Archive, Shape)>,
 }
 
 impl Known {
-    pub fn shape(&self) -> Shape {
-        self.shape
+    /// The features of a sample, and their shape.
+    pub fn row(&self, number: usize) -> Option<Result<(Vec<f32>, Shape), TrainError>> {
+        let (archive, shape) = self.there.as_ref()?;
+        let hash = self.hashes[number].as_ref().filter(|hash| archive.has(hash))?;
+        let wrong = |source| TrainError::Cache { folder: self.path.clone(), source };
+        Some(archive.read(hash).map(|values| (values, *shape)).map_err(wrong))
     }
 
-    /// The features of a sample.
-    pub fn row(&self, number: usize) -> Option<Result<Vec<f32>, TrainError>> {
-        let values = self.archive.read(self.rows[number].as_ref()?);
-        Some(values.map_err(|source| TrainError::Cache { folder: PathBuf::new(), source }))
+    /// Keeps the features of the samples with these numbers, in the order of the store's rows.
+    pub fn save(&self, numbers: &[usize], store: &FeatureStore) -> Result<(), TrainError> {
+        let shape = match store.shape() {
+            Shape::Map { height, width, channels } => vec![channels, height, width],
+            Shape::Flat(count) => vec![count],
+        };
+        let mut seen = HashSet::new();
+        let mut entries = Vec::new();
+        for (row, &number) in numbers.iter().enumerate() {
+            if let Some(name) = self.hashes[number].clone().filter(|hash| seen.insert(hash.clone()))
+            {
+                let read = move || store.values(&[row], 1).map_err(io::Error::other);
+                entries.push(Entry { name, shape: shape.clone(), read: Box::new(read) });
+            }
+        }
+        if entries.len() == store.cached() {
+            return Ok(());
+        }
+        let wrong = |source| TrainError::Cache { folder: self.path.clone(), source };
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder).map_err(wrong)?;
+        }
+        // What it has of other photos stays: those to validate on, those of another split.
+        if let Some((archive, _)) = &self.there {
+            for (name, own) in archive.entries().filter(|(_, own)| **own == *shape) {
+                if seen.insert(name.clone()) {
+                    let read = Box::new(|| archive.read(name));
+                    entries.push(Entry { name: name.clone(), shape: own.to_vec(), read });
+                }
+            }
+        }
+        Ok(archive::write(&self.path, "features", entries)?)
     }
 }
 
@@ -49,7 +83,14 @@ impl FeatureCache {
     fn path<B: Backend>(&self, recipe: &Recipe<'_, B>) -> PathBuf {
         let mut hash = Sha256::new();
         let (model, cut) = recipe.prefix.parts();
-        let settings = format!("1 {cut:?} {:?}", recipe.photos);
+        // What of a head is frozen too: layers before any that learns or is random.
+        let is_fixed = |layer: &&HeadLayerConfig| {
+            use HeadLayerConfig::{BatchNormalization, Dense, Dropout};
+            !matches!(layer, Dense { .. } | Dropout(_) | BatchNormalization { .. })
+        };
+        let head = model.head.as_ref().map(|head| head.config().layers.iter().take_while(is_fixed));
+        let head: Vec<_> = head.into_iter().flatten().collect();
+        let settings = format!("2 {cut:?} {head:?} {:?}", recipe.photos);
         hash.update(settings.as_bytes());
         let values = read(&model.backbone);
         for variable in variables(&model.backbone) {
@@ -62,76 +103,23 @@ impl FeatureCache {
     }
 
     /// What is there of these samples' features. A file that cannot be used is made anew.
-    pub(crate) fn open<B: Backend>(
-        &self,
-        recipe: &Recipe<'_, B>,
-        samples: &[Sample],
-    ) -> Option<Known> {
+    pub(crate) fn open<B: Backend>(&self, recipe: &Recipe<'_, B>, samples: &[Sample]) -> Known {
         let path = self.path(recipe);
-        if !path.exists() {
-            return None;
-        }
-        let archive = match Archive::open(&path) {
-            Ok(archive) => archive,
-            Err(reason) => {
+        let archive = if path.exists() { Archive::open(&path) } else { Err(String::new()) };
+        let archive = archive.inspect_err(|reason| {
+            if !reason.is_empty() {
                 tracing::warn!("{}: {reason}; its features are computed again", path.display());
-                return None;
             }
+        });
+        let shaped = |archive: Archive| {
+            let shape = match *archive.entries().next()?.1 {
+                [channels, height, width] => Shape::Map { height, width, channels },
+                [count] => Shape::Flat(count),
+                _ => return None,
+            };
+            Some((archive, shape))
         };
-        let shape: Vec<usize> = archive.entries().next()?.1.to_vec();
-        let shape = match shape[..] {
-            [channels, height, width] => Shape::Map { height, width, channels },
-            [count] => Shape::Flat(count),
-            _ => return None,
-        };
-        let known: std::collections::HashSet<&String> =
-            archive.entries().map(|(name, _)| name).collect();
-        let rows = hashes(samples).into_iter().map(|hash| hash.filter(|hash| known.contains(hash)));
-        let rows = rows.collect();
-        Some(Known { shape, archive, rows })
-    }
-
-    /// Keeps the features of the samples with these numbers, in the order of the store's rows.
-    pub(crate) fn save<B: Backend>(
-        &self,
-        recipe: &Recipe<'_, B>,
-        samples: &[Sample],
-        numbers: &[usize],
-        store: &FeatureStore,
-    ) -> Result<(), TrainError> {
-        let io = |source| TrainError::Cache { folder: self.folder.clone(), source };
-        fs::create_dir_all(&self.folder).map_err(io)?;
-        let shape = match store.shape() {
-            Shape::Map { height, width, channels } => vec![channels, height, width],
-            Shape::Flat(count) => vec![count],
-        };
-        let hashes = hashes(samples);
-        let path = self.path(recipe);
-        // What it has of other photos stays: those to validate on, those of another split.
-        let old = if path.exists() { Archive::open(&path).ok() } else { None };
-        let mut seen = std::collections::HashSet::new();
-        let mut entries = Vec::new();
-        for (row, &number) in numbers.iter().enumerate() {
-            if let Some(name) = hashes[number].clone().filter(|hash| seen.insert(hash.clone())) {
-                let read = move || store.values(&[row], 1).map_err(io::Error::other);
-                entries.push(Entry { name, shape: shape.clone(), read: Box::new(read) });
-            }
-        }
-        if entries.len() == store.cached() {
-            return Ok(());
-        }
-        for (name, own) in old.iter().flat_map(Archive::entries).filter(|(_, own)| **own == *shape)
-        {
-            if seen.insert(name.clone()) {
-                let read = || old.as_ref().map_or(Ok(Vec::new()), |old| old.read(name));
-                entries.push(Entry {
-                    name: name.clone(),
-                    shape: own.to_vec(),
-                    read: Box::new(read),
-                });
-            }
-        }
-        Ok(archive::write(&path, "features", entries)?)
+        Known { hashes: hashes(samples), there: archive.ok().and_then(shaped), path }
     }
 }
 

@@ -104,10 +104,8 @@ impl FeatureStore {
         let mut kept: Vec<(usize, &Sample)> = samples.iter().enumerate().collect();
         store.views = recipe.views.map_or(1, |views| views.count.max(1));
         let total = kept.len() * store.views;
-        let known = match (recipe.cache, recipe.views) {
-            (Some(cache), None) => cache.open(recipe, samples),
-            _ => None,
-        };
+        let cache = recipe.cache.filter(|_| recipe.views.is_none());
+        let known = cache.map(|cache| cache.open(recipe, samples));
         let mut done = 0;
         for view in 0..store.views {
             let change = |number: usize| {
@@ -120,9 +118,10 @@ impl FeatureStore {
             let mut ordered = Vec::new();
             for &(number, sample) in &kept {
                 match known.as_ref().and_then(|known| known.row(number)) {
-                    Some(values) => {
-                        store.shape = known.as_ref().map_or(store.shape, |known| known.shape());
-                        store.rows.extend(&values?, recipe.limit)?;
+                    Some(row) => {
+                        let (values, shape) = row?;
+                        store.shape = shape;
+                        store.rows.extend(&values, recipe.limit)?;
                         ordered.push((number, sample));
                         store.cached += 1;
                         done += 1;
@@ -164,9 +163,9 @@ impl FeatureStore {
             }
             skipped.extend(damaged.into_iter().map(|(_, file)| file));
         }
-        if let (Some(cache), None, false) = (recipe.cache, recipe.views, kept.is_empty()) {
+        if let (Some(known), false) = (known, kept.is_empty()) {
             let numbers: Vec<usize> = kept.iter().map(|&(number, _)| number).collect();
-            cache.save(recipe, samples, &numbers, &store)?;
+            known.save(&numbers, &store)?;
         }
         store.labels = kept.iter().map(|(_, sample)| sample.labels.clone()).collect();
         Ok((store, skipped))

@@ -8,6 +8,7 @@ use rekindle_nn::{
 
 use super::{Conv, Dense, Kept, Node, Norm, Parameter, Trainer, Window, Work, map};
 use crate::PlanError;
+use crate::lower::host;
 
 /// What a [`Trainer`] is made of.
 #[derive(Clone, Copy)]
@@ -142,9 +143,7 @@ impl Build<'_> {
         let Some(spec) = specs.iter().find(|spec| spec.name == name).cloned() else {
             unreachable!("layers list each of their parameters")
         };
-        // The conversion makes it f32, whatever the backend computes with.
-        let values = tensor.into_data().convert::<f32>().into_vec().unwrap_or_default();
-        let values = spec.from_burn(values);
+        let values = spec.from_burn(host(tensor));
         let trains = spec.trainable && (self.config.trains)(layer);
         let gradient = if trains { vec![0.0; values.len()] } else { Vec::new() };
         let layer = layer.to_owned();
