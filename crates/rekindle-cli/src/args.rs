@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rekindle::devices::Device;
 use rekindle::nn::{Architecture, HeadConfig, MobileNetV2Config};
 use rekindle::prelude::{
     Activation, Augment, Augmentation, Preprocessing, Resize, Rule, Schedule, Weights,
@@ -29,6 +30,8 @@ pub enum Command {
     Summary(SummaryArgs),
     /// Time a network's inference on this machine
     Bench(BenchArgs),
+    /// List what there is to compute on, and why something cannot be used
+    Devices(DevicesArgs),
 }
 
 #[derive(Debug, Args)]
@@ -44,6 +47,15 @@ pub struct DemoArgs {
     pub seed: u64,
     #[arg(long, default_value_t = 30)]
     pub epochs: usize,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// cpu, cuda[:N], or wgpu[:discrete|:integrated|:virtual|:cpu][:N]; `rekindle devices` lists what there is
+    #[arg(long, default_value_t = Device::Cpu)]
+    pub device: Device,
 }
 
 #[derive(Debug, Args)]
@@ -97,8 +109,8 @@ pub struct TrainArgs {
     /// Stop at a file that is not an image, instead of skipping it
     #[arg(long)]
     pub strict: bool,
-    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
-    pub device: DeviceKind,
+    #[command(flatten)]
+    pub device: DeviceArgs,
     /// Where the trained model goes
     #[arg(long, default_value = "model.rekindle")]
     pub out: PathBuf,
@@ -260,6 +272,8 @@ pub struct PredictArgs {
     /// Where the first photo goes with the places in warm colors that made the network decide (Grad-CAM), as a PNG
     #[arg(long, value_name = "FILE")]
     pub explain: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
     #[arg(long)]
     pub json: bool,
 }
@@ -279,6 +293,8 @@ pub struct EvaluateArgs {
     /// Where a page with metrics and mistakes goes
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
     #[arg(long)]
     pub json: bool,
 }
@@ -313,6 +329,12 @@ pub struct SummaryArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct DevicesArgs {
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct BenchArgs {
     #[arg(value_enum)]
     pub base: Base,
@@ -325,7 +347,9 @@ pub struct BenchArgs {
     /// Runs to take the median of
     #[arg(long, default_value_t = 20)]
     pub runs: usize,
-    /// Print the time of each layer
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Print the time of each layer, on the CPU
     #[arg(long)]
     pub profile: bool,
     #[arg(long)]
@@ -365,11 +389,6 @@ impl Head {
             Self::Flatten512 => HeadConfig::flatten().dense(512, Activation::Relu).dropout(0.5),
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum DeviceKind {
-    Cpu,
 }
 
 fn parse_weights(text: &str) -> Result<Weights, std::convert::Infallible> {

@@ -279,3 +279,28 @@ fn failures_have_a_status_and_a_message() {
         assert!(output.stdout.is_empty(), "{args:?}");
     }
 }
+
+/// Every kind of device is listed, with its name or with the reason why it is not there; and what is not there is an error
+/// that says so, not a panic.
+#[test]
+fn devices_are_listed_and_missing_ones_named() {
+    let json: Value = serde_json::from_str(&stdout(&["devices", "--json"])).expect("JSON");
+    let rows = json.as_array().expect("a list");
+    assert_eq!(rows[0]["device"], "cpu");
+    for kind in ["cuda", "wgpu"] {
+        let of_kind =
+            |row: &&Value| row["device"].as_str().is_some_and(|name| name.starts_with(kind));
+        let row = rows.iter().find(of_kind).expect(kind);
+        assert!(row["name"].is_string() != row["problem"].is_string(), "{row}");
+    }
+    for device in ["cuda:77", "wgpu:virtual:77"] {
+        let output = rekindle(&["demo", "--device", device, "--out", "never-written"]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(&format!("device `{device}`: ")), "{error}");
+        assert!(!Path::new("never-written").exists());
+    }
+    let output = rekindle(&["demo", "--device", "tpu"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("expected cpu, cuda[:N]"), "{}", text(&output.stderr));
+}

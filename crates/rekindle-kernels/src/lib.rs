@@ -7,6 +7,7 @@
 
 mod depthwise;
 mod gemm;
+pub mod gpu;
 mod isa;
 mod lower;
 mod plan;

@@ -17,7 +17,7 @@ pub fn lower<B: Backend, N: Network<B>>(
     isa: Isa,
 ) -> Result<Plan, PlanError> {
     let mut lower = Lower::default();
-    let start = lower.push("input", NodeOp::Input, Vec::new(), input);
+    let start = lower.input(input);
     let output = match until {
         Some(layer) => Section::until(network, &mut lower, layer, start)?,
         None => network.walk(&mut lower, start)?,
@@ -32,12 +32,18 @@ pub fn serves<B: Backend>(device: &B::Device) -> bool {
     ["flex", "ndarray", "cpu"].iter().any(|name| B::name(device).starts_with(name))
 }
 
+/// Collects the nodes of a plan.
 #[derive(Default)]
-struct Lower {
-    nodes: Vec<Node>,
+pub(crate) struct Lower {
+    pub nodes: Vec<Node>,
 }
 
 impl Lower {
+    /// Where images come in.
+    pub fn input(&mut self, shape: Shape) -> usize {
+        self.push("input", NodeOp::Input, Vec::new(), shape)
+    }
+
     fn push(&mut self, name: &str, op: NodeOp, inputs: Vec<usize>, shape: Shape) -> usize {
         self.nodes.push(Node { name: name.to_owned(), op, inputs, shape });
         self.nodes.len() - 1

@@ -23,7 +23,10 @@
 //! | [`weights`] | checkpoints: Keras's files in, safetensors out |
 //! | [`vision`] | photos: decoding, Keras-exact resizing and preprocessing, folders, labels |
 //! | [`kernels`] | the CPU engine: frozen networks as compiled plans |
+//! | [`devices`] | devices by name, chosen when a program runs |
 //! | [`nn`] | the networks, each written once, and the interpreters that walk them |
+
+pub mod devices;
 
 pub use burn;
 pub use rekindle_kernels as kernels;

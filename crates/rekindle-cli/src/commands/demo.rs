@@ -1,6 +1,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use burn::tensor::backend::Backend;
+use rekindle::devices::Job;
 use rekindle::prelude::*;
 
 use super::train::{Lines, described, write_report};
@@ -14,6 +16,20 @@ const SIZE: usize = 192;
 const SHOWN: usize = 4;
 
 pub fn run(args: &DemoArgs) -> Outcome {
+    args.device.device.run(Demo(args))?
+}
+
+struct Demo<'a>(&'a DemoArgs);
+
+impl Job for Demo<'_> {
+    type Output = Outcome;
+
+    fn run<B: Backend>(self, device: &B::Device) -> Outcome {
+        demo::<B>(self.0, device)
+    }
+}
+
+fn demo<B: Backend>(args: &DemoArgs, device: &B::Device) -> Outcome {
     let start = Instant::now();
     let photos = match &args.photos {
         Some(dir) => dir.clone(),
@@ -34,8 +50,8 @@ pub fn run(args: &DemoArgs) -> Outcome {
     let names = folder.classes().to_vec();
 
     let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
-    let base = Weights::Demo.backbone(architecture, Some(SIZE), &Default::default())?;
-    let trained = TransferLearner::<Autodiff<Flex>>::new(base)
+    let base = Weights::Demo.backbone(architecture, Some(SIZE), device)?;
+    let trained = TransferLearner::<Autodiff<B>>::new(base)
         .data(folder)
         .epochs(args.epochs)
         .seed(args.seed)
@@ -48,7 +64,7 @@ pub fn run(args: &DemoArgs) -> Outcome {
     draw_curves(trained.history(), &curves)?;
 
     // From the file, as any other program would.
-    let loaded = TrainedModel::<Flex>::load(&model, &Default::default())?;
+    let loaded = TrainedModel::<B>::load(&model, device)?;
     for sample in held_out.iter().step_by(held_out.len().div_ceil(SHOWN).max(1)) {
         let shown = sample.path.strip_prefix(&photos).unwrap_or(&sample.path);
         print(&format!("\n{} (it is of {}):", shown.display(), names[sample.class()]))?;

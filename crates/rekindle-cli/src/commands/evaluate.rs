@@ -1,3 +1,5 @@
+use burn::tensor::backend::Backend;
+use rekindle::devices::Job;
 use rekindle::prelude::*;
 use rekindle::train::write_html;
 
@@ -5,7 +7,21 @@ use crate::args::EvaluateArgs;
 use crate::{Outcome, print};
 
 pub fn run(args: &EvaluateArgs) -> Outcome {
-    let model = super::load::<Flex>(&args.model, args.labels.as_deref(), &Default::default())?;
+    args.device.device.run(Evaluate(args))?
+}
+
+struct Evaluate<'a>(&'a EvaluateArgs);
+
+impl Job for Evaluate<'_> {
+    type Output = Outcome;
+
+    fn run<B: Backend>(self, device: &B::Device) -> Outcome {
+        evaluate::<B>(self.0, device)
+    }
+}
+
+fn evaluate<B: Backend>(args: &EvaluateArgs, device: &B::Device) -> Outcome {
+    let model = super::load::<B>(&args.model, args.labels.as_deref(), device)?;
     // A single class will do.
     let photos = match args.dir.is_file() {
         true => ImageFolder::from_list(&args.dir)?,

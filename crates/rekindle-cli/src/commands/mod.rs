@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod devices;
 pub mod evaluate;
 pub mod predict;
 pub mod summary;

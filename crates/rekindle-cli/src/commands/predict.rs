@@ -1,4 +1,5 @@
-use rekindle::prelude::*;
+use burn::tensor::backend::Backend;
+use rekindle::devices::Job;
 use rekindle::train::Top;
 use serde::Serialize;
 
@@ -12,7 +13,21 @@ struct Row {
 }
 
 pub fn run(args: &PredictArgs) -> Outcome {
-    let mut model = super::load::<Flex>(&args.model, args.labels.as_deref(), &Default::default())?;
+    args.device.device.run(Predict(args))?
+}
+
+struct Predict<'a>(&'a PredictArgs);
+
+impl Job for Predict<'_> {
+    type Output = Outcome;
+
+    fn run<B: Backend>(self, device: &B::Device) -> Outcome {
+        predict::<B>(self.0, device)
+    }
+}
+
+fn predict<B: Backend>(args: &PredictArgs, device: &B::Device) -> Outcome {
+    let mut model = super::load::<B>(&args.model, args.labels.as_deref(), device)?;
     if let Some(size) = args.size {
         model = model.with_size(size)?;
     }

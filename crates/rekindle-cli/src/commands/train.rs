@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::tensor::backend::Backend;
+use rekindle::devices::Job;
 use rekindle::prelude::*;
 use rekindle::train::{
     Bars, CsvLog, Event, FitConfig, FitReport, JsonLog, Observer, TensorBoard, TrainError,
@@ -11,7 +12,7 @@ use rekindle::train::{
 use rekindle::weights::{WeightsError, write_atomic};
 use serde::Serialize;
 
-use crate::args::{AugmentationArgs, DeviceKind, TrainArgs, UnfreezingArgs};
+use crate::args::{AugmentationArgs, TrainArgs, UnfreezingArgs};
 use crate::{Outcome, print};
 
 /// Progress bars on stderr, Keras's line for each epoch on stdout; stops at Ctrl-C.
@@ -80,8 +81,20 @@ pub fn run(args: &TrainArgs) -> Outcome {
         None => folder.valid_split(args.valid_split),
     };
     stop_at_ctrl_c();
-    match args.device {
-        DeviceKind::Cpu => fit::<Flex>(args, folder, &Default::default(), start),
+    args.device.device.run(Fit { args, folder, start })?
+}
+
+struct Fit<'a> {
+    args: &'a TrainArgs,
+    folder: ImageFolder,
+    start: Instant,
+}
+
+impl Job for Fit<'_> {
+    type Output = Outcome;
+
+    fn run<B: Backend>(self, device: &B::Device) -> Outcome {
+        fit::<B>(self.args, self.folder, device, self.start)
     }
 }
 

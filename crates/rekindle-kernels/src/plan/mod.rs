@@ -4,6 +4,8 @@ mod arena;
 mod conv;
 mod fuse;
 mod profile;
+#[cfg(test)]
+mod properties;
 mod run;
 mod strip;
 mod team;

@@ -1,0 +1,53 @@
+//! GPUs: which there are.
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "wgpu")]
+mod wgpu;
+
+#[cfg(feature = "cuda")]
+pub use cuda::cuda_gpus;
+#[cfg(feature = "wgpu")]
+pub use wgpu::wgpu_gpus;
+
+/// A GPU, or what stands in for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gpu {
+    /// Its kind, as wgpu tells them apart.
+    pub kind: GpuKind,
+    /// Its number among those of its kind, from 0.
+    pub index: usize,
+    /// What it calls itself.
+    pub name: String,
+    /// The driver and its version.
+    pub driver: String,
+}
+
+/// What a GPU is built as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GpuKind {
+    /// A card of its own.
+    Discrete,
+    /// A part of the processor.
+    Integrated,
+    /// One that a virtual machine lends.
+    Virtual,
+    /// Software on the processor, such as Mesa's llvmpipe.
+    Cpu,
+}
+
+impl GpuKind {
+    /// All of them, the fastest first.
+    pub const ALL: [Self; 4] = [Self::Discrete, Self::Integrated, Self::Virtual, Self::Cpu];
+
+    /// Its name in the names of devices.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Discrete => "discrete",
+            Self::Integrated => "integrated",
+            Self::Virtual => "virtual",
+            Self::Cpu => "cpu",
+        }
+    }
+}
