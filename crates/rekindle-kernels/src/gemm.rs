@@ -1,7 +1,7 @@
 //! Matrix products for convolutions, without a matrix of patches (XNNPACK's igemm): the rows of the left
 //! matrix are pointers to pixels, one for each output pixel and tap of the kernel.
 
-use crate::simd::{Portable, Vector};
+use crate::simd::{Portable, PortableBf16, Vector};
 
 /// What one tile computes: `out[m][n] = clamp(bias[n] + residual[m][n] + sum over taps and channels)`.
 #[derive(Clone, Copy)]
@@ -23,6 +23,8 @@ pub(crate) struct TileArgs {
     pub low: f32,
     pub high: f32,
     pub rows: usize,
+    /// Only AVX-512 has tiles of two widths.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
     pub columns: usize,
 }
 
@@ -93,6 +95,21 @@ pub(crate) unsafe fn tile_avx512(args: &TileArgs) {
     }
 }
 
+/// As [`tile_avx512`], of cells of bf16.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(crate) unsafe fn tile_avx512_bf16(args: &TileArgs) {
+    use crate::simd::Avx512Bf16;
+    // SAFETY: the caller's, see `Tile`.
+    unsafe {
+        if args.columns == 32 {
+            by_rows!(Avx512Bf16, 2, args, 1 2 3 4 5 6 7 8)
+        } else {
+            by_rows!(Avx512Bf16, 1, args, 1 2 3 4 5 6 7 8)
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 pub(crate) unsafe fn tile_avx2(args: &TileArgs) {
@@ -112,6 +129,12 @@ pub(crate) unsafe fn tile_neon(args: &TileArgs) {
 pub(crate) unsafe fn tile_portable(args: &TileArgs) {
     // SAFETY: the caller's, see `Tile`.
     unsafe { by_rows!(Portable, 2, args, 1 2 3 4) }
+}
+
+/// As [`tile_portable`], of cells of bf16.
+pub(crate) unsafe fn tile_portable_bf16(args: &TileArgs) {
+    // SAFETY: the caller's, see `Tile`.
+    unsafe { by_rows!(PortableBf16, 2, args, 1 2 3 4) }
 }
 
 /// Weights as tiles read them: panels of `columns` outputs (the last may be half as wide), in each the
@@ -145,13 +168,17 @@ mod tests {
 
     use super::*;
     use crate::Isa;
+    use crate::simd::bf16;
 
     #[test]
     fn every_tile_is_the_naive_product() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for isa in Isa::available() {
             let kernels = isa.kernels();
-            for case in 0..200 {
+            let sets = [Some((kernels.tile, false)), kernels.bf16.map(|bf16| (bf16.tile, true))];
+            let sets: Vec<(Tile, bool)> = sets.into_iter().flatten().collect();
+            for case in 0..if cfg!(miri) { 12 } else { 200 } {
+                let (tile, is_bf16) = sets[case / 7 % sets.len()];
                 let rows = 1 + case % kernels.rows;
                 let columns = match isa {
                     Isa::Avx512 if case % 3 == 0 => 16,
@@ -162,8 +189,13 @@ mod tests {
                 let mut random = |count: usize| -> Vec<f32> {
                     (0..count).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect()
                 };
-                let pixels = random(taps * rows * channels);
-                let weights = random(taps * channels * columns);
+                let mut factors = |count: usize| -> Vec<f32> {
+                    let mut one = || random(count);
+                    let pair = |(low, high)| if is_bf16 { bf16::cell(low, high) } else { low };
+                    one().into_iter().zip(one()).map(pair).collect()
+                };
+                let pixels = factors(taps * rows * channels);
+                let weights = factors(taps * channels * columns);
                 let (bias, residual) = (random(columns), random(rows * stride));
                 let pointers: Vec<*const f32> =
                     (0..taps * rows).map(|index| pixels[index * channels..].as_ptr()).collect();
@@ -187,7 +219,7 @@ mod tests {
                     columns,
                 };
                 // SAFETY: every buffer has the size that its field says, and the set is available.
-                unsafe { (kernels.tile)(&args) };
+                unsafe { tile(&args) };
                 for m in 0..rows {
                     for n in 0..stride {
                         let found = out[m * stride + n];
@@ -203,7 +235,14 @@ mod tests {
                             for channel in 0..channels {
                                 let pixel = pixels[(tap * rows + m) * channels + channel];
                                 let weight = weights[(tap * channels + channel) * columns + n];
-                                sum += f64::from(pixel) * f64::from(weight);
+                                let product = |a: f32, b: f32| f64::from(a) * f64::from(b);
+                                sum += match is_bf16 {
+                                    true => {
+                                        let (a, b) = (bf16::values(pixel), bf16::values(weight));
+                                        product(a[0], b[0]) + product(a[1], b[1])
+                                    }
+                                    false => product(pixel, weight),
+                                };
                             }
                         }
                         let expected = sum.clamp(f64::from(low), f64::from(high));

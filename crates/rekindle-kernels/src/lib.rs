@@ -16,9 +16,9 @@ mod simd;
 pub mod train;
 mod winograd;
 
-pub use isa::Isa;
+pub use isa::{Isa, PlanConfig, Precision};
 pub use lower::{lower, serves};
-pub use plan::{Plan, PlanError, StepTime};
+pub use plan::{ByteScale, Plan, PlanError, StepTime};
 
 /// How many threads plans run on: as many as there are processors, or as `RAYON_NUM_THREADS` says.
 #[must_use]

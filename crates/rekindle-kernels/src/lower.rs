@@ -4,7 +4,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use rekindle_nn::{Interpreter, Network, NetworkError, Op, Section, Shape};
 
 use crate::plan::{Conv, Node, NodeOp, compile};
-use crate::{Isa, Plan, PlanError};
+use crate::{Plan, PlanConfig, PlanError};
 
 /// Compiles `network`, up to and with layer `until` or to its end, for images of shape `input`.
 ///
@@ -14,7 +14,7 @@ pub fn lower<B: Backend, N: Network<B>>(
     network: &N,
     until: Option<&str>,
     input: Shape,
-    isa: Isa,
+    config: impl Into<PlanConfig>,
 ) -> Result<Plan, PlanError> {
     let mut lower = Lower::default();
     let start = lower.input(input);
@@ -22,7 +22,7 @@ pub fn lower<B: Backend, N: Network<B>>(
         Some(layer) => Section::until(network, &mut lower, layer, start)?,
         None => network.walk(&mut lower, start)?,
     };
-    compile(lower.nodes, output, isa)
+    compile(lower.nodes, output, config.into())
 }
 
 /// Whether the engine can take the place of this backend: whether its tensors are in the CPU's memory.
@@ -86,6 +86,7 @@ impl<B: Backend> Interpreter<B> for Lower {
                     high: f32::INFINITY,
                     residual: None,
                     run: 1,
+                    cells: false,
                 })
             }
             Op::BatchNorm(norm) => {

@@ -5,8 +5,7 @@ use std::ops::Range;
 
 use super::{Gemm, Plan, Window};
 use crate::depthwise::{MOST_KERNEL_ROWS, RowArgs};
-use crate::gemm::TileArgs;
-use crate::isa::Kernels;
+use crate::gemm::{Tile, TileArgs};
 use crate::simd::CHANNEL_BLOCK;
 
 /// Values of the left matrix that a block of rows keeps in the second-level cache.
@@ -46,7 +45,9 @@ impl View {
 
 /// A convolution of one input as a matrix product, its rows the output's pixels.
 pub(super) struct Product<'a> {
-    kernels: Kernels,
+    tile: Tile,
+    /// Most rows of a tile.
+    tile_rows: usize,
     /// What pixels outside of the image point to.
     zeros: &'a [f32],
     gemm: &'a Gemm,
@@ -62,7 +63,8 @@ impl Plan {
         input: View,
         out_width: usize,
     ) -> Product<'a> {
-        Product { kernels: self.kernels, zeros: &self.zeros, gemm, input, out_width }
+        let (tile, tile_rows) = (self.tile(gemm.cells), self.kernels.rows);
+        Product { tile, tile_rows, zeros: &self.zeros, gemm, input, out_width }
     }
 
     /// One row of a depthwise convolution of an input of this shape; `line` gives the input's rows by their number.
@@ -121,16 +123,16 @@ impl Product<'_> {
         first: usize,
         residual: Option<View>,
     ) {
-        let (Self { kernels, gemm, .. }, window) = (self, &self.gemm.window);
+        let (Self { tile, tile_rows, gemm, .. }, window) = (self, &self.gemm.window);
         let taps = window.kernel[0] * window.kernel[1];
         let depth = taps * gemm.depth;
         let padded = out.channels.next_multiple_of(CHANNEL_BLOCK);
-        let block = (BLOCK_VALUES / gemm.depth).next_multiple_of(kernels.rows);
+        let block = (BLOCK_VALUES / gemm.depth).next_multiple_of(*tile_rows);
         POINTERS.with_borrow_mut(|pointers| {
             for start in rows.clone().step_by(block) {
                 let end = (start + block).min(rows.end);
                 // Tiles of one height: seven of seven rows take less than six of eight and one of one.
-                let height = (end - start).div_ceil((end - start).div_ceil(kernels.rows));
+                let height = (end - start).div_ceil((end - start).div_ceil(*tile_rows));
                 let tile_pointers = taps * height;
                 // Once for all panels: for small kernels they cost as much as a tenth of the products.
                 pointers.clear();
@@ -140,14 +142,14 @@ impl Product<'_> {
                 for panel in panels.clone() {
                     let column = panel * gemm.panel;
                     let columns = gemm.panel.min(padded - column);
-                    for (tile, row) in (start..end).step_by(height).enumerate() {
+                    for (number, row) in (start..end).step_by(height).enumerate() {
                         let count = height.min(end - row);
                         let added = residual.map_or(std::ptr::null(), |view| {
                             view.pixel(row).cast_const().wrapping_add(column)
                         });
                         let args = TileArgs {
                             // Only the last tile has fewer.
-                            pixels: pointers[tile * tile_pointers..][..taps * count].as_ptr(),
+                            pixels: pointers[number * tile_pointers..][..taps * count].as_ptr(),
                             taps,
                             channels: gemm.depth,
                             weights: window.weights[column * depth..][..columns * depth].as_ptr(),
@@ -165,7 +167,7 @@ impl Product<'_> {
                         // to zeros; weights and bias are sliced to size; the tile's rows and columns lie
                         // in the output, whose channels are padded to whole blocks, and belong
                         // to this thread; the plan's kernels were chosen for this machine.
-                        unsafe { (kernels.tile)(&args) };
+                        unsafe { tile(&args) };
                     }
                 }
             }
@@ -175,7 +177,9 @@ impl Product<'_> {
     /// Adds, for each tap, the pixels that `count` outputs from `row` on take.
     fn point(&self, pointers: &mut Vec<*const f32>, row: usize, count: usize) {
         let (window, input) = (&self.gemm.window, self.input);
-        if window.kernel == [1, 1] && window.stride == [1, 1] {
+        // An image that is stored with its padding is wider than the output.
+        let is_same = input.width == self.out_width;
+        if is_same && window.kernel == [1, 1] && window.stride == [1, 1] {
             pointers.extend((row..row + count).map(|pixel| input.pixel(pixel).cast_const()));
             return;
         }

@@ -2,19 +2,22 @@
 //! what is concatenated is written where it belongs.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 
+use crossbeam_queue::ArrayQueue;
 use rekindle_nn::layers::Activation;
 use rekindle_nn::{Pool, Shape, correct_pad};
 
 use super::arena::{Life, allocate};
-use super::{Gemm, Place, Plan, PlanError, Step, Strip, Window, Winograd, Work};
-use crate::Isa;
+use super::{Gemm, Place, Plan, PlanError, Step, Strip, Window, Winograd, Work, bf16};
 use crate::gemm::pack;
 use crate::simd::CHANNEL_BLOCK;
+use crate::{Isa, PlanConfig, Precision};
 
 /// Values of a widened map from which on a block is computed strip by strip: what does not fit a core's cache.
 const STRIPS_FROM: usize = 128 * 1024;
+
+/// Workspaces that a plan keeps: for as many images at once.
+const MOST_WORKSPACES: usize = 256;
 
 /// One layer of the network.
 pub(crate) struct Node {
@@ -48,6 +51,8 @@ pub(crate) enum NodeOp {
     Flatten,
     Add,
     Concat,
+    /// Rounds to cells of bf16.
+    Narrow,
     /// Now part of another node.
     Fused,
 }
@@ -66,6 +71,8 @@ pub(crate) struct Conv {
     pub residual: Option<usize>,
     /// Neighbouring pixels that each tap takes at once.
     pub run: usize,
+    /// Whether its products are of bf16.
+    pub cells: bool,
 }
 
 impl Conv {
@@ -83,6 +90,7 @@ impl Conv {
             high: f32::INFINITY,
             residual: None,
             run: 1,
+            cells: false,
         }
     }
 
@@ -93,11 +101,19 @@ impl Conv {
 }
 
 /// Compiles the nodes that lead to `output`.
-pub(crate) fn compile(mut nodes: Vec<Node>, output: usize, isa: Isa) -> Result<Plan, PlanError> {
-    let output = fuse(&mut nodes, output)?;
+pub(crate) fn compile(
+    mut nodes: Vec<Node>,
+    output: usize,
+    config: PlanConfig,
+) -> Result<Plan, PlanError> {
+    let PlanConfig { isa, precision } = config.checked()?;
+    let mut output = fuse(&mut nodes, output)?;
     let input_shape = nodes[0].shape;
     let input_at = pad_input(&mut nodes, output);
     join_strips(&mut nodes, output);
+    if precision == Precision::Bf16 {
+        output = bf16::narrow(&mut nodes, output, |conv, shape| !is_winograd(conv, shape));
+    }
     let places = place(&nodes, output);
     let steps = steps(nodes, &places.places, isa);
     let widest = steps.iter().flat_map(|step| &step.inputs).map(|place| place.channels).max();
@@ -109,12 +125,13 @@ pub(crate) fn compile(mut nodes: Vec<Node>, output: usize, isa: Isa) -> Result<P
         output_shape: places.output_shape,
         kernels: isa.kernels(),
         isa,
+        precision,
         arena: places.arena,
         zeros: vec![
             0.0;
             widest.unwrap_or(0).next_multiple_of(CHANNEL_BLOCK).max(isa.kernels().columns)
         ],
-        free: Mutex::new(Vec::new()),
+        free: ArrayQueue::new(MOST_WORKSPACES),
         steps,
     })
 }
@@ -310,6 +327,9 @@ struct Places {
 fn place(nodes: &[Node], output: usize) -> Places {
     let uses = uses(nodes, output);
     let mut places: Vec<Place> = nodes.iter().map(own_place).collect();
+    if is_read_by_products(nodes) {
+        places[0].stride = places[0].channels;
+    }
     // The concatenation that a value is a slice of, and its first channel there.
     let mut slice: HashMap<usize, (usize, usize)> = HashMap::new();
     for (index, node) in nodes.iter().enumerate() {
@@ -368,13 +388,26 @@ fn has_value(op: &NodeOp) -> bool {
     !matches!(op, NodeOp::Fused | NodeOp::CorrectPad(_))
 }
 
+/// Whether the image is read by products only, which read each pixel's values one by one: the other kernels, and
+/// shortcuts, read whole blocks of channels.
+fn is_read_by_products(nodes: &[Node]) -> bool {
+    nodes.iter().filter(|node| has_value(&node.op) && node.inputs.contains(&0)).all(|node| {
+        let is_product = match &node.op {
+            NodeOp::Conv(conv) => !conv.depthwise,
+            NodeOp::Strip(..) => true,
+            _ => false,
+        };
+        is_product && !node.inputs[1..].contains(&0)
+    })
+}
+
 fn own_place(node: &Node) -> Place {
     let (height, width, channels) = match node.shape {
         Shape::Map { height, width, channels } => (height, width, channels),
         Shape::Flat(channels) => (1, 1, channels),
     };
     let stride = match node.op {
-        NodeOp::Input => channels,
+        NodeOp::Narrow => channels,
         _ => channels.next_multiple_of(CHANNEL_BLOCK),
     };
     Place { offset: 0, height, width, channels, stride }
@@ -393,7 +426,7 @@ fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
             NodeOp::Conv(mut conv) => {
                 let work = if conv.depthwise {
                     Work::Depthwise(window(conv, panel))
-                } else if is_winograd(&conv, out) {
+                } else if is_winograd(&conv, node.shape) {
                     let (direct, outputs) = (std::mem::take(&mut conv.weights), conv.channels[1]);
                     Work::Winograd(Winograd::new(window(conv, panel), &direct, outputs, panel))
                 } else {
@@ -428,7 +461,7 @@ fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
                     (pack(&weights, depth, outputs, padded, panel), pad(bias, padded));
                 let (kernel, stride, before) = ([1, 1], [1, 1], [0, 0]);
                 let window = Window { kernel, stride, before, weights, bias, low, high };
-                push(inputs, out, Work::Gemm(Gemm { window, panel, depth }));
+                push(inputs, out, Work::Gemm(Gemm { window, panel, depth, cells: false }));
                 if activation.is_probability() {
                     push(vec![out], out, Work::Probabilities(activation));
                 }
@@ -436,6 +469,7 @@ fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
             NodeOp::Pool { pool, is_max } => push(inputs, out, Work::Pool { pool, is_max }),
             NodeOp::Global { is_max } => push(inputs, out, Work::Global { is_max }),
             NodeOp::Flatten => push(inputs, out, Work::Flatten),
+            NodeOp::Narrow => push(inputs, out, Work::Narrow),
             NodeOp::Concat => {
                 let mut channel = 0;
                 for input in inputs {
@@ -457,9 +491,10 @@ fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
     steps
 }
 
-fn is_winograd(conv: &Conv, out: Place) -> bool {
+fn is_winograd(conv: &Conv, out: Shape) -> bool {
+    let Shape::Map { height, width, .. } = out else { return false };
     let is_plain = conv.residual.is_none() && conv.run == 1;
-    is_plain && Winograd::pays(conv.kernel, conv.stride, conv.channels, [out.height, out.width])
+    is_plain && Winograd::pays(conv.kernel, conv.stride, conv.channels, [height, width])
 }
 
 /// A convolution's settings, its weights packed.
@@ -480,8 +515,9 @@ fn window(conv: Conv, panel: usize) -> Window {
 }
 
 fn gemm(conv: Conv, panel: usize) -> Gemm {
-    let depth = conv.channels[0] * conv.run;
-    Gemm { window: window(conv, panel), panel, depth }
+    let (values, cells) = (conv.channels[0] * conv.run, conv.cells);
+    let depth = if cells { values.div_ceil(2) } else { values };
+    Gemm { window: window(conv, panel), panel, depth, cells }
 }
 
 fn pad(mut values: Vec<f32>, length: usize) -> Vec<f32> {

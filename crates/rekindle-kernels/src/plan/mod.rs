@@ -1,6 +1,7 @@
 //! Plans: what to compute, where in the arena, with which weights.
 
 mod arena;
+mod bf16;
 mod conv;
 mod fuse;
 mod profile;
@@ -11,15 +12,16 @@ mod strip;
 mod team;
 mod winograd;
 
-use std::sync::Mutex;
-
+use crossbeam_queue::ArrayQueue;
 use rekindle_nn::layers::Activation;
 use rekindle_nn::{NetworkError, Pool, Shape};
 
-use crate::isa::{Isa, Kernels};
+use crate::gemm::Tile;
+use crate::isa::{Isa, Kernels, Precision};
 use team::Team;
 
 pub use profile::StepTime;
+pub use run::ByteScale;
 
 pub(crate) use fuse::{Conv, Node, NodeOp, compile};
 pub(crate) use strip::Strip;
@@ -48,6 +50,22 @@ pub enum PlanError {
         /// The names that it may have.
         available: String,
     },
+    /// The instruction set has no such products.
+    #[error("precision {precision}: the instruction set {isa} has no such products; take f32")]
+    Precision {
+        /// What was asked for.
+        precision: Precision,
+        /// Where.
+        isa: Isa,
+    },
+    /// The output is not the batch's.
+    #[error("found room for {found} values of output, expected {expected}")]
+    Output {
+        /// Values of the batch's outputs.
+        expected: usize,
+        /// Values that there is room for.
+        found: usize,
+    },
     /// The input is not a batch of what the plan was made for.
     #[error("found {found} values, expected a multiple of {expected}: [batch, 3, height, width]")]
     Input {
@@ -69,13 +87,14 @@ pub struct Plan {
     output: Place,
     output_shape: Shape,
     isa: Isa,
+    precision: Precision,
     kernels: Kernels,
     /// Values of one arena.
     arena: usize,
     /// What padding pixels point to.
     zeros: Vec<f32>,
     /// Workspaces that no call uses now.
-    free: Mutex<Vec<Workspace>>,
+    free: ArrayQueue<Workspace>,
 }
 
 impl std::fmt::Debug for Plan {
@@ -99,6 +118,18 @@ impl Plan {
     #[must_use]
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// What its products are computed with.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The kernel of its products.
+    fn tile(&self, cells: bool) -> Tile {
+        let bf16 = self.kernels.bf16.filter(|_| cells);
+        bf16.map_or(self.kernels.tile, |bf16| bf16.tile)
     }
 }
 
@@ -147,6 +178,7 @@ pub(crate) enum Work {
     Global { is_max: bool },
     Flatten,
     Copy,
+    Narrow,
     Probabilities(Activation),
 }
 
@@ -155,8 +187,10 @@ pub(crate) struct Gemm {
     pub window: Window,
     /// Panels of this many columns, as `gemm::pack` makes them.
     pub panel: usize,
-    /// Values that each tap takes.
+    /// Values that each tap takes, or cells.
     pub depth: usize,
+    /// Whether pixels and weights are cells of bf16.
+    pub cells: bool,
 }
 
 /// The settings and weights of a convolution.

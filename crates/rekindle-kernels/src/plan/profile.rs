@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
+use super::run::Image;
 use super::{Gemm, Plan, PlanError, Step, Work};
 
 /// The time of one step, for one image.
@@ -43,7 +44,7 @@ impl Plan {
         let none = || vec![Duration::ZERO; self.steps.len()];
         let one = |image: &[f32], threads: usize| {
             let (mut clock, mut output) = (none(), vec![0.0; outputs]);
-            self.run_image(image, &mut output, threads, Some(&mut clock));
+            self.run_image(Image::Values(image), &mut output, threads, Some(&mut clock));
             clock
         };
         let add =
@@ -68,8 +69,10 @@ fn step_time(step: &Step, seconds: f64) -> StepTime {
     let (work, macs) = match &step.work {
         Work::Gemm(gemm) => {
             let [rows, columns] = gemm.window.kernel;
-            let macs = outputs * (rows * columns * gemm.depth) as u64;
-            (format!("conv {rows}x{}", columns * gemm.depth / input.channels), macs)
+            let depth = if gemm.cells { 2 * gemm.depth } else { gemm.depth };
+            // Of the first layer, a row of pixels is one tap.
+            let wide = if gemm.cells { columns } else { columns * depth / input.channels };
+            (format!("conv {rows}x{wide}"), outputs * (rows * columns * depth) as u64)
         }
         // As many as the direct way takes, so that rates can be compared.
         Work::Winograd(_) => ("winograd 3x3".into(), outputs * 9 * input.channels as u64),
@@ -88,6 +91,7 @@ fn step_time(step: &Step, seconds: f64) -> StepTime {
         Work::Pool { pool, .. } => (format!("pool {}x{}", pool.kernel[0], pool.kernel[1]), 0),
         Work::Global { .. } => ("global pool".into(), 0),
         Work::Flatten => ("flatten".into(), 0),
+        Work::Narrow => ("to bf16".into(), 0),
         Work::Copy => ("copy".into(), 0),
         Work::Probabilities(_) => ("probabilities".into(), 0),
     };

@@ -9,7 +9,7 @@ use rekindle_nn::{Interpreter, NetworkError, Op, Pool, Shape};
 
 use crate::lower::{Lower, host};
 use crate::plan::compile;
-use crate::{Isa, Plan};
+use crate::{Isa, PlanConfig, PlanError, Precision};
 
 /// A part of a network.
 #[derive(Debug, Clone)]
@@ -480,7 +480,10 @@ fn check(recipe: &Recipe, threads: &[rayon::ThreadPool]) -> Result<(), TestCaseE
         }
     }
     let most = expected.iter().fold(1e-6, |most: f64, value| most.max(value.abs()));
-    for isa in Isa::available() {
+    let all = Isa::available().into_iter().flat_map(|isa| {
+        [Precision::F32, Precision::Bf16].map(|precision| PlanConfig { isa, precision })
+    });
+    for config in all.filter(|config| config.checked().is_ok()) {
         let mut lower = Lower::default();
         let start = lower.input(input);
         let end = Build { it: &mut lower, names: 0 }.all(
@@ -488,24 +491,20 @@ fn check(recipe: &Recipe, threads: &[rayon::ThreadPool]) -> Result<(), TestCaseE
             |lower, &node| lower.nodes[node].shape,
             start,
         );
-        let plan: Plan = compile(lower.nodes, end, isa)
-            .map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let fail = |error: PlanError| TestCaseError::fail(error.to_string());
+        let plan = compile(lower.nodes, end, config).map_err(fail)?;
+        let most_off = if config.precision == Precision::F32 { 1e-4 } else { 2e-2 };
         for pool in threads {
             // Twice, since memory is used again.
             for _ in 0..2 {
-                let found = pool
-                    .install(|| plan.run(&images))
-                    .map_err(|error| TestCaseError::fail(error.to_string()))?;
+                let found = pool.install(|| plan.run(&images)).map_err(fail)?;
                 prop_assert_eq!(found.len(), expected.len());
                 for (found, expected) in found.iter().zip(&expected) {
                     let off = (f64::from(*found) - expected).abs() / most;
+                    let threads = pool.current_num_threads();
                     prop_assert!(
-                        off <= 1e-4,
-                        "{}, {} threads: {} {}",
-                        isa,
-                        pool.current_num_threads(),
-                        found,
-                        expected
+                        off <= most_off,
+                        "{config:?}, {threads} threads: {found} {expected}"
                     );
                 }
             }

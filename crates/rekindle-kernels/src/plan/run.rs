@@ -1,20 +1,35 @@
 //! Running a plan: images side by side where there are enough of them, parts of each step side by side
 //! where there are not.
 
-use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use rekindle_nn::Shape;
 use rekindle_nn::layers::Activation;
 
+use super::bf16::narrow_row;
 use super::conv::View;
 use super::team::Team;
 use super::{Gemm, Place, Plan, PlanError, Step, Work, Workspace, winograd};
-use crate::pool::{self, Map};
+use crate::pool::{self, Map, PoolArgs};
+use crate::simd::CHANNEL_BLOCK;
 
-thread_local! {
-    static SUMS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+/// One image.
+#[derive(Clone, Copy)]
+pub(super) enum Image<'a> {
+    /// `[3, height, width]`, preprocessed.
+    Values(&'a [f32]),
+    /// `[height, width, 3]`, as decoded.
+    Bytes(&'a [u8], &'a ByteScale),
+}
+
+/// What bytes of a photo become before the first layer: its preprocessing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ByteScale {
+    /// The values that bytes have in each of the network's channels.
+    pub values: [[f32; 256]; 3],
+    /// Which of red, green and blue each of the network's channels takes.
+    pub source: [usize; 3],
 }
 
 /// An arena that the threads of one step share; each writes places of its own.
@@ -66,47 +81,88 @@ impl Plan {
     /// # Errors
     /// When `images` is not a whole number of images.
     pub fn run(&self, images: &[f32]) -> Result<Vec<f32>, PlanError> {
-        let count = self.input_shape.count();
-        if images.is_empty() || !images.len().is_multiple_of(count) {
-            return Err(PlanError::Input { expected: count, found: images.len() });
-        }
-        let mut outputs = vec![0.0; images.len() / count * self.output_shape.count()];
-        let (batch, threads) = (images.len() / count, rayon::current_num_threads());
-        if batch >= threads {
-            let outputs = outputs.par_chunks_exact_mut(self.output_shape.count());
-            let each = images.par_chunks_exact(count).zip(outputs);
-            each.for_each(|(image, output)| self.run_image(image, output, 1, None));
-        } else {
-            let outputs = outputs.chunks_exact_mut(self.output_shape.count());
-            let each = images.chunks_exact(count).zip(outputs);
-            each.for_each(|(image, output)| self.run_image(image, output, threads, None));
-        }
+        let mut outputs = vec![0.0; self.batch(images.len())? * self.output_shape.count()];
+        self.run_into(images, &mut outputs)?;
         Ok(outputs)
+    }
+
+    /// As [`run`](Self::run), to memory of the caller's. After the first calls nothing is allocated and no lock taken.
+    ///
+    /// # Errors
+    /// When `images` is not a whole number of images, or `outputs` not theirs.
+    pub fn run_into(&self, images: &[f32], outputs: &mut [f32]) -> Result<(), PlanError> {
+        self.run_all(images, outputs, Image::Values)
+    }
+
+    /// As [`run_into`](Self::run_into), for photos as they are decoded: `[batch, height, width, 3]`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_bytes(
+        &self,
+        photos: &[u8],
+        scale: &ByteScale,
+        outputs: &mut [f32],
+    ) -> Result<(), PlanError> {
+        if !matches!(self.input_shape, Shape::Map { channels: 3, .. }) {
+            let what = format!("photos, which are [height, width, 3], as {}", self.input_shape);
+            return Err(PlanError::Unsupported { layer: "input".into(), what });
+        }
+        self.run_all(photos, outputs, |photo| Image::Bytes(photo, scale))
+    }
+
+    /// How many images so many values are.
+    fn batch(&self, values: usize) -> Result<usize, PlanError> {
+        let count = self.input_shape.count();
+        match values > 0 && values.is_multiple_of(count) {
+            true => Ok(values / count),
+            false => Err(PlanError::Input { expected: count, found: values }),
+        }
+    }
+
+    fn run_all<'a, T: Sync>(
+        &self,
+        images: &'a [T],
+        outputs: &mut [f32],
+        image: impl Fn(&'a [T]) -> Image<'a> + Sync,
+    ) -> Result<(), PlanError> {
+        let (batch, threads) = (self.batch(images.len())?, rayon::current_num_threads());
+        let (count, length) = (self.input_shape.count(), self.output_shape.count());
+        if outputs.len() != batch * length {
+            return Err(PlanError::Output { expected: batch * length, found: outputs.len() });
+        }
+        if batch >= threads {
+            let each = images.par_chunks_exact(count).zip(outputs.par_chunks_exact_mut(length));
+            each.for_each(|(values, output)| self.run_image(image(values), output, 1, None));
+        } else {
+            let each = images.chunks_exact(count).zip(outputs.chunks_exact_mut(length));
+            each.for_each(|(values, output)| self.run_image(image(values), output, threads, None));
+        }
+        Ok(())
     }
 
     /// Runs one image; `clock` takes the time of each step.
     pub(super) fn run_image(
         &self,
-        image: &[f32],
+        image: Image<'_>,
         output: &mut [f32],
         threads: usize,
         mut clock: Option<&mut [Duration]>,
     ) {
-        // A poisoned lock still guards whole workspaces.
-        let free = |plan: &Self| plan.free.lock().unwrap_or_else(|error| error.into_inner()).pop();
-        let mut workspace = free(self).unwrap_or_else(|| Workspace {
+        let mut workspace = self.free.pop().unwrap_or_else(|| Workspace {
             values: vec![0.0; self.arena],
             team: Team::new(self.steps.len()),
         });
         workspace.team.reset();
         let arena = Arena { base: workspace.values.as_mut_ptr(), length: workspace.values.len() };
         let team = &workspace.team;
-        self.place_image(image, arena.write(self.input.offset, self.input.extent()));
+        let length = self.input.pixels() * self.input.stride;
+        self.place_image(image, arena.write(self.input.offset, length));
         let parts = |step: usize| self.parts(&self.steps[step], threads);
         let work = |step: usize, part: usize| {
             self.run_step(&self.steps[step], arena, part, threads);
         };
-        let mut lead = || {
+        let lead = || {
             let _finish = team.finish_at_end();
             for number in 0..self.steps.len() {
                 let start = clock.is_some().then(Instant::now);
@@ -116,16 +172,7 @@ impl Plan {
                 }
             }
         };
-        if threads > 1 {
-            rayon::scope(|scope| {
-                for _ in 1..threads {
-                    scope.spawn(|_| team.help(parts, work));
-                }
-                lead();
-            });
-        } else {
-            lead();
-        }
+        beside(lead, threads - 1, &|| team.help(parts, work));
         let result = arena.read(&self.output);
         let (pixels, place) = (self.output.pixels(), &self.output);
         match self.output_shape {
@@ -138,29 +185,46 @@ impl Plan {
                 }
             }
         }
-        self.free.lock().unwrap_or_else(|error| error.into_inner()).push(workspace);
+        // One more than are kept is dropped.
+        drop(self.free.push(workspace));
     }
 
-    /// Writes an image, `[3, height, width]`, where the first layer wants it, with that layer's padding.
-    fn place_image(&self, image: &[f32], to: &mut [f32]) {
-        let Shape::Map { height, width, channels } = self.input_shape else {
-            return to.copy_from_slice(image);
+    /// Writes an image where the first layer wants it, with that layer's padding.
+    fn place_image(&self, image: Image<'_>, to: &mut [f32]) {
+        let (height, width, channels) = match self.input_shape {
+            Shape::Map { height, width, channels } => (height, width, channels),
+            Shape::Flat(count) => (1, 1, count),
         };
         let [above, left] = self.input_at;
-        let length = self.input.width * channels;
+        let stride = self.input.stride;
+        let length = self.input.width * stride;
         for (row, line) in to.chunks_exact_mut(length).enumerate() {
             let Some(y) = row.checked_sub(above).filter(|&y| y < height) else {
                 line.fill(0.0);
                 continue;
             };
-            let (before, rest) = line.split_at_mut(left * channels);
-            let (pixels, after) = rest.split_at_mut(width * channels);
+            let (before, rest) = line.split_at_mut(left * stride);
+            let (pixels, after) = rest.split_at_mut(width * stride);
             before.fill(0.0);
             after.fill(0.0);
-            for channel in 0..channels {
-                let plane = &image[(channel * height + y) * width..][..width];
-                for (pixel, &value) in pixels.chunks_exact_mut(channels).zip(plane) {
-                    pixel[channel] = value;
+            match image {
+                Image::Values(image) => {
+                    for channel in 0..channels {
+                        let plane = &image[(channel * height + y) * width..][..width];
+                        for (pixel, &value) in pixels.chunks_exact_mut(stride).zip(plane) {
+                            pixel[channel] = value;
+                        }
+                    }
+                }
+                Image::Bytes(photo, scale) => {
+                    let length = width * channels;
+                    let bytes = photo[y * length..][..length].chunks_exact(3);
+                    for (pixel, bytes) in pixels.chunks_exact_mut(stride).zip(bytes) {
+                        for (channel, value) in pixel[..channels].iter_mut().enumerate() {
+                            let byte = bytes[scale.source[channel]];
+                            *value = scale.values[channel][usize::from(byte)];
+                        }
+                    }
                 }
             }
         }
@@ -182,7 +246,7 @@ impl Plan {
                 let tiles = winograd::tiles([step.out.height, step.out.width]);
                 tiles.div_ceil(self.kernels.rows).min(most)
             }
-            Work::Depthwise(_) | Work::Pool { .. } => step.out.height.min(most),
+            Work::Depthwise(_) | Work::Pool { .. } | Work::Narrow => step.out.height.min(most),
             // Each part begins with rows that another has computed too.
             Work::Strip(_) => step.out.height.min(threads),
             Work::Global { .. } | Work::Flatten | Work::Copy | Work::Probabilities(_) => 1,
@@ -226,6 +290,15 @@ impl Plan {
                     self.depthwise_row(window, input, line, row, to, out);
                 }
             }
+            Work::Narrow => {
+                let (from, to) = (arena.view(input), arena.view(out));
+                for row in share(out.height) {
+                    if let Some(bf16) = self.kernels.bf16 {
+                        // SAFETY: the row is this thread's; the plan's kernels were chosen for this machine.
+                        unsafe { narrow_row(bf16.narrow, from, to, row) };
+                    }
+                }
+            }
             Work::Strip(strip) => {
                 let residual = step.inputs.get(1).map(|place| arena.view(place));
                 self.run_strip(
@@ -237,17 +310,33 @@ impl Plan {
                 );
             }
             Work::Pool { pool, is_max } => {
-                let map = Map { height: input.height, width: input.width, stride: input.stride };
-                SUMS.with_borrow_mut(|sums| {
-                    for row in share(out.height) {
-                        let write = |column: usize, values: &[f32]| {
-                            let offset = out.offset + (row * out.width + column) * out.stride;
-                            arena.write(offset, out.channels).copy_from_slice(values);
-                        };
-                        let (from, channels) = (arena.read(input), input.channels);
-                        pool::pool_row(from, map, pool, *is_max, row, channels, write, sums);
-                    }
-                });
+                let (from, to) = (arena.view(input), arena.view(out));
+                let before = |axis: usize, size: usize| {
+                    pool.padding.amount(size, pool.kernel[axis], pool.stride[axis])[0]
+                };
+                let (top, left) = (before(0, input.height), before(1, input.width));
+                for row in share(out.height) {
+                    let start = row * pool.stride[0];
+                    let end = (start + pool.kernel[0]).saturating_sub(top).min(input.height);
+                    let args = PoolArgs {
+                        input: from.base,
+                        width: input.width,
+                        stride: input.stride,
+                        rows: [start.saturating_sub(top), end],
+                        kernel: pool.kernel[1],
+                        step: pool.stride[1],
+                        left,
+                        out: to.pixel(row * out.width),
+                        out_stride: out.stride,
+                        outputs: out.width,
+                        channels: out.channels.next_multiple_of(CHANNEL_BLOCK),
+                        is_max: *is_max,
+                    };
+                    // SAFETY: windows lie on the image, but for the padding, which is less than a window; input and
+                    // output have channels in whole blocks; the row belongs to this thread; the plan's kernels were
+                    // chosen for this machine.
+                    unsafe { (self.kernels.pool)(&args) };
+                }
             }
             Work::Global { is_max } => {
                 let map = Map { height: input.height, width: input.width, stride: input.stride };
@@ -267,6 +356,22 @@ impl Plan {
                 probabilities(*activation, values);
             }
         }
+    }
+}
+
+/// Runs `lead` here and `help` on other threads, as long as there are some without work. Unlike with `rayon::scope`,
+/// nothing is allocated.
+fn beside(lead: impl FnOnce() + Send, helpers: usize, help: &(impl Fn() + Sync)) {
+    fn all(helpers: usize, help: &(impl Fn() + Sync)) {
+        match helpers {
+            0 => {}
+            1 => help(),
+            _ => drop(rayon::join(help, || all(helpers - 1, help))),
+        }
+    }
+    match helpers {
+        0 => lead(),
+        _ => drop(rayon::join(lead, || all(helpers, help))),
     }
 }
 

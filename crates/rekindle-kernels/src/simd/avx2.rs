@@ -47,6 +47,15 @@ unsafe impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn most(self, other: Self) -> Self {
+        // SAFETY: as the trait asks. For NaN the instruction returns the second operand: one in the first is put back.
+        unsafe {
+            let is_nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0);
+            Self(_mm256_blendv_ps(_mm256_max_ps(self.0, other.0), self.0, is_nan))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn at_most(self, high: Self) -> Self {
         // SAFETY: as the trait asks. The second operand is what the instruction returns for NaN.
         Self(unsafe { _mm256_min_ps(high.0, self.0) })

@@ -8,13 +8,15 @@ mod avx512;
 mod neon;
 mod portable;
 
+pub(crate) mod bf16;
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512;
+pub(crate) use avx512::{Avx512, Avx512Bf16};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
-pub(crate) use portable::Portable;
+pub(crate) use portable::{Portable, PortableBf16};
 
 /// Channels of every activation are padded to a multiple of this, so that no kernel has a remainder.
 pub(crate) const CHANNEL_BLOCK: usize = 16;
@@ -39,6 +41,8 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn add(self, other: Self) -> Self;
     /// The larger of each lane; NaN in `self` stays.
     unsafe fn at_least(self, low: Self) -> Self;
+    /// The larger of each lane; NaN in either stays.
+    unsafe fn most(self, other: Self) -> Self;
     /// The smaller of each lane; NaN in `self` stays.
     unsafe fn at_most(self, high: Self) -> Self;
 }

@@ -47,6 +47,12 @@ unsafe impl Vector for Neon {
     }
 
     #[inline(always)]
+    unsafe fn most(self, other: Self) -> Self {
+        // SAFETY: as the trait asks. NEON's maximum of NaN is NaN.
+        Self(unsafe { vmaxq_f32(self.0, other.0) })
+    }
+
+    #[inline(always)]
     unsafe fn at_most(self, high: Self) -> Self {
         // SAFETY: as the trait asks. NEON's minimum of NaN is NaN.
         Self(unsafe { vminq_f32(self.0, high.0) })
