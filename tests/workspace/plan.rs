@@ -1,7 +1,7 @@
 //! The CPU engine against Keras's golden outputs and against Eager, on every instruction set.
 
 use burn::backend::Flex;
-use rekindle::kernels::{Isa, Plan, lower};
+use rekindle::kernels::{Isa, Plan, PlanConfig, Precision, lower};
 use rekindle::nn::{
     Architecture, Backbone, Eager, Features, HeadConfig, Model, Network, Section, Shape,
 };
@@ -48,6 +48,53 @@ fn check(file: &str, architecture: impl Fn(&Value) -> Architecture) {
             let theirs = golden.values(&format!("{key}/{last}"));
             let difference = relative_difference(&ours, theirs);
             assert!(difference <= 1e-4, "{isa} {key} {last}: relative difference {difference:e}");
+        }
+    }
+}
+
+/// Rounded factors are within 2 % of Keras, at every layer that is recorded; on sets that have no such products they are an
+/// error that says so.
+#[test]
+fn bf16_plans_are_keras_s_within_2_percent() {
+    let mobile = ("mobilenet_v2.safetensors", mobilenet_v2 as fn(&Value) -> Architecture);
+    let inception = ("inception_v3.safetensors", inception_v3 as fn(&Value) -> Architecture);
+    for (file, architecture) in [mobile, inception] {
+        let golden = Golden::open(file);
+        let cases: Vec<Value> = serde_json::from_str(&golden.metadata["cases"]).expect("JSON");
+        for case in cases.iter().step_by(3) {
+            let key = case["key"].as_str().expect("a key");
+            let architecture = architecture(case);
+            let network = formula_network::<Flex>(architecture, &Default::default());
+            let images = pictures(architecture.size());
+            let layers: Vec<String> =
+                serde_json::from_value(case["layers"].clone()).expect("names");
+            for isa in Isa::available() {
+                let config = PlanConfig { isa, precision: Precision::Bf16 };
+                let has_bf16 = isa == Isa::Portable || PlanConfig::detect(Precision::Bf16).is_ok();
+                if matches!(isa, Isa::Avx2 | Isa::Neon) || !has_bf16 {
+                    let error =
+                        lower(&network, None, architecture.input(), config).expect_err("none");
+                    assert!(error.to_string().contains("has no such products"), "{error}");
+                    continue;
+                }
+                if isa == Isa::Portable && architecture.size() > 100 {
+                    continue;
+                }
+                for layer in &layers {
+                    let plan = lower(&network, Some(layer), architecture.input(), config);
+                    // A padding alone is none of its layers.
+                    let Ok(plan) = plan else { continue };
+                    assert_eq!(plan.precision(), Precision::Bf16);
+                    let ours = plan.run(&images).expect("runs");
+                    let ours = sample(&to_keras(&ours, channels_of(&plan), 2));
+                    let theirs = golden.values(&format!("{key}/{layer}"));
+                    let difference = relative_difference(&ours, theirs);
+                    assert!(
+                        difference <= 2e-2,
+                        "{isa} {key} {layer}: relative difference {difference:e}"
+                    );
+                }
+            }
         }
     }
 }

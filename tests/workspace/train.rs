@@ -4,7 +4,7 @@ use std::fs;
 
 use burn::backend::{Autodiff, Flex};
 use rekindle::prelude::*;
-use rekindle::train::{Event, Observer};
+use rekindle::train::{Event, Observer, Prediction};
 use rekindle::weights::{Dtype, ModelCard, save, variables_to_save};
 use rekindle_tests::{copy_photos, formula_network, repository};
 
@@ -192,4 +192,37 @@ fn inception_v3_trains_from_a_converted_file() {
         error.contains("holds inception-v3, 75 x 75, no top, expected mobilenet-v2"),
         "{error}"
     );
+}
+
+/// Rounded factors change no photo's class, neither in predictions nor, through the frozen part, in what is learned.
+#[test]
+fn bf16_gives_the_same_classes() {
+    let photos = || ImageFolder::open(repository("demo/photos")).expect("the demo photos");
+    let fit = |precision| {
+        let learner = TransferLearner::new(base(160)).data(photos()).precision(precision);
+        learner.epochs(20).observer(()).fit()
+    };
+    let trained = fit(Precision::F32).expect("fits");
+    let rounded = match fit(Precision::Bf16) {
+        Ok(rounded) => rounded,
+        Err(error) => {
+            assert!(error.to_string().contains("has no such products"), "{error}");
+            println!("skipped: {error}");
+            return;
+        }
+    };
+    let losses = |model: &TrainedModel<Flex>| model.history().last().expect("epochs").loss;
+    let (loss, rounded_loss) = (losses(&trained), losses(&rounded));
+    assert!(
+        loss != rounded_loss && (loss - rounded_loss).abs() < 0.02 * loss,
+        "{loss} {rounded_loss}"
+    );
+    let fast = trained.clone().with_precision(Precision::Bf16).expect("it has just been used");
+    for sample in photos().samples() {
+        let (exact, fast) = (trained.predict(&sample.path), fast.predict(&sample.path));
+        let (exact, fast) = (exact.expect("predicts"), fast.expect("predicts"));
+        assert_ne!(exact.probabilities(), fast.probabilities());
+        let class = |prediction: &Prediction| prediction.top(1).classes[0].index;
+        assert_eq!(class(&exact), class(&fast), "{}", sample.path.display());
+    }
 }

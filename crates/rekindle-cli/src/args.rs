@@ -3,6 +3,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rekindle::devices::Device;
+use rekindle::kernels::Precision;
 use rekindle::nn::{Architecture, HeadConfig, MobileNetV2Config};
 use rekindle::prelude::{
     Activation, Augment, Augmentation, Preprocessing, Resize, Rule, Schedule, Weights,
@@ -56,6 +57,9 @@ pub struct DeviceArgs {
     /// cpu, cuda[:N], or wgpu[:discrete|:integrated|:virtual|:cpu][:N]; `rekindle devices` lists what there is
     #[arg(long, default_value_t = Device::Cpu)]
     pub device: Device,
+    /// What frozen networks compute with: f32, or bf16, which is for processors with AVX-512 BF16
+    #[arg(long, default_value_t = Precision::F32)]
+    pub precision: Precision,
 }
 
 #[derive(Debug, Args)]

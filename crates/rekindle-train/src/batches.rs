@@ -4,7 +4,7 @@ use burn::tensor::backend::Backend;
 use rekindle_vision::{Augmentation, Sample};
 
 use crate::features::Prefix;
-use crate::photos::{Change, Job};
+use crate::photos::{Change, Images, Job};
 use crate::{FeatureStore, Photos, TrainError};
 
 /// What goes into one pass through the part that trains.
@@ -125,11 +125,12 @@ impl<B: Backend> Batches for Live<'_, B> {
             }
             let labels: Vec<Vec<usize>> =
                 batch.rows.iter().map(|&row| jobs[row].sample.labels.clone()).collect();
-            let (mut images, mut targets) = (batch.values, targets(&labels, self.classes));
+            let (mut images, mut targets) = (batch.images, targets(&labels, self.classes));
             if let Some(mix) = &self.augmentation.mix {
                 let step = (epoch as u64) << 32 | (batches - number) as u64;
                 let mixing = mix.draw(self.seed, step, labels.len(), self.photos.size);
-                images = mixing.images(&images, self.photos.size);
+                let values = images.into_values(&self.photos);
+                images = Images::Values(mixing.images(&values, self.photos.size));
                 targets = mixing.targets(&targets, self.classes);
             }
             let (features, _) = self.prefix.run(images)?;

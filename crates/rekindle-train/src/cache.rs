@@ -90,7 +90,8 @@ impl FeatureCache {
         };
         let head = model.head.as_ref().map(|head| head.config().layers.iter().take_while(is_fixed));
         let head: Vec<_> = head.into_iter().flatten().collect();
-        let settings = format!("2 {cut:?} {head:?} {:?}", recipe.photos);
+        let precision = recipe.prefix.precision();
+        let settings = format!("3 {cut:?} {head:?} {:?} {precision}", recipe.photos);
         hash.update(settings.as_bytes());
         let values = read(&model.backbone);
         for variable in variables(&model.backbone) {

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use burn::tensor::backend::Backend;
 use image::RgbImage;
+use rekindle_kernels::Precision;
 use rekindle_kernels::train::{Pass, Trainer, TrainerConfig};
 use rekindle_nn::{Graph, Shape};
 use rekindle_vision::{Resize, open_image, resize};
@@ -68,9 +69,9 @@ impl<B: Backend> TrainedModel<B> {
             });
         };
         let device = self.device();
-        let input = Shape::image(self.photos().size);
-        let prefix = Prefix::new(self.model(), Some(cut), input, &device)?;
-        let (features, shape) = prefix.run(self.photos().prepare(photo)?)?;
+        let photos = *self.photos();
+        let prefix = Prefix::new(self.model(), Some(cut), photos, Precision::F32, &device)?;
+        let (features, shape) = prefix.run(photos.input(photo)?)?;
         let Shape::Map { height, width, channels } = shape else {
             unreachable!("what pools or flattens takes maps")
         };

@@ -1,10 +1,11 @@
 use burn::tensor::backend::Backend;
+use rekindle_kernels::Precision;
 use rekindle_nn::{Model, Shape};
 use rekindle_vision::{Augmentation, Sample, Skipped};
 
 use crate::cache::FeatureCache;
 use crate::frozen::Frozen;
-use crate::photos::{Change, Job};
+use crate::photos::{Change, Images, Job};
 use crate::progress::{Event, Observer};
 use crate::rows::Rows;
 use crate::{Photos, TrainError};
@@ -51,7 +52,7 @@ pub(crate) struct Views<'a> {
 pub(crate) struct Prefix<'a, B: Backend> {
     model: &'a Model<B>,
     frozen: Option<(Frozen, &'a str)>,
-    input: Shape,
+    photos: Photos,
     device: &'a B::Device,
 }
 
@@ -59,14 +60,17 @@ impl<'a, B: Backend> Prefix<'a, B> {
     pub fn new(
         model: &'a Model<B>,
         cut: Option<&'a str>,
-        input: Shape,
+        photos: Photos,
+        precision: Precision,
         device: &'a B::Device,
     ) -> Result<Self, TrainError> {
         let frozen = match cut {
-            Some(cut) => Some((Frozen::new(model, Some(cut), input, device)?, cut)),
+            Some(cut) => {
+                Some((Frozen::new(model, Some(cut), photos.size, precision, device)?, cut))
+            }
             None => None,
         };
-        Ok(Self { model, frozen, input, device })
+        Ok(Self { model, frozen, photos, device })
     }
 
     /// The network, and the frozen part's last layer; nothing for the photos themselves.
@@ -74,13 +78,18 @@ impl<'a, B: Backend> Prefix<'a, B> {
         (self.model, self.frozen.as_ref().map(|(_, cut)| *cut))
     }
 
-    /// The features of preprocessed photos, `[photos, 3, size, size]`, and the shape of each.
-    pub fn run(&self, images: Vec<f32>) -> Result<(Vec<f32>, Shape), TrainError> {
+    /// What its products are computed with.
+    pub fn precision(&self) -> Precision {
+        self.frozen.as_ref().map_or(Precision::F32, |(frozen, _)| frozen.precision())
+    }
+
+    /// The features of photos, and the shape of each.
+    pub fn run(&self, images: Images) -> Result<(Vec<f32>, Shape), TrainError> {
         match &self.frozen {
             Some((frozen, cut)) => {
-                frozen.run(self.model, Some(cut), images, self.input, self.device)
+                frozen.run(self.model, Some(cut), images, &self.photos, self.device)
             }
-            None => Ok((images, self.input)),
+            None => Ok((images.into_values(&self.photos), Shape::image(self.photos.size))),
         }
     }
 }
@@ -136,7 +145,7 @@ impl FeatureStore {
             recipe.photos.for_each_batch(&jobs, BATCH, recipe.strict, |batch| {
                 done += batch.rows.len() + batch.skipped.len();
                 if !batch.rows.is_empty() {
-                    let (values, shape) = prefix.run(batch.values)?;
+                    let (values, shape) = prefix.run(batch.images)?;
                     store.shape = shape;
                     store.rows.extend(&values, recipe.limit)?;
                     ordered.extend(batch.rows.iter().map(|&row| fresh[row]));

@@ -1,8 +1,11 @@
 use burn::tensor::backend::Backend;
-use rekindle_kernels::{Isa, Plan, PlanError, lower, serves};
+use burn::tensor::{ElementConversion, Int, Tensor, TensorData};
+use rekindle_kernels::{ByteScale, Plan, PlanConfig, PlanError, Precision, lower, serves};
 use rekindle_nn::{Eager, Features, Model, Network, Section, Shape};
+use rekindle_vision::Preprocessing;
 
-use crate::TrainError;
+use crate::photos::Images;
+use crate::{Photos, TrainError};
 
 /// A model, up to a layer or to its end, for inference: a plan of the CPU engine where the backend's
 /// tensors are in the CPU's memory, Burn's tensors elsewhere.
@@ -16,39 +19,69 @@ impl Frozen {
     /// Compiles a plan, if the backend is one of the CPU's and the engine knows every layer.
     ///
     /// # Errors
-    /// When the network cannot take such images, or `REKINDLE_ISA` cannot be used.
+    /// When the network cannot take photos of this size, `REKINDLE_ISA` cannot be used, or there are no products of this
+    /// precision.
     pub fn new<B: Backend>(
         model: &Model<B>,
         until: Option<&str>,
-        input: Shape,
+        size: usize,
+        precision: Precision,
         device: &B::Device,
     ) -> Result<Self, TrainError> {
-        if !serves::<B>(device) {
-            return Ok(Self::Eager);
-        }
-        match lower(model, until, input, Isa::detect()?) {
-            Ok(plan) => Ok(Self::Plan(Box::new(plan))),
-            Err(error @ PlanError::Unsupported { .. }) => {
-                tracing::debug!("computing with Burn: {error}");
-                Ok(Self::Eager)
+        let what = if serves::<B>(device) {
+            match lower(model, until, Shape::image(size), PlanConfig::detect(precision)?) {
+                Ok(plan) => return Ok(Self::Plan(Box::new(plan))),
+                Err(error @ PlanError::Unsupported { .. }) => error.to_string(),
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
+        } else {
+            format!("the backend {} is not the CPU's", B::name(device))
+        };
+        if precision != Precision::F32 {
+            let (setting, found) = ("precision", format!("{precision}, but {what}"));
+            let expected = "f32, or a network that the CPU engine runs";
+            return Err(TrainError::Setting { setting, found, expected });
+        }
+        tracing::debug!("computing with Burn: {what}");
+        Ok(Self::Eager)
+    }
+
+    /// What its products are computed with.
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Plan(plan) => plan.precision(),
+            Self::Eager => Precision::F32,
         }
     }
 
-    /// The outputs for preprocessed images, `[batch, 3, height, width]`, and the shape of each.
+    /// The outputs for photos, and the shape of each.
     pub fn run<B: Backend>(
         &self,
         model: &Model<B>,
         until: Option<&str>,
-        images: Vec<f32>,
-        input: Shape,
+        images: Images,
+        photos: &Photos,
         device: &B::Device,
     ) -> Result<(Vec<f32>, Shape), TrainError> {
+        let shape = Shape::image(photos.size);
         if let Self::Plan(plan) = self {
-            return Ok((plan.run(&images)?, plan.output_shape()));
+            let outputs = match images {
+                Images::Values(values) => plan.run(&values)?,
+                Images::Bytes(bytes) => {
+                    let count = bytes.len() / shape.count() * plan.output_shape().count();
+                    let mut outputs = vec![0.0; count];
+                    plan.run_bytes(&bytes, &byte_scale(photos.preprocessing), &mut outputs)?;
+                    outputs
+                }
+            };
+            return Ok((outputs, plan.output_shape()));
         }
-        let images = Features::from_values(images, input, device);
+        let images = match images {
+            Images::Values(values) => Features::from_values(values, shape, device),
+            Images::Bytes(bytes) => {
+                Features::Map(preprocessed(bytes, photos.size, photos.preprocessing, device))
+            }
+        };
         let outputs = match until {
             Some(layer) => Section::until(model, Eager::inference(), layer, images)?,
             None => model.walk(&mut Eager::inference(), images)?,
@@ -57,5 +90,90 @@ impl Frozen {
         // The conversion makes it f32, whatever the backend computes with.
         let values = outputs.into_data().convert::<f32>().into_vec().unwrap_or_default();
         Ok((values, shape))
+    }
+}
+
+fn byte_scale(preprocessing: Preprocessing) -> ByteScale {
+    let of = |channel: usize| std::array::from_fn(|byte| preprocessing.scale(channel, byte as f32));
+    ByteScale {
+        values: std::array::from_fn(of),
+        source: std::array::from_fn(|channel| preprocessing.source(channel)),
+    }
+}
+
+/// Photos, `[photos, size, size, 3]`, preprocessed on the device: `[photos, 3, size, size]`. Four bytes travel as one
+/// number, since not every device has numbers of one byte.
+fn preprocessed<B: Backend>(
+    mut bytes: Vec<u8>,
+    size: usize,
+    preprocessing: Preprocessing,
+    device: &B::Device,
+) -> Tensor<B, 4> {
+    let count = bytes.len();
+    bytes.resize(count.next_multiple_of(4), 0);
+    let packed: Vec<i32> =
+        bytes.as_chunks::<4>().0.iter().map(|four| i32::from_le_bytes(*four)).collect();
+    let length = packed.len();
+    let packed = Tensor::<B, 2, Int>::from_data(TensorData::new(packed, [length, 1]), device);
+    let byte = |index: i32| {
+        packed.clone().bitwise_right_shift_scalar((8 * index).elem()).bitwise_and_scalar(255.elem())
+    };
+    let bytes = Tensor::cat((0..4).map(byte).collect(), 1).reshape([length * 4]);
+    let photos = count / (size * size * 3);
+    let pixels = bytes.slice([0..count]).reshape([photos, size, size, 3]).permute([0, 3, 1, 2]);
+    let pixels = pixels.float();
+    // Every mode is linear in each channel.
+    let end = |channel| preprocessing.scale(channel, 255.0) - preprocessing.scale(channel, 0.0);
+    let channel = |channel: usize| {
+        let source = preprocessing.source(channel);
+        let plane = pixels.clone().slice([0..photos, source..source + 1]);
+        plane.mul_scalar(end(channel) / 255.0).add_scalar(preprocessing.scale(channel, 0.0))
+    };
+    Tensor::cat((0..3).map(channel).collect(), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+    use rekindle_vision::Pixels;
+
+    use super::*;
+
+    /// Bytes become what the CPU's preprocessing makes of them, in every mode, also where they do not fill whole numbers.
+    #[test]
+    fn bytes_are_preprocessed_on_the_device() {
+        let rescale = Preprocessing::Rescale { scale: 0.01, offset: -0.5 };
+        for size in [3, 4] {
+            let bytes: Vec<u8> = (0..2 * size * size * 3).map(|i| (i * 83 % 256) as u8).collect();
+            for mode in [
+                Preprocessing::Tf,
+                Preprocessing::Caffe,
+                Preprocessing::Torch,
+                Preprocessing::None,
+                rescale,
+            ] {
+                let expected: Vec<f32> = bytes
+                    .chunks(size * size * 3)
+                    .flat_map(|photo| {
+                        let values = photo.iter().map(|&byte| f32::from(byte)).collect();
+                        mode.apply(&Pixels { width: size, height: size, values })
+                    })
+                    .collect();
+                let found = preprocessed::<Flex>(bytes.clone(), size, mode, &Default::default());
+                assert_eq!(found.dims(), [2, 3, size, size]);
+                let found = found.into_data().into_vec::<f32>().expect("f32");
+                let scale = byte_scale(mode);
+                for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    assert!(
+                        (found - expected).abs() <= 2e-5 * expected.abs().max(1.0),
+                        "{mode:?}: {found} {expected}"
+                    );
+                    let (channel, pixel) = (index / (size * size) % 3, index % (size * size));
+                    let photo = index / (3 * size * size);
+                    let byte = bytes[(photo * size * size + pixel) * 3 + scale.source[channel]];
+                    assert_eq!(scale.values[channel][usize::from(byte)], *expected);
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::backend::AutodiffBackend;
+use rekindle_kernels::Precision;
 use rekindle_kernels::train::Rule;
 use rekindle_nn::{Backbone, Head, HeadConfig, Model, Parameters, require_gradients};
 use rekindle_vision::{Augmentation, ImageFolder, Preprocessing, Resize, Skipped};
@@ -31,6 +32,7 @@ pub struct TransferLearner<B: AutodiffBackend> {
     pub(crate) resume: bool,
     pub(crate) cache: Option<FeatureCache>,
     pub(crate) memory_limit: u64,
+    pub(crate) precision: Precision,
     pub(crate) resize: Resize,
     pub(crate) preprocessing: Preprocessing,
     pub(crate) observer: Box<dyn Observer>,
@@ -91,6 +93,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             resume: false,
             cache: None,
             memory_limit: 1 << 30,
+            precision: Precision::F32,
             resize: Resize::default(),
             // Both networks of the registry take it.
             preprocessing: Preprocessing::Tf,
@@ -280,6 +283,13 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = bytes;
+        self
+    }
+
+    /// What the frozen part computes with; default f32. `Bf16` is for processors with AVX-512 BF16, and within 2 %.
+    #[must_use]
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
         self
     }
 

@@ -47,6 +47,7 @@ pub use photos::Photos;
 pub use predict::{Prediction, Ranked, Top};
 pub use progress::{Bars, Event, Observer};
 pub use rate_finder::RateFinder;
+pub use rekindle_kernels::Precision;
 pub use rekindle_kernels::train::Rule;
 pub use rekindle_vision::{Augment, Augmentation, Mix};
 pub use report::write_html;

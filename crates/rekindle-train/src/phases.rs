@@ -270,13 +270,14 @@ fn description<B: AutodiffBackend>(
     let (train, valid) = (&prepared.train, &prepared.valid);
     format!(
         "network {}\nhead {head:?}\nclasses {:?}\nsettings {:?}\nphases {phases:?}\naugmentation {:?}, {:?} cached views\n\
-         photos {:?}\n{} photos to train on: {}\n{} photos to validate on: {}",
+         photos {:?}, {}\n{} photos to train on: {}\n{} photos to validate on: {}",
         learner.backbone.architecture(),
         prepared.classes,
         learner.config,
         learner.augmentation,
         learner.cached_views,
         prepared.photos,
+        learner.precision,
         train.len(),
         names(train),
         valid.len(),
@@ -322,8 +323,8 @@ pub(crate) fn run<B: AutodiffBackend>(
             let frozen = model.valid();
             let cut = scope.cut.clone();
             let device = prepared.device.clone();
-            let input = Shape::image(prepared.photos.size);
-            let prefix = Prefix::new(&frozen, cut.as_deref(), input, &device)?;
+            let (photos, precision) = (prepared.photos, learner.precision);
+            let prefix = Prefix::new(&frozen, cut.as_deref(), photos, precision, &device)?;
             let stores = stores(&learner, &mut prepared, &prefix, run.observer)?;
             let classes = prepared.classes.len();
             let train: Box<dyn Batches + '_> = match &stores.train {
@@ -380,8 +381,8 @@ pub(crate) fn find_rate<B: AutodiffBackend>(
     learner.augmentation = rekindle_vision::Augmentation::new();
     let (model, frozen) = (prepared.model.clone(), prepared.model.valid());
     let device = prepared.device.clone();
-    let input = Shape::image(prepared.photos.size);
-    let prefix = Prefix::new(&frozen, scope.cut.as_deref(), input, &device)?;
+    let (cut, photos) = (scope.cut.as_deref(), prepared.photos);
+    let prefix = Prefix::new(&frozen, cut, photos, learner.precision, &device)?;
     let stores = stores(&learner, &mut prepared, &prefix, observer.as_mut())?;
     let Some(store) = &stores.train else { unreachable!("without augmentation there is a store") };
     let train = Stored { store, classes: prepared.classes.len() };

@@ -5,7 +5,7 @@ use std::thread;
 use image::RgbImage;
 use rayon::prelude::*;
 use rekindle_vision::{
-    Augmentation, Preprocessing, Resize, Sample, Skipped, VisionError, open_image, resize,
+    Augmentation, Pixels, Preprocessing, Resize, Sample, Skipped, VisionError, open_image, resize,
 };
 
 use crate::TrainError;
@@ -38,10 +38,43 @@ pub(crate) struct Change<'a> {
     pub epoch: usize,
 }
 
+/// What goes into a network.
+#[derive(Debug)]
+pub(crate) enum Images {
+    /// `[photos, 3, size, size]`, preprocessed.
+    Values(Vec<f32>),
+    /// `[photos, size, size, 3]`, from 0 to 255.
+    Bytes(Vec<u8>),
+}
+
+impl Images {
+    fn append(&mut self, other: Self) {
+        match (self, other) {
+            (Self::Values(all), Self::Values(more)) => all.extend_from_slice(&more),
+            (Self::Bytes(all), Self::Bytes(more)) => all.extend_from_slice(&more),
+            _ => unreachable!("the photos of a batch are all changed, or none of them"),
+        }
+    }
+
+    /// All of them preprocessed.
+    pub fn into_values(self, photos: &Photos) -> Vec<f32> {
+        match self {
+            Self::Values(values) => values,
+            Self::Bytes(bytes) => {
+                let size = photos.size;
+                let of = |photo: &[u8]| {
+                    let values = photo.iter().map(|&byte| f32::from(byte)).collect();
+                    photos.preprocessing.apply(&Pixels { width: size, height: size, values })
+                };
+                bytes.chunks_exact(size * size * 3).flat_map(of).collect()
+            }
+        }
+    }
+}
+
 /// Decoded photos, in the order of their jobs.
 pub(crate) struct PhotoBatch {
-    /// `[photos, 3, size, size]`.
-    pub values: Vec<f32>,
+    pub images: Images,
     /// The numbers of their jobs, in the whole list.
     pub rows: Vec<usize>,
     /// The jobs that could not be done.
@@ -66,13 +99,23 @@ impl Photos {
         Ok(self.preprocessing.apply(&pixels))
     }
 
-    fn view(&self, job: &Job<'_>) -> Result<Vec<f32>, VisionError> {
+    /// One photo as a network's input.
+    pub(crate) fn input(&self, image: &RgbImage) -> Result<Images, VisionError> {
+        let pixels = resize(image, self.size, self.size, self.resize)?;
+        Ok(match self.resize.is_whole() {
+            // Without loss: the values are whole.
+            true => Images::Bytes(pixels.values.into_iter().map(|value| value as u8).collect()),
+            false => Images::Values(self.preprocessing.apply(&pixels)),
+        })
+    }
+
+    fn view(&self, job: &Job<'_>) -> Result<Images, VisionError> {
         let image = job.sample.open()?;
-        let Some(change) = job.change else { return self.prepare(&image) };
+        let Some(change) = job.change else { return self.input(&image) };
         let pixels = resize(&image, self.size, self.size, self.resize)?;
         let Change { augmentation, seed, number, epoch } = change;
         let pixels = augmentation.apply(pixels, seed, number as u64, epoch as u64);
-        Ok(self.preprocessing.apply(&pixels))
+        Ok(Images::Values(self.preprocessing.apply(&pixels)))
     }
 
     /// Decodes photos on all cores, `batch_size` at a time and two batches ahead, and hands each
@@ -111,16 +154,20 @@ impl Photos {
         strict: bool,
     ) -> Result<PhotoBatch, VisionError> {
         let decoded: Vec<_> = jobs.par_iter().map(|job| self.view(job)).collect();
-        let count = 3 * self.size * self.size;
+        let count = jobs.len() * 3 * self.size * self.size;
+        let is_whole = self.resize.is_whole() && jobs.iter().all(|job| job.change.is_none());
         let mut batch = PhotoBatch {
-            values: Vec::with_capacity(jobs.len() * count),
+            images: match is_whole {
+                true => Images::Bytes(Vec::with_capacity(count)),
+                false => Images::Values(Vec::with_capacity(count)),
+            },
             rows: Vec::with_capacity(jobs.len()),
             skipped: Vec::new(),
         };
         for (row, (job, decoded)) in jobs.iter().zip(decoded).enumerate() {
             match decoded {
-                Ok(values) => {
-                    batch.values.extend_from_slice(&values);
+                Ok(image) => {
+                    batch.images.append(image);
                     batch.rows.push(first + row);
                 }
                 Err(error) if strict => return Err(error),

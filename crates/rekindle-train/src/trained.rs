@@ -1,20 +1,25 @@
+use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 use image::RgbImage;
+use rekindle_kernels::Precision;
 use rekindle_nn::{Architecture, Model, Network, Shape};
-use rekindle_vision::{ImageFolder, Preprocessing, Resize};
+use rekindle_vision::{ImageFolder, Preprocessing, Resize, open_image};
 use rekindle_weights::{Checkpoint, ModelCard, load, save, variables_to_save};
 
 use crate::evaluate::judged;
 use crate::features::BATCH;
 use crate::frozen::Frozen;
 use crate::learner::{FitReport, numbers};
-use crate::photos::Job;
+use crate::photos::{Images, Job};
 use crate::predict::imagenet_classes;
 use crate::{Evaluation, History, Photos, Prediction, TrainError};
+
+/// By the photos' size.
+type Made = Arc<Mutex<HashMap<(usize, Precision), Arc<Frozen>>>>;
 
 /// A network that tells classes of photos apart, with all that it needs to do so.
 #[derive(Clone)]
@@ -24,8 +29,11 @@ pub struct TrainedModel<B: Backend> {
     classes: Arc<[String]>,
     card: ModelCard,
     report: FitReport,
+    precision: Precision,
     /// Made for the first prediction.
     frozen: OnceLock<Arc<Frozen>>,
+    /// Those made for each size and precision, also by clones.
+    made: Made,
 }
 
 impl<B: Backend> std::fmt::Debug for TrainedModel<B> {
@@ -46,7 +54,16 @@ impl<B: Backend> TrainedModel<B> {
         card.classes.clone_from(&classes);
         card.preprocessing = photos.preprocessing.name();
         card.resize = Some(photos.resize.name().into());
-        Self { model, photos, classes: classes.into(), card, report, frozen: OnceLock::new() }
+        Self {
+            model,
+            photos,
+            classes: classes.into(),
+            card,
+            report,
+            precision: Precision::F32,
+            frozen: OnceLock::new(),
+            made: Made::default(),
+        }
     }
 
     /// Loads a file that [`TrainedModel::save`] wrote, or a whole Keras model of a network that we know with its
@@ -121,7 +138,9 @@ impl<B: Backend> TrainedModel<B> {
             classes: classes.into(),
             card,
             report: FitReport::default(),
+            precision: Precision::F32,
             frozen: OnceLock::new(),
+            made: Made::default(),
         })
     }
 
@@ -139,7 +158,7 @@ impl<B: Backend> TrainedModel<B> {
     /// # Errors
     /// When the file is not an image that can be decoded.
     pub fn predict(&self, path: impl AsRef<Path>) -> Result<Prediction, TrainError> {
-        self.predict_values(self.photos.open(path)?)
+        self.predict_image(&open_image(path)?)
     }
 
     /// Predicts a decoded photo.
@@ -147,25 +166,33 @@ impl<B: Backend> TrainedModel<B> {
     /// # Errors
     /// When the image is empty.
     pub fn predict_image(&self, image: &RgbImage) -> Result<Prediction, TrainError> {
-        self.predict_values(self.photos.prepare(image)?)
-    }
-
-    /// Predicts one preprocessed image, `[3, size, size]`.
-    fn predict_values(&self, values: Vec<f32>) -> Result<Prediction, TrainError> {
-        let probabilities = self.probabilities(values)?;
+        let probabilities = self.probabilities(self.photos.input(image)?)?;
         Ok(Prediction { probabilities, classes: self.classes.clone() })
     }
 
-    fn probabilities(&self, values: Vec<f32>) -> Result<Vec<f32>, TrainError> {
-        let (input, device) = (Shape::image(self.photos.size), self.device());
+    fn probabilities(&self, images: Images) -> Result<Vec<f32>, TrainError> {
+        let device = self.device();
         let frozen = match self.frozen.get() {
             Some(frozen) => frozen,
             None => {
-                let made = Arc::new(Frozen::new(&self.model, None, input, &device)?);
+                let made = self.frozen(&device)?;
                 self.frozen.get_or_init(|| made)
             }
         };
-        Ok(frozen.run(&self.model, None, values, input, &device)?.0)
+        Ok(frozen.run(&self.model, None, images, &self.photos, &device)?.0)
+    }
+
+    /// The network for photos of this size, made once for all that share its weights.
+    fn frozen(&self, device: &B::Device) -> Result<Arc<Frozen>, TrainError> {
+        let (size, precision) = (self.photos.size, self.precision);
+        // What is in there is whole, whoever panicked.
+        let mut made = self.made.lock().unwrap_or_else(|error| error.into_inner());
+        if let Some(frozen) = made.get(&(size, precision)) {
+            return Ok(frozen.clone());
+        }
+        let frozen = Arc::new(Frozen::new(&self.model, None, size, precision, device)?);
+        made.insert((size, precision), frozen.clone());
+        Ok(frozen)
     }
 
     /// Predicts every photo of a folder and compares with the names of its folders.
@@ -185,7 +212,7 @@ impl<B: Backend> TrainedModel<B> {
             if batch.rows.is_empty() {
                 return Ok(());
             }
-            let probabilities = self.probabilities(batch.values)?;
+            let probabilities = self.probabilities(batch.images)?;
             let rows = batch.rows.iter().zip(probabilities.chunks_exact(self.classes.len()));
             for (&row, probabilities) in rows {
                 let labels = samples[row].labels.iter().map(|&label| numbers[label]).collect();
@@ -205,6 +232,18 @@ impl<B: Backend> TrainedModel<B> {
         self.photos.size = size;
         self.card.architecture = self.card.architecture.with_size(size);
         self.frozen = OnceLock::new();
+        Ok(self)
+    }
+
+    /// Computes with another precision; not saved, since it is the machine's.
+    ///
+    /// # Errors
+    /// When this machine, or the backend, has no such products.
+    pub fn with_precision(mut self, precision: Precision) -> Result<Self, TrainError> {
+        self.precision = precision;
+        self.frozen = OnceLock::new();
+        let frozen = self.frozen(&self.device())?;
+        self.frozen.get_or_init(|| frozen);
         Ok(self)
     }
 

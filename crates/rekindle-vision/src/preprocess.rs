@@ -38,14 +38,19 @@ impl Preprocessing {
         }
     }
 
+    /// Which of red, green and blue an output channel takes.
+    #[must_use]
+    pub fn source(self, channel: usize) -> usize {
+        if self == Self::Caffe { 2 - channel } else { channel }
+    }
+
     /// The values that the network takes: `[3, height, width]`.
     #[must_use]
     pub fn apply(self, pixels: &Pixels) -> Vec<f32> {
         let plane = pixels.width * pixels.height;
         let mut values = vec![0.0; plane * 3];
         for (channel, values) in values.chunks_exact_mut(plane.max(1)).enumerate() {
-            let source = if self == Self::Caffe { 2 - channel } else { channel };
-            let source = pixels.values.iter().skip(source).step_by(3);
+            let source = pixels.values.iter().skip(self.source(channel)).step_by(3);
             for (value, &x) in values.iter_mut().zip(source) {
                 *value = self.scale(channel, x);
             }

@@ -28,6 +28,12 @@ impl Resize {
             Self::TfBilinear => "tf-bilinear",
         }
     }
+
+    /// Whether pixels stay whole numbers.
+    #[must_use]
+    pub fn is_whole(self) -> bool {
+        self != Self::TfBilinear
+    }
 }
 
 impl FromStr for Resize {

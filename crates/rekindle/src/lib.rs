@@ -50,8 +50,8 @@ pub mod prelude {
         MobileNetV2Config, Network,
     };
     pub use rekindle_train::{
-        BatchNormMode, ClassWeights, EarlyStopping, FineTune, Freeze, Rule, Schedule, TrainedModel,
-        TransferLearner, draw_curves,
+        BatchNormMode, ClassWeights, EarlyStopping, FineTune, Freeze, Precision, Rule, Schedule,
+        TrainedModel, TransferLearner, draw_curves,
     };
     pub use rekindle_vision::{Augment, Augmentation, ImageFolder, Mix, Preprocessing, Resize};
     pub use rekindle_weights::{Pretrained, Weights};

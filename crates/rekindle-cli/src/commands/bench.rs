@@ -1,7 +1,7 @@
 use std::fmt::Write;
 use std::time::Instant;
 
-use rekindle::kernels::{Isa, Plan, StepTime, lower};
+use rekindle::kernels::{Plan, PlanConfig, StepTime, lower};
 use rekindle::prelude::*;
 use serde::Serialize;
 
@@ -46,7 +46,8 @@ pub fn run(args: &BenchArgs) -> Outcome {
     }
     // Times do not depend on the weights, as long as values stay in range.
     let network = architecture.init::<Flex>(&Default::default())?;
-    let plan = lower(&network, None, architecture.input(), Isa::detect()?)?;
+    let plan =
+        lower(&network, None, architecture.input(), PlanConfig::detect(args.device.precision)?)?;
     let count = args.batch * architecture.input().count();
     let images: Vec<f32> = (0..count).map(|i| (i % 251) as f32 / 125.5 - 1.0).collect();
     let report = Report {

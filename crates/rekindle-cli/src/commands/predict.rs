@@ -27,7 +27,8 @@ impl Job for Predict<'_> {
 }
 
 fn predict<B: Backend>(args: &PredictArgs, device: &B::Device) -> Outcome {
-    let mut model = super::load::<B>(&args.model, args.labels.as_deref(), device)?;
+    let mut model = super::load::<B>(&args.model, args.labels.as_deref(), device)?
+        .with_precision(args.device.precision)?;
     if let Some(size) = args.size {
         model = model.with_size(size)?;
     }

@@ -201,6 +201,7 @@ fn learner<B: Backend>(
             early_stopping: optimization.early_stopping.map(stopping),
             ..FitConfig::default()
         })
+        .precision(args.device.precision)
         .data(folder);
     learner = unfrozen(learner, &args.unfreezing);
     let AugmentationArgs { augment, cached_views, mixup, cutmix } = &args.augmentation;
