@@ -4,16 +4,20 @@ From the repository root:
     python3 -m venv .venv && .venv/bin/pip install tensorflow-cpu onnxruntime tf2onnx
     cargo build --release -p rekindle-benches
     .venv/bin/python benches/peers/compare.py [--threads 2] [--rounds 5] [--json FILE]
+    .venv/bin/python benches/peers/compare.py --memory
 
 All have the same number of threads and float32. Networks have no top and random weights: neither engine
-looks at values.
+looks at values. Where the processor has AVX-512 BF16, InceptionV3 is run with Precision::Bf16 too. `--memory` prints the
+peak memory of MobileNetV2 224 at batch 32, ours and ONNX Runtime's, each in a process of its own.
 """
 
 import argparse
 import json
 import os
 import statistics
+import resource
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -24,19 +28,62 @@ CASES = [
 PLAN = os.path.join(os.path.dirname(__file__), "..", "..", "target", "release", "plan")
 
 
+ONNX_MEMORY = """
+import sys
+import numpy as np
+import onnxruntime
+# Not getrusage's: that one begins with what the parent had.
+peak = lambda: next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+images = np.zeros((32, 224, 224, 3), np.float32)
+before = peak()
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = int(sys.argv[2])
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+for _ in range(3):
+    session.run(None, {session.get_inputs()[0].name: images})
+print(before, peak())
+"""
+
+
+def export(model, size):
+    import tensorflow as tf
+    import tf2onnx
+
+    path = os.path.join(tempfile.mkdtemp(), "model.onnx")
+    call = tf.function(lambda x: model(x, training=False))
+    tf2onnx.convert.from_function(call, [tf.TensorSpec((None, size, size, 3), tf.float32)], opset=17, output_path=path)
+    return path, call
+
+
+def memory(threads):
+    """In MB; of ONNX Runtime also without what Python, NumPy and the images take."""
+    environment = {**os.environ, "RAYON_NUM_THREADS": str(threads)}
+    subprocess.run([PLAN, "mobilenet-v2", "224", "32", "3"], env=environment, check=True, capture_output=True)
+    ours = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    import keras
+
+    path, _ = export(keras.applications.MobileNetV2(input_shape=(224, 224, 3), include_top=False, weights=None), 224)
+    printed = subprocess.run([sys.executable, "-c", ONNX_MEMORY, path, str(threads)], check=True, capture_output=True, text=True)
+    before, peak = map(int, printed.stdout.split())
+    print(f"peak memory, mobilenet-v2 224 batch 32: ours {ours / 1024:.0f} MB with the network and its images, "
+          f"ONNX Runtime {peak / 1024:.0f} MB, {(peak - before) / 1024:.0f} MB of it for the session")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--json")
+    parser.add_argument("--memory", action="store_true")
     args = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if args.memory:
+        return memory(args.threads)
     import keras
     import numpy as np
     import onnxruntime
     import tensorflow as tf
-    import tf2onnx
 
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -47,16 +94,14 @@ def main():
             continue
         model = builders[name](input_shape=(size, size, 3), include_top=False, weights=None)
         images = np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 3)).astype(np.float32)
-        path = os.path.join(tempfile.mkdtemp(), "model.onnx")
-        call = tf.function(lambda x, model=model: model(x, training=False))
-        tf2onnx.convert.from_function(call, [tf.TensorSpec((None, size, size, 3), tf.float32)], opset=17, output_path=path)
+        path, call = export(model, size)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = args.threads
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         feed = {session.get_inputs()[0].name: images}
 
-        def ours():
-            command = [PLAN, name, str(size), str(batch), str(runs)]
+        def ours(*precision):
+            command = [PLAN, name, str(size), str(batch), str(runs), *precision]
             environment = {**os.environ, "RAYON_NUM_THREADS": str(args.threads)}
             printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
             return [float(line) for line in printed.split()]
@@ -70,17 +115,25 @@ def main():
                 times.append((time.perf_counter() - start) * 1e3)
             return times
 
-        times = {"ours": [], "onnxruntime": [], "keras": []}
+        with open("/proc/cpuinfo") as file:
+            has_bf16 = name == "inception-v3" and "avx512_bf16" in file.read()
+        times = {"ours": [], "onnxruntime": [], "keras": [], **({"ours bf16": []} if has_bf16 else {})}
         for _ in range(args.rounds):
             times["ours"] += ours()
+            if has_bf16:
+                times["ours bf16"] += ours("bf16")
             times["onnxruntime"] += timed(lambda: session.run(None, feed))
             times["keras"] += timed(lambda: call(images).numpy())
         median = {who: statistics.median(values) / batch for who, values in times.items()}
         row = {"network": name, "size": size, "batch": batch, "ms_per_image": median,
                "ours/onnxruntime": median["ours"] / median["onnxruntime"], "ours/keras": median["ours"] / median["keras"]}
+        bf16 = ""
+        if has_bf16:
+            row["bf16/f32"] = median["ours bf16"] / median["ours"]
+            bf16 = f"; bf16 {median['ours bf16']:.2f} ms, {row['bf16/f32']:.2f} of f32"
         rows.append(row)
         print(f"{name} {size} batch {batch}: ours {median['ours']:.2f} ms an image, ONNX Runtime {median['onnxruntime']:.2f}, "
-              f"Keras {median['keras']:.2f}; ours / ONNX Runtime {row['ours/onnxruntime']:.2f}, ours / Keras {row['ours/keras']:.2f}", flush=True)
+              f"Keras {median['keras']:.2f}; ours / ONNX Runtime {row['ours/onnxruntime']:.2f}, ours / Keras {row['ours/keras']:.2f}{bf16}", flush=True)
     if args.json:
         with open(args.json, "w") as file:
             json.dump({"threads": args.threads, "rounds": args.rounds, "onnxruntime": onnxruntime.__version__,

@@ -1,21 +1,23 @@
-//! Times the CPU engine for benches/peers/compare.py: `plan NETWORK SIZE BATCH RUNS` prints milliseconds,
-//! a line a run.
+//! Times the CPU engine for benches/peers/compare.py: `plan NETWORK SIZE BATCH RUNS [bf16]` prints
+//! milliseconds, a line a run.
 
 use std::time::Instant;
 
 use burn::backend::Flex;
-use rekindle::kernels::{Isa, lower};
+use rekindle::kernels::{PlanConfig, Precision, lower};
 use rekindle::nn::Architecture;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
-    let [_, name, size, batch, runs] = args.as_slice() else {
-        return Err("usage: plan NETWORK SIZE BATCH RUNS".into());
+    let (name, size, batch, runs, precision) = match args.as_slice() {
+        [_, name, size, batch, runs] => (name, size, batch, runs, Precision::F32),
+        [_, name, size, batch, runs, precision] => (name, size, batch, runs, precision.parse()?),
+        _ => return Err("usage: plan NETWORK SIZE BATCH RUNS [bf16]".into()),
     };
     let (size, batch, runs): (usize, usize, usize) = (size.parse()?, batch.parse()?, runs.parse()?);
     let architecture = Architecture::by_name(name).ok_or("no such network")?.with_size(size);
     let network = architecture.init::<Flex>(&Default::default())?;
-    let plan = lower(&network, None, architecture.input(), Isa::detect()?)?;
+    let plan = lower(&network, None, architecture.input(), PlanConfig::detect(precision)?)?;
     let images: Vec<f32> =
         (0..batch * 3 * size * size).map(|i| (i % 251) as f32 / 125.5 - 1.0).collect();
     for _ in 0..3 {

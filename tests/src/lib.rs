@@ -229,6 +229,14 @@ pub fn relative_difference(ours: &[f32], golden: &[f32]) -> f32 {
     difference / largest
 }
 
+/// `max |ours - theirs| / max |theirs|`; infinite where either has NaN.
+#[must_use]
+pub fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
+    let largest = theirs.iter().fold(f32::MIN_POSITIVE, |most, value| most.max(value.abs()));
+    let theirs = [theirs, &[largest]].concat();
+    relative_difference(&[ours, &[largest]].concat(), &theirs)
+}
+
 /// Runs a network on the golden pictures and compares every recorded layer; the largest difference.
 pub fn compare<B: Backend>(
     network: &Backbone<B>,

@@ -1,6 +1,7 @@
 //! Tests that cross crates. Each prints what it skipped, and why.
 
 mod checkpoints;
+mod depthwise;
 mod dogs;
 mod fine_tune;
 mod images;

@@ -1,7 +1,8 @@
 //! The CPU engine against Keras's golden outputs and against Eager, on every instruction set.
 
 use burn::backend::Flex;
-use rekindle::kernels::{Isa, Plan, PlanConfig, Precision, lower};
+use burn::tensor::FloatDType;
+use rekindle::kernels::{Folded, Isa, Plan, PlanConfig, Precision, lower};
 use rekindle::nn::{
     Architecture, Backbone, Eager, Features, HeadConfig, Model, Network, Section, Shape,
 };
@@ -48,6 +49,38 @@ fn check(file: &str, architecture: impl Fn(&Value) -> Architecture) {
             let theirs = golden.values(&format!("{key}/{last}"));
             let difference = relative_difference(&ours, theirs);
             assert!(difference <= 1e-4, "{isa} {key} {last}: relative difference {difference:e}");
+        }
+    }
+}
+
+/// The folded networks of other backends, here on the CPU's.
+#[test]
+fn folded_networks_are_keras_s() {
+    let device = Default::default();
+    for (file, architecture) in [
+        ("mobilenet_v2.safetensors", mobilenet_v2 as fn(&Value) -> Architecture),
+        ("inception_v3.safetensors", inception_v3 as fn(&Value) -> Architecture),
+    ] {
+        let golden = Golden::open(file);
+        let cases: Vec<Value> = serde_json::from_str(&golden.metadata["cases"]).expect("JSON");
+        for case in cases.iter().filter(|case| architecture(case).size() <= 128) {
+            let key = case["key"].as_str().expect("a key");
+            let network = formula_network::<Flex>(architecture(case), &device);
+            let input = network.architecture().input();
+            let layers: Vec<String> =
+                serde_json::from_value(case["layers"].clone()).expect("names");
+            let last = layers.last().expect("layers");
+            let folded = Folded::new(&network, None, input, FloatDType::F32, &device);
+            let images = pictures(network.architecture().size());
+            let Features::Map(images) = Features::from_values(images, input, &device) else {
+                panic!("images are maps");
+            };
+            let outputs = folded.expect("every layer can be folded").run(images);
+            let (Shape::Map { channels, .. } | Shape::Flat(channels)) = outputs.shape();
+            let outputs = outputs.into_data().into_vec::<f32>().expect("f32");
+            let ours = sample(&to_keras(&outputs, channels, 2));
+            let difference = relative_difference(&ours, golden.values(&format!("{key}/{last}")));
+            assert!(difference <= 1e-4, "{key} {last}: relative difference {difference:e}");
         }
     }
 }

@@ -1,10 +1,15 @@
 //! The same on wgpu: Mesa's software Vulkan in CI, a GPU where there is one.
 
 use burn::backend::{Autodiff, Flex, Wgpu};
+use burn::tensor::FloatDType;
 use burn::tensor::backend::Backend;
+use rekindle::kernels::{Folded, Isa, lower};
+use rekindle::nn::Features;
 use rekindle::prelude::*;
 use rekindle_tests::gpu::wgpu_device;
-use rekindle_tests::{Golden, compare, formula_network, repository};
+use rekindle_tests::{
+    Golden, compare, copy_photos, formula_network, largest_difference, pictures, repository,
+};
 
 #[test]
 fn networks_are_keras_s_on_wgpu() {
@@ -34,6 +39,63 @@ fn networks_are_keras_s_on_wgpu() {
         &device,
         1e-3,
     );
+}
+
+/// Normalizations folded, depthwise convolutions by our kernels: what features and predictions are computed with.
+#[test]
+fn folded_networks_are_the_cpu_s_on_wgpu() {
+    let Some(device) = wgpu_device() else { return };
+    let mobile = MobileNetV2Config::new().with_alpha(0.35).with_size(97).with_classes(7);
+    let inception = InceptionV3Config::new().with_size(75);
+    for (architecture, layers) in [
+        (Architecture::MobileNetV2(mobile), ["block_3_pad", "block_12_add", "predictions"]),
+        (Architecture::InceptionV3(inception), ["mixed2", "mixed7", "mixed10"]),
+    ] {
+        let cpu = formula_network::<Flex>(architecture, &Default::default());
+        let gpu = formula_network::<Wgpu>(architecture, &device);
+        let images = pictures(architecture.size());
+        for layer in layers {
+            let input = architecture.input();
+            let folded = Folded::new(&gpu, Some(layer), input, FloatDType::F32, &device);
+            let Ok(folded) = folded else {
+                // A padding alone is none of its layers.
+                assert!(layer.ends_with("_pad"), "{layer}: {}", folded.expect_err("no layer"));
+                continue;
+            };
+            let plan =
+                lower(&cpu, Some(layer), input, Isa::detect().expect("one")).expect("lowers");
+            let expected = plan.run(&images).expect("runs");
+            let Features::Map(tensor) = Features::from_values(images.clone(), input, &device)
+            else {
+                panic!("images are maps");
+            };
+            let found = folded.run(tensor).into_data().into_vec::<f32>().expect("f32");
+            let off = largest_difference(&found, &expected);
+            assert!(off < 1e-3, "{architecture} {layer}: relative difference {off:e}");
+        }
+    }
+}
+
+/// What comes behind a layer trains, with the gradients of our kernels on one side and the CPU's trainer on the other.
+#[test]
+fn fine_tuning_on_wgpu_is_fine_tuning_on_the_cpu() {
+    fn tune<B: Backend>(device: &B::Device) -> Vec<f32> {
+        let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
+        let base =
+            Weights::Demo.backbone::<Autodiff<B>>(architecture, Some(32), device).expect("bundled");
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        copy_photos(dir.path(), 8);
+        let photos = ImageFolder::open(dir.path()).expect("photos");
+        let learner = TransferLearner::new(base).data(photos).epochs(1).observer(());
+        let tuned = learner.fine_tune(FineTune::from("block_14_add").epochs(2).lr(1e-3)).fit();
+        tuned.expect("fits").history().epochs.iter().map(|epoch| epoch.loss).collect()
+    }
+    let Some(device) = wgpu_device() else { return };
+    let (gpu, cpu) = (tune::<Wgpu>(&device), tune::<Flex>(&Default::default()));
+    assert_eq!(gpu.len(), 3);
+    for (gpu, cpu) in gpu.iter().zip(&cpu) {
+        assert!((gpu - cpu).abs() <= 0.01 * cpu, "{gpu} against {cpu}");
+    }
 }
 
 fn fit<B: Backend>(device: &B::Device) -> TrainedModel<B> {

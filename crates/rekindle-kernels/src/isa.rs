@@ -143,9 +143,11 @@ pub enum Precision {
     /// As Keras does.
     #[default]
     F32,
-    /// Factors of most convolutions rounded to bf16, sums in f32; within 2 % of the largest output. Faster where the
-    /// processor has AVX-512 BF16.
+    /// On the CPU, factors of most convolutions rounded to bf16 and sums in f32, within 2 % of the largest output; faster
+    /// where the processor has AVX-512 BF16. On a GPU, all values.
     Bf16,
+    /// All values in f16: for GPUs that have it and no bf16.
+    F16,
 }
 
 impl fmt::Display for Precision {
@@ -153,6 +155,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::F16 => "f16",
         })
     }
 }
@@ -164,7 +167,8 @@ impl std::str::FromStr for Precision {
         match text {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
-            other => Err(format!("unknown precision `{other}`, expected f32 or bf16")),
+            "f16" => Ok(Self::F16),
+            other => Err(format!("unknown precision `{other}`, expected f32, bf16 or f16")),
         }
     }
 }
@@ -196,11 +200,11 @@ impl PlanConfig {
 
     pub(crate) fn checked(self) -> Result<Self, PlanError> {
         let Self { isa, precision } = self;
-        match precision {
-            Precision::Bf16 if isa.kernels().bf16.is_none() => {
-                Err(PlanError::Precision { precision, isa })
-            }
-            _ => Ok(self),
-        }
+        let is_there = match precision {
+            Precision::F32 => true,
+            Precision::Bf16 => isa.kernels().bf16.is_some(),
+            Precision::F16 => false,
+        };
+        if is_there { Ok(self) } else { Err(PlanError::Precision { precision, isa }) }
     }
 }

@@ -5,7 +5,9 @@
 //! machine's instruction set, all activations in one arena. `REKINDLE_ISA` forces an instruction set:
 //! `avx512`, `avx2`, `neon` or `portable`.
 
+mod accelerated;
 mod depthwise;
+mod folded;
 mod gemm;
 pub mod gpu;
 mod isa;
@@ -16,6 +18,8 @@ mod simd;
 pub mod train;
 mod winograd;
 
+pub use accelerated::Accelerated;
+pub use folded::Folded;
 pub use isa::{Isa, PlanConfig, Precision};
 pub use lower::{lower, serves};
 pub use plan::{ByteScale, Plan, PlanError, StepTime};

@@ -20,6 +20,11 @@ pub enum TrainError {
     /// The CPU engine.
     #[error(transparent)]
     Plan(#[from] rekindle_kernels::PlanError),
+    /// The GPU.
+    #[error(
+        "the device failed: {0}; if its memory is full, a smaller batch or smaller photos need less"
+    )]
+    Device(String),
     /// `fit` was called without `data`.
     #[error("no photos to train on: call `data` with an ImageFolder before `fit`")]
     NoData,

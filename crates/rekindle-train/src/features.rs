@@ -51,7 +51,7 @@ pub(crate) struct Views<'a> {
 /// Runs the frozen part, or nothing where there is none.
 pub(crate) struct Prefix<'a, B: Backend> {
     model: &'a Model<B>,
-    frozen: Option<(Frozen, &'a str)>,
+    frozen: Option<(Frozen<B>, &'a str)>,
     photos: Photos,
     device: &'a B::Device,
 }

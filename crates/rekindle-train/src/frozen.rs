@@ -1,6 +1,6 @@
 use burn::tensor::backend::Backend;
-use burn::tensor::{ElementConversion, Int, Tensor, TensorData};
-use rekindle_kernels::{ByteScale, Plan, PlanConfig, PlanError, Precision, lower, serves};
+use burn::tensor::{DType, ElementConversion, FloatDType, Int, Tensor, TensorData};
+use rekindle_kernels::{ByteScale, Folded, Plan, PlanConfig, PlanError, Precision, lower, serves};
 use rekindle_nn::{Eager, Features, Model, Network, Section, Shape};
 use rekindle_vision::Preprocessing;
 
@@ -10,52 +10,53 @@ use crate::{Photos, TrainError};
 /// A model, up to a layer or to its end, for inference: a plan of the CPU engine where the backend's
 /// tensors are in the CPU's memory, Burn's tensors elsewhere.
 #[derive(Debug)]
-pub(crate) enum Frozen {
+pub(crate) enum Frozen<B: Backend> {
     Plan(Box<Plan>),
+    Folded(Folded<B>, Precision),
     Eager,
 }
 
-impl Frozen {
-    /// Compiles a plan, if the backend is one of the CPU's and the engine knows every layer.
+impl<B: Backend> Frozen<B> {
+    /// Compiles a plan, if the backend is one of the CPU's, or else folds the network; what neither knows is left to Burn.
     ///
     /// # Errors
     /// When the network cannot take photos of this size, `REKINDLE_ISA` cannot be used, or there are no products of this
     /// precision.
-    pub fn new<B: Backend>(
+    pub fn new(
         model: &Model<B>,
         until: Option<&str>,
         size: usize,
         precision: Precision,
         device: &B::Device,
     ) -> Result<Self, TrainError> {
-        let what = if serves::<B>(device) {
-            match lower(model, until, Shape::image(size), PlanConfig::detect(precision)?) {
-                Ok(plan) => return Ok(Self::Plan(Box::new(plan))),
-                Err(error @ PlanError::Unsupported { .. }) => error.to_string(),
-                Err(error) => return Err(error.into()),
-            }
+        let shape = Shape::image(size);
+        let made = if serves::<B>(device) {
+            lower(model, until, shape, PlanConfig::detect(precision)?).map(Box::new).map(Self::Plan)
         } else {
-            format!("the backend {} is not the CPU's", B::name(device))
+            let dtype = dtype::<B>(precision, device)?;
+            let folded = Folded::new(model, until, shape, dtype, device);
+            folded.map(|folded| Self::Folded(folded, precision))
         };
-        if precision != Precision::F32 {
-            let (setting, found) = ("precision", format!("{precision}, but {what}"));
-            let expected = "f32, or a network that the CPU engine runs";
-            return Err(TrainError::Setting { setting, found, expected });
+        match made {
+            Err(error @ PlanError::Unsupported { .. }) if precision == Precision::F32 => {
+                tracing::debug!("computing with Burn: {error}");
+                Ok(Self::Eager)
+            }
+            made => Ok(made?),
         }
-        tracing::debug!("computing with Burn: {what}");
-        Ok(Self::Eager)
     }
 
     /// What its products are computed with.
     pub fn precision(&self) -> Precision {
         match self {
             Self::Plan(plan) => plan.precision(),
+            Self::Folded(_, precision) => *precision,
             Self::Eager => Precision::F32,
         }
     }
 
     /// The outputs for photos, and the shape of each.
-    pub fn run<B: Backend>(
+    pub fn run(
         &self,
         model: &Model<B>,
         until: Option<&str>,
@@ -82,15 +83,40 @@ impl Frozen {
                 Features::Map(preprocessed(bytes, photos.size, photos.preprocessing, device))
             }
         };
-        let outputs = match until {
-            Some(layer) => Section::until(model, Eager::inference(), layer, images)?,
-            None => model.walk(&mut Eager::inference(), images)?,
+        let mut eager = Eager::inference();
+        let outputs = match (self, until, images) {
+            (Self::Folded(folded, _), _, Features::Map(images)) => folded.run(images),
+            (_, Some(layer), images) => Section::until(model, &mut eager, layer, images)?,
+            (_, None, images) => model.walk(&mut eager, images)?,
         };
         let shape = outputs.shape();
         // The conversion makes it f32, whatever the backend computes with.
-        let values = outputs.into_data().convert::<f32>().into_vec().unwrap_or_default();
+        let values = read(outputs)?.convert::<f32>().into_vec().unwrap_or_default();
         Ok((values, shape))
     }
+}
+
+/// The values, or what the device said when it computed them.
+pub(crate) fn read<B: Backend>(outputs: Features<B>) -> Result<TensorData, TrainError> {
+    let data = match outputs {
+        Features::Map(x) => x.try_into_data(),
+        Features::Flat(x) => x.try_into_data(),
+    };
+    data.map_err(|error| TrainError::Device(error.to_string()))
+}
+
+/// The type that a backend other than the CPU's computes with.
+fn dtype<B: Backend>(precision: Precision, device: &B::Device) -> Result<FloatDType, TrainError> {
+    let (dtype, found) = match precision {
+        Precision::F32 => return Ok(FloatDType::F32),
+        Precision::Bf16 => (FloatDType::BF16, DType::BF16),
+        Precision::F16 => (FloatDType::F16, DType::F16),
+    };
+    if B::supports_dtype(device, found) {
+        return Ok(dtype);
+    }
+    let found = format!("{precision}, which {} on this device has not", B::name(device));
+    Err(TrainError::Setting { setting: "precision", found, expected: "f32, bf16 on CUDA, or f16" })
 }
 
 fn byte_scale(preprocessing: Preprocessing) -> ByteScale {

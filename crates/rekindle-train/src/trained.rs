@@ -19,7 +19,7 @@ use crate::predict::imagenet_classes;
 use crate::{Evaluation, History, Photos, Prediction, TrainError};
 
 /// By the photos' size.
-type Made = Arc<Mutex<HashMap<(usize, Precision), Arc<Frozen>>>>;
+type Made<B> = Arc<Mutex<HashMap<(usize, Precision), Arc<Frozen<B>>>>>;
 
 /// A network that tells classes of photos apart, with all that it needs to do so.
 #[derive(Clone)]
@@ -31,9 +31,9 @@ pub struct TrainedModel<B: Backend> {
     report: FitReport,
     precision: Precision,
     /// Made for the first prediction.
-    frozen: OnceLock<Arc<Frozen>>,
+    frozen: OnceLock<Arc<Frozen<B>>>,
     /// Those made for each size and precision, also by clones.
-    made: Made,
+    made: Made<B>,
 }
 
 impl<B: Backend> std::fmt::Debug for TrainedModel<B> {
@@ -62,7 +62,7 @@ impl<B: Backend> TrainedModel<B> {
             report,
             precision: Precision::F32,
             frozen: OnceLock::new(),
-            made: Made::default(),
+            made: Made::<B>::default(),
         }
     }
 
@@ -140,7 +140,7 @@ impl<B: Backend> TrainedModel<B> {
             report: FitReport::default(),
             precision: Precision::F32,
             frozen: OnceLock::new(),
-            made: Made::default(),
+            made: Made::<B>::default(),
         })
     }
 
@@ -183,7 +183,7 @@ impl<B: Backend> TrainedModel<B> {
     }
 
     /// The network for photos of this size, made once for all that share its weights.
-    fn frozen(&self, device: &B::Device) -> Result<Arc<Frozen>, TrainError> {
+    fn frozen(&self, device: &B::Device) -> Result<Arc<Frozen<B>>, TrainError> {
         let (size, precision) = (self.photos.size, self.precision);
         // What is in there is whole, whoever panicked.
         let mut made = self.made.lock().unwrap_or_else(|error| error.into_inner());

@@ -1,14 +1,23 @@
-//! GPUs: which there are.
+//! GPUs: which there are, and kernels for them.
 
+#[cfg(feature = "gpu")]
+mod backend;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "gpu")]
+mod depthwise;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
+#[cfg(feature = "gpu")]
+pub use backend::{DepthwiseOps, depthwise};
 #[cfg(feature = "cuda")]
 pub use cuda::cuda_gpus;
 #[cfg(feature = "wgpu")]
 pub use wgpu::wgpu_gpus;
+
+#[cfg(feature = "gpu")]
+pub use depthwise::DepthwiseConfig;
 
 /// A GPU, or what stands in for one.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -137,7 +137,7 @@ pub(crate) fn compile(
 }
 
 /// Moves normalizations, activations, paddings and shortcuts into convolutions; the new output.
-fn fuse(nodes: &mut [Node], output: usize) -> Result<usize, PlanError> {
+pub(crate) fn fuse(nodes: &mut [Node], output: usize) -> Result<usize, PlanError> {
     let mut uses = vec![0; nodes.len()];
     for node in nodes.iter() {
         for &input in &node.inputs {
@@ -384,7 +384,7 @@ fn place(nodes: &[Node], output: usize) -> Places {
 }
 
 /// Whether a node computes something of its own.
-fn has_value(op: &NodeOp) -> bool {
+pub(crate) fn has_value(op: &NodeOp) -> bool {
     !matches!(op, NodeOp::Fused | NodeOp::CorrectPad(_))
 }
 

@@ -23,7 +23,7 @@ use team::Team;
 pub use profile::StepTime;
 pub use run::ByteScale;
 
-pub(crate) use fuse::{Conv, Node, NodeOp, compile};
+pub(crate) use fuse::{Conv, Node, NodeOp, compile, fuse, has_value};
 pub(crate) use strip::Strip;
 pub(crate) use winograd::Winograd;
 

@@ -5,7 +5,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::PadMode;
 use burn::tensor::ops::PaddedConvOptions;
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 
 use crate::layers::{BatchNorm, Conv2d};
 use crate::op::correct_pad;
@@ -224,7 +224,8 @@ impl<B: Backend> Interpreter<B> for Eager {
             }
             (Op::MaxPool(pool), Features::Map(x), _) => {
                 // Lowest, not -infinity: some backends compute with it.
-                let x = pad(x.clone(), window(&pool, &x), f32::MIN);
+                let lowest = if x.dtype() == DType::F16 { -65504.0 } else { f32::MIN };
+                let x = pad(x.clone(), window(&pool, &x), lowest);
                 Features::Map(max_pool2d(x, pool.kernel, pool.stride, [0, 0], [1, 1], false))
             }
             (Op::AvgPool(pool), Features::Map(x), _) => Features::Map(average(&pool, x)),
@@ -285,7 +286,7 @@ fn average<B: Backend>(pool: &Pool, x: Tensor<B, 4>) -> Tensor<B, 4> {
     }
     // Burn pads evenly only: average over zeros, then undo their share.
     let [_, _, height, width] = x.dims();
-    let ones = Tensor::ones([1, 1, height, width], &x.device());
+    let ones = Tensor::<B, 4>::ones([1, 1, height, width], &x.device()).cast(x.dtype());
     let mean = |x| avg_pool2d(pad(x, pads, 0.0), pool.kernel, pool.stride, [0, 0], true, false);
     mean(x) / mean(ones)
 }

@@ -4,6 +4,7 @@ use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param, P
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
+use rekindle_kernels::Accelerated;
 use rekindle_kernels::train::{Pass, Rule};
 use rekindle_nn::{
     Eager, Features, Model, Network, Section, assign, read, require_gradients_of, variables,
@@ -12,6 +13,7 @@ use rekindle_nn::{
 use super::{Engine, Scope, Step, Variable, in_order};
 use crate::TrainError;
 use crate::evaluate::host;
+use crate::frozen;
 
 /// Burn's autodiff, on any backend.
 pub(super) struct Burn<B: AutodiffBackend> {
@@ -54,7 +56,8 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
     fn forward(&mut self, features: Vec<f32>, pass: Pass) -> Result<Vec<f32>, TrainError> {
         let Pass::Training { seed, step } = pass else {
             let inputs = Features::from_values(features, self.scope.input, &self.device);
-            return Ok(host(run(&self.model.valid(), &self.scope, &mut Eager::logits(), inputs)?));
+            let logits = run(&self.model.valid(), &self.scope, &mut Eager::logits(), inputs)?;
+            return values(logits);
         };
         let inputs = Features::from_values(features, self.scope.input, &self.device);
         let mut eager = Eager::training(seed, step).live(self.scope.live.clone());
@@ -65,7 +68,7 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
         if !followed.is_empty() {
             self.model = assign(self.model.clone(), followed);
         }
-        Ok(host(logits.inner()))
+        values(logits.inner())
     }
 
     fn backward(&mut self, slope: &[f32]) -> Result<(), TrainError> {
@@ -164,6 +167,12 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
     }
 }
 
+/// The values, or what the device said about anything since the last time.
+fn values<B: burn::tensor::backend::Backend>(logits: Tensor<B, 2>) -> Result<Vec<f32>, TrainError> {
+    let data = frozen::read(Features::Flat(logits))?;
+    Ok(data.convert::<f32>().into_vec().unwrap_or_default())
+}
+
 /// What comes behind the cut.
 fn run<B: burn::tensor::backend::Backend>(
     model: &Model<B>,
@@ -171,9 +180,10 @@ fn run<B: burn::tensor::backend::Backend>(
     eager: &mut Eager,
     inputs: Features<B>,
 ) -> Result<Tensor<B, 2>, TrainError> {
+    let mut accelerated = Accelerated::new(eager);
     let outputs = match &scope.cut {
-        Some(layer) => Section::after(model, eager, layer, inputs)?,
-        None => model.walk(eager, inputs)?,
+        Some(layer) => Section::after(model, accelerated, layer, inputs)?,
+        None => model.walk(&mut accelerated, inputs)?,
     };
     Ok(outputs.flat()?)
 }
