@@ -1,8 +1,8 @@
 //! The same on wgpu: Mesa's software Vulkan in CI, a GPU where there is one.
 
 use burn::backend::{Autodiff, Flex, Wgpu};
-use burn::tensor::FloatDType;
 use burn::tensor::backend::Backend;
+use burn::tensor::{DType, FloatDType};
 use rekindle::kernels::{Folded, Isa, lower};
 use rekindle::nn::Features;
 use rekindle::prelude::*;
@@ -72,6 +72,19 @@ fn folded_networks_are_the_cpu_s_on_wgpu() {
             let found = folded.run(tensor).into_data().into_vec::<f32>().expect("f32");
             let off = largest_difference(&found, &expected);
             assert!(off < 1e-3, "{architecture} {layer}: relative difference {off:e}");
+            if !Wgpu::<f32>::supports_dtype(&device, DType::F16) {
+                println!("skipped: f16, which this device has not");
+                continue;
+            }
+            let rounded = Folded::new(&gpu, Some(layer), input, FloatDType::F16, &device);
+            let Features::Map(tensor) = Features::from_values(images.clone(), input, &device)
+            else {
+                panic!("images are maps");
+            };
+            let outputs = rounded.expect("as in f32").run(tensor).into_data();
+            let rounded = outputs.into_vec::<f32>().expect("f32 again");
+            let off = largest_difference(&rounded, &expected);
+            assert!(off > 0.0 && off < 2e-2, "{architecture} {layer}: f16 is {off:e} off");
         }
     }
 }

@@ -68,7 +68,7 @@ pub struct TrainArgs {
     pub dir: PathBuf,
     #[arg(long, value_enum, default_value_t = Base::MobilenetV2)]
     pub base: Base,
-    /// `demo` for the bundled MobileNetV2, `imagenet` for Keras's own, or a file: .h5, .weights.h5, .keras, .onnx, .safetensors
+    /// `demo` for the bundled MobileNetV2, `imagenet` for Keras's own, `random` for none, or a file: .h5, .weights.h5, .keras, .onnx, .safetensors
     #[arg(long, default_value = "demo", value_parser = parse_weights)]
     pub weights: Weights,
     /// Go on with a trained model's head, network and preprocessing, of Rekindle's or a Keras classifier
@@ -399,6 +399,7 @@ fn parse_weights(text: &str) -> Result<Weights, std::convert::Infallible> {
     Ok(match text {
         "demo" => Weights::Demo,
         "imagenet" => Weights::ImageNet,
+        "random" => Weights::Random,
         path => Weights::File(path.into()),
     })
 }

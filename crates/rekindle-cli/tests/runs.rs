@@ -192,3 +192,71 @@ fn a_run_leaves_the_records_that_were_asked_for() {
     let found = run(&["train", all, "--size", "32", "--find-lr", "--out", &model]);
     assert!(found.contains("suggested rate") && out.path().join("rates.png").exists(), "{found}");
 }
+
+/// What a full disk looks like: files may have no more than some kilobytes. The error names the file, the last checkpoint is as it
+/// was, and the run goes on from it when there is room again.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_the_last_checkpoint_as_it_was() {
+    let photos = photos(2, 7);
+    let out = tempfile::tempdir().expect("a folder");
+    let checkpoint = out.path().join("run.checkpoint");
+    let resume = ["--checkpoint", checkpoint.to_str().expect("text"), "--resume"];
+    let mut child = train(photos.path(), out.path(), "6", &resume).spawn().expect("starts");
+    let start = Instant::now();
+    while !checkpoint.exists() {
+        assert!(start.elapsed() < Duration::from_secs(120), "no checkpoint");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().expect("kills");
+    child.wait().expect("ends");
+    let before = fs::read(&checkpoint).expect("a checkpoint");
+    assert!(before.len() > 64 * 1024);
+    let full = train(photos.path(), out.path(), "6", &resume);
+    let limited = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\""])
+        .arg(full.get_program())
+        .args(full.get_args())
+        .output()
+        .expect("starts");
+    let error = String::from_utf8_lossy(&limited.stderr);
+    assert_eq!(limited.status.code(), Some(1), "{error}");
+    let first = error.lines().find(|line| line.starts_with("error: ")).expect("an error");
+    assert!(
+        first.contains("too large") && first.contains(out.path().to_str().expect("text")),
+        "{error}"
+    );
+    assert!(fs::read(&checkpoint).expect("still there") == before, "the checkpoint was changed");
+    let output = train(photos.path(), out.path(), "6", &resume).output().expect("starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(result(out.path()).0.len(), 20);
+}
+
+/// Where nothing can be written the error names the place, whatever was to be written there.
+#[cfg(target_os = "linux")]
+#[test]
+fn folders_that_cannot_be_written_are_named() {
+    let photos = photos(2, 4);
+    let out = tempfile::tempdir().expect("a folder");
+    for option in [
+        "--checkpoint",
+        "--csv-log",
+        "--json-log",
+        "--tensorboard",
+        "--html",
+        "--curves",
+        "--feature-cache",
+        "--out",
+    ] {
+        let more = [option, "/proc/no/file"];
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle"));
+        command.arg("train").arg(photos.path()).args(["--size", "32", "--epochs", "1", "--plain"]);
+        if option != "--out" {
+            command.arg("--out").arg(out.path().join("model.rekindle"));
+        }
+        let output = command.args(more).output().expect("starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{option}: {error}");
+        assert!(error.contains("error: ") && error.contains("/proc/no"), "{option}: {error}");
+    }
+}

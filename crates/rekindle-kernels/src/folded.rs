@@ -6,6 +6,7 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::PaddedConvOptions;
 use burn::tensor::{FloatDType, Tensor, TensorData, backend::Backend};
+use rekindle_nn::interpret::pad;
 use rekindle_nn::layers::Activation;
 use rekindle_nn::{
     Eager, Features, Interpreter, Layout, Network, Op, Pool, Section, Shape, VariableSpec,
@@ -243,8 +244,15 @@ impl<B: Backend> Convolution<B> {
         };
         let groups = if self.depthwise { channels } else { 1 };
         let after = [after(0, height), after(1, width)];
-        let options =
-            PaddedConvOptions::asymmetric(self.stride, self.before, after, [1, 1], groups);
+        // Burn pads unevenly with f32 only.
+        let (x, before, after) = match self.before == after {
+            true => (x, self.before, after),
+            false => {
+                let [top, left] = self.before;
+                (pad(x, [[top, after[0]], [left, after[1]]], 0.0), [0, 0], [0, 0])
+            }
+        };
+        let options = PaddedConvOptions::asymmetric(self.stride, before, after, [1, 1], groups);
         conv2d(x, self.weight.clone(), Some(self.bias.clone()), options)
     }
 

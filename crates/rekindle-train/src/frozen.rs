@@ -33,7 +33,7 @@ impl<B: Backend> Frozen<B> {
         let made = if serves::<B>(device) {
             lower(model, until, shape, PlanConfig::detect(precision)?).map(Box::new).map(Self::Plan)
         } else {
-            let dtype = dtype::<B>(precision, device)?;
+            let dtype = float_type::<B>(precision, device)?;
             let folded = Folded::new(model, until, shape, dtype, device);
             folded.map(|folded| Self::Folded(folded, precision))
         };
@@ -106,7 +106,13 @@ pub(crate) fn read<B: Backend>(outputs: Features<B>) -> Result<TensorData, Train
 }
 
 /// The type that a backend other than the CPU's computes with.
-fn dtype<B: Backend>(precision: Precision, device: &B::Device) -> Result<FloatDType, TrainError> {
+///
+/// # Errors
+/// When the device has no such type.
+pub fn float_type<B: Backend>(
+    precision: Precision,
+    device: &B::Device,
+) -> Result<FloatDType, TrainError> {
     let (dtype, found) = match precision {
         Precision::F32 => return Ok(FloatDType::F32),
         Precision::Bf16 => (FloatDType::BF16, DType::BF16),

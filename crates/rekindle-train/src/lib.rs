@@ -39,6 +39,7 @@ pub use error::TrainError;
 pub use evaluate::{ClassMetrics, Evaluation, Judged};
 pub use explain::Heatmap;
 pub use features::FeatureStore;
+pub use frozen::float_type;
 pub use history::{Epoch, History};
 pub use learner::{FitReport, TransferLearner};
 pub use logs::{CsvLog, JsonLog, TensorBoard};

@@ -114,6 +114,42 @@ mod tests {
         assert_eq!(decoded.get_pixel(0, 0).0, [77, 77, 77]);
     }
 
+    /// The kinds of files that photo folders have among others, down to a network's size, as the guide says.
+    #[test]
+    fn odd_files_are_photos_too() {
+        use crate::{Resize, resize};
+
+        let deep =
+            image::ImageBuffer::from_fn(5, 4, |x, _| image::Rgb([257 * (x as u16 * 40), 0, 65535]));
+        let decoded =
+            decode(&encode(deep, ImageFormat::Png), "deep.png".as_ref()).expect("16 bits");
+        assert_eq!(decoded.get_pixel(3, 2).0, [120, 0, 255]);
+
+        let point = RgbImage::from_pixel(1, 1, image::Rgb([9, 8, 7]));
+        let banner = RgbImage::from_fn(30_000, 10, |x, _| image::Rgb([(x / 118) as u8, 1, 2]));
+        for (image, name) in [(point, "point.png"), (banner, "banner.png")] {
+            // Its name lies about its format.
+            let decoded =
+                decode(&encode(image.clone(), ImageFormat::Png), "x.gif".as_ref()).expect(name);
+            assert_eq!(decoded, image);
+            for method in [Resize::Nearest, Resize::Bilinear, Resize::TfBilinear] {
+                let pixels = resize(&decoded, 32, 32, method).expect(name);
+                assert_eq!(pixels.values.len(), 32 * 32 * 3);
+                assert!(pixels.values.iter().all(|value| (0.0..=255.0).contains(value)), "{name}");
+            }
+        }
+
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
+        for color in [[255, 0, 0, 255], [0, 0, 255, 255]] {
+            let frame = image::Frame::new(RgbaImage::from_pixel(6, 6, Rgba(color)));
+            encoder.encode_frame(frame).expect("encodes");
+        }
+        drop(encoder);
+        let first = decode(&bytes, "animated.gif".as_ref()).expect("decodes");
+        assert_eq!(first.get_pixel(3, 3).0, [255, 0, 0]);
+    }
+
     #[test]
     fn damaged_files_are_errors_that_name_the_file() {
         let good = encode(RgbImage::new(64, 64), ImageFormat::Png);

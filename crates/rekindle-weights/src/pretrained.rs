@@ -17,6 +17,8 @@ pub enum Weights {
     /// [`Downloader`](crate::Downloader). Networks of another size than those they were trained at take the
     /// weights that Keras would.
     ImageNet,
+    /// None: as Keras starts a network, to train all of it.
+    Random,
     /// A file that [`Checkpoint::open`] reads.
     File(PathBuf),
 }
@@ -29,6 +31,10 @@ impl Weights {
     pub fn open(&self, architecture: &Architecture) -> Result<Checkpoint, WeightsError> {
         match self {
             Self::File(path) => Checkpoint::open(path),
+            Self::Random => Err(WeightsError::Unavailable {
+                architecture: architecture.to_string(),
+                reason: "random weights are in no file".into(),
+            }),
             #[cfg(feature = "download")]
             Self::ImageNet => {
                 Checkpoint::open(crate::Downloader::default().imagenet(architecture)?)
@@ -72,6 +78,9 @@ impl Weights {
         device: &B::Device,
     ) -> Result<Backbone<B>, WeightsError> {
         let wanted = size.map_or(architecture, |size| architecture.with_size(size));
+        if *self == Self::Random {
+            return Ok(wanted.with_top(None).init(device)?);
+        }
         let mut checkpoint = self.open(&wanted)?.resolve::<B>(device)?;
         if let (None, Some(problem)) = (checkpoint.card(), checkpoint.problem()) {
             let reason = format!("holds no network that Rekindle knows: {problem}");

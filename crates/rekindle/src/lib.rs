@@ -71,6 +71,7 @@ mod guide {
         fine_tuning: "fine-tuning.md",
         runs: "runs.md",
         judging: "judging.md",
+        devices: "devices.md",
         deploying: "deploying.md",
         keras: "keras.md",
     }

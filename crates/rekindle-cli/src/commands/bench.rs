@@ -1,8 +1,12 @@
 use std::fmt::Write;
 use std::time::Instant;
 
-use rekindle::kernels::{Plan, PlanConfig, StepTime, lower};
+use burn::tensor::backend::Backend;
+use rekindle::devices::{Device, Job};
+use rekindle::kernels::{Folded, PlanConfig, StepTime, lower};
+use rekindle::nn::Features;
 use rekindle::prelude::*;
+use rekindle::train::float_type;
 use serde::Serialize;
 
 use crate::args::BenchArgs;
@@ -11,8 +15,8 @@ use crate::{Outcome, print};
 #[derive(Serialize)]
 struct Report {
     network: String,
-    instruction_set: String,
-    threads: usize,
+    /// The device, and what it computes with.
+    device: String,
     batch: usize,
     /// The median, for one image.
     milliseconds: f64,
@@ -45,37 +49,79 @@ pub fn run(args: &BenchArgs) -> Outcome {
         architecture = architecture.with_size(size);
     }
     // Times do not depend on the weights, as long as values stay in range.
-    let network = architecture.init::<Flex>(&Default::default())?;
-    let plan =
-        lower(&network, None, architecture.input(), PlanConfig::detect(args.device.precision)?)?;
     let count = args.batch * architecture.input().count();
     let images: Vec<f32> = (0..count).map(|i| (i % 251) as f32 / 125.5 - 1.0).collect();
-    let report = Report {
-        network: architecture.to_string(),
-        instruction_set: plan.isa().to_string(),
-        threads: rekindle::kernels::threads(),
-        batch: args.batch,
-        milliseconds: median(&plan, &images, args)?,
-        layers: if args.profile {
-            plan.profile(&images, args.runs)?.into_iter().map(Layer::from).collect()
-        } else {
-            Vec::new()
-        },
+    let report = match args.device.device {
+        Device::Cpu => on_cpu(args, architecture, &images)?,
+        _ if args.profile => return Err("--profile: only the CPU engine times its layers".into()),
+        device => device.run(Gpu { args, architecture, images })??,
     };
     print(&if args.json { serde_json::to_string_pretty(&report)? } else { table(&report)? })
 }
 
-/// Milliseconds for one image.
-fn median(
-    plan: &Plan,
-    images: &[f32],
+fn on_cpu(
     args: &BenchArgs,
-) -> Result<f64, rekindle::kernels::PlanError> {
-    plan.run(images)?;
+    architecture: Architecture,
+    images: &[f32],
+) -> Result<Report, Box<dyn std::error::Error>> {
+    let network = architecture.init::<Flex>(&Default::default())?;
+    let config = PlanConfig::detect(args.device.precision)?;
+    let plan = lower(&network, None, architecture.input(), config)?;
+    let threads = rekindle::kernels::threads();
+    let milliseconds = median(args, || plan.run(images).map(drop))?;
+    let layers = match args.profile {
+        true => plan.profile(images, args.runs)?.into_iter().map(Layer::from).collect(),
+        false => Vec::new(),
+    };
+    let device = format!("{threads} threads, {}, {}", plan.isa(), plan.precision());
+    Ok(Report {
+        network: architecture.to_string(),
+        device,
+        batch: args.batch,
+        milliseconds,
+        layers,
+    })
+}
+
+struct Gpu<'a> {
+    args: &'a BenchArgs,
+    architecture: Architecture,
+    images: Vec<f32>,
+}
+
+impl Job for Gpu<'_> {
+    type Output = Result<Report, Box<dyn std::error::Error>>;
+
+    /// With the images on the device; a run ends when the device has computed the outputs.
+    fn run<B: Backend>(self, device: &B::Device) -> Self::Output {
+        let Self { args, architecture, images } = self;
+        let network = architecture.init::<B>(device)?;
+        let input = architecture.input();
+        let dtype = float_type::<B>(args.device.precision, device)?;
+        let folded = Folded::new(&network, None, input, dtype, device)?;
+        let Features::Map(images) = Features::<B>::from_values(images, input, device) else {
+            return Err("images are maps".into());
+        };
+        let milliseconds = median(args, || {
+            let outputs = folded.run(images.clone());
+            B::sync(device).map(|()| drop(outputs))
+        })?;
+        let device = format!("{}, {}", B::name(device), args.device.precision);
+        let (network, layers) = (architecture.to_string(), Vec::new());
+        Ok(Report { network, device, batch: args.batch, milliseconds, layers })
+    }
+}
+
+/// Milliseconds for one image.
+fn median<E>(args: &BenchArgs, mut run: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+    // The first ones compile, tune and allocate.
+    for _ in 0..3 {
+        run()?;
+    }
     let mut times = Vec::with_capacity(args.runs);
     for _ in 0..args.runs {
         let start = Instant::now();
-        plan.run(images)?;
+        run()?;
         times.push(start.elapsed().as_secs_f64() * 1e3 / args.batch as f64);
     }
     times.sort_by(f64::total_cmp);
@@ -96,10 +142,7 @@ fn table(report: &Report) -> Result<String, std::fmt::Error> {
             "{layer:32} {work:15} {output:>16} {milliseconds:8.3} ms {share:5.1} % {rate}"
         )?;
     }
-    let Report { network, instruction_set, threads, batch, milliseconds, .. } = report;
-    write!(
-        text,
-        "{network}: {milliseconds:.2} ms an image, batch {batch}, {threads} threads, {instruction_set}"
-    )?;
+    let Report { network, device, batch, milliseconds, .. } = report;
+    write!(text, "{network}: {milliseconds:.2} ms an image, batch {batch}, {device}")?;
     Ok(text)
 }

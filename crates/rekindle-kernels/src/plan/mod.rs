@@ -3,6 +3,7 @@
 mod arena;
 mod bf16;
 mod conv;
+mod ends;
 mod fuse;
 mod profile;
 #[cfg(test)]
@@ -20,8 +21,8 @@ use crate::gemm::Tile;
 use crate::isa::{Isa, Kernels, Precision};
 use team::Team;
 
+pub use ends::ByteScale;
 pub use profile::StepTime;
-pub use run::ByteScale;
 
 pub(crate) use fuse::{Conv, Node, NodeOp, compile, fuse, has_value};
 pub(crate) use strip::Strip;

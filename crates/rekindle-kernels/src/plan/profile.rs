@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rayon::prelude::*;
 
-use super::run::Image;
-use super::{Gemm, Plan, PlanError, Step, Work};
+use super::ends::Image;
+use super::{Gemm, Place, Plan, PlanError, Step, Work};
 
 /// The time of one step, for one image.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +41,7 @@ impl Plan {
         self.run(images)?;
         let (count, outputs) = (self.input_shape.count(), self.output_shape.count());
         let (batch, threads) = (images.len() / count, rayon::current_num_threads());
-        let none = || vec![Duration::ZERO; self.steps.len()];
+        let none = || vec![Duration::ZERO; self.steps.len() + 2];
         let one = |image: &[f32], threads: usize| {
             let (mut clock, mut output) = (none(), vec![0.0; outputs]);
             self.run_image(Image::Values(image), &mut output, threads, Some(&mut clock));
@@ -59,7 +59,19 @@ impl Plan {
             total = add(total, clock);
         }
         let times = total.into_iter().map(|time| time.as_secs_f64() / (runs.max(1) * batch) as f64);
-        Ok(self.steps.iter().zip(times).map(|(step, seconds)| step_time(step, seconds)).collect())
+        let times: Vec<f64> = times.collect();
+        let end = |layer: &str, work: &str, place: &Place, seconds| StepTime {
+            layer: layer.into(),
+            work: work.into(),
+            output: [place.height, place.width, place.channels],
+            macs: 0,
+            seconds,
+        };
+        let steps = self.steps.iter().zip(&times[1..]).map(|(step, time)| step_time(step, *time));
+        let mut all = vec![end("input", "in", &self.input, times[0])];
+        all.extend(steps);
+        all.push(end("output", "out", &self.output, times[self.steps.len() + 1]));
+        Ok(all)
     }
 }
 

@@ -9,28 +9,11 @@ use rekindle_nn::layers::Activation;
 
 use super::bf16::narrow_row;
 use super::conv::View;
+use super::ends::{ByteScale, Image};
 use super::team::Team;
 use super::{Gemm, Place, Plan, PlanError, Step, Work, Workspace, winograd};
 use crate::pool::{self, Map, PoolArgs};
 use crate::simd::CHANNEL_BLOCK;
-
-/// One image.
-#[derive(Clone, Copy)]
-pub(super) enum Image<'a> {
-    /// `[3, height, width]`, preprocessed.
-    Values(&'a [f32]),
-    /// `[height, width, 3]`, as decoded.
-    Bytes(&'a [u8], &'a ByteScale),
-}
-
-/// What bytes of a photo become before the first layer: its preprocessing.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ByteScale {
-    /// The values that bytes have in each of the network's channels.
-    pub values: [[f32; 256]; 3],
-    /// Which of red, green and blue each of the network's channels takes.
-    pub source: [usize; 3],
-}
 
 /// An arena that the threads of one step share; each writes places of its own.
 #[derive(Clone, Copy)]
@@ -151,20 +134,39 @@ impl Plan {
     ) {
         let mut workspace = self.free.pop().unwrap_or_else(|| Workspace {
             values: vec![0.0; self.arena],
-            team: Team::new(self.steps.len()),
+            team: Team::new(self.steps.len() + 2),
         });
         workspace.team.reset();
         let arena = Arena { base: workspace.values.as_mut_ptr(), length: workspace.values.len() };
-        let team = &workspace.team;
-        let length = self.input.pixels() * self.input.stride;
-        self.place_image(image, arena.write(self.input.offset, length));
-        let parts = |step: usize| self.parts(&self.steps[step], threads);
-        let work = |step: usize, part: usize| {
-            self.run_step(&self.steps[step], arena, part, threads);
+        let to = Arena { base: output.as_mut_ptr(), length: output.len() };
+        let (team, last) = (&workspace.team, self.steps.len() + 1);
+        // The image comes in before all steps, and the output goes out behind them.
+        let parts = |number: usize| match number {
+            0 => Self::split(self.input.height, threads),
+            number if number == last => Self::split(self.output.channels, threads),
+            number => self.parts(&self.steps[number - 1], threads),
+        };
+        let work = |number: usize, part: usize| {
+            let share = |count: usize| {
+                let parts = parts(number);
+                part * count / parts..(part + 1) * count / parts
+            };
+            if number == 0 {
+                let (rows, length) =
+                    (share(self.input.height), self.input.width * self.input.stride);
+                let offset = self.input.offset + rows.start * length;
+                self.place_rows(image, rows.clone(), arena.write(offset, rows.len() * length));
+            } else if number == last {
+                let (channels, pixels) = (share(self.output.channels), self.output.pixels());
+                let part = to.write(channels.start * pixels, channels.len() * pixels);
+                self.take_channels(arena.read(&self.output), channels, part);
+            } else {
+                self.run_step(&self.steps[number - 1], arena, part, threads);
+            }
         };
         let lead = || {
             let _finish = team.finish_at_end();
-            for number in 0..self.steps.len() {
+            for number in 0..=last {
                 let start = clock.is_some().then(Instant::now);
                 team.lead(number, parts(number), |part| work(number, part));
                 if let (Some(clock), Some(start)) = (clock.as_deref_mut(), start) {
@@ -173,61 +175,13 @@ impl Plan {
             }
         };
         beside(lead, threads - 1, &|| team.help(parts, work));
-        let result = arena.read(&self.output);
-        let (pixels, place) = (self.output.pixels(), &self.output);
-        match self.output_shape {
-            Shape::Flat(count) => output.copy_from_slice(&result[..count]),
-            Shape::Map { .. } => {
-                for (channel, plane) in output.chunks_exact_mut(pixels).enumerate() {
-                    for (pixel, value) in plane.iter_mut().enumerate() {
-                        *value = result[pixel * place.stride + channel];
-                    }
-                }
-            }
-        }
         // One more than are kept is dropped.
         drop(self.free.push(workspace));
     }
 
-    /// Writes an image where the first layer wants it, with that layer's padding.
-    fn place_image(&self, image: Image<'_>, to: &mut [f32]) {
-        let (height, width, channels) = match self.input_shape {
-            Shape::Map { height, width, channels } => (height, width, channels),
-            Shape::Flat(count) => (1, 1, count),
-        };
-        let [above, left] = self.input_at;
-        let stride = self.input.stride;
-        let length = self.input.width * stride;
-        for (row, line) in to.chunks_exact_mut(length).enumerate() {
-            let Some(y) = row.checked_sub(above).filter(|&y| y < height) else {
-                line.fill(0.0);
-                continue;
-            };
-            let (before, rest) = line.split_at_mut(left * stride);
-            let (pixels, after) = rest.split_at_mut(width * stride);
-            before.fill(0.0);
-            after.fill(0.0);
-            match image {
-                Image::Values(image) => {
-                    for channel in 0..channels {
-                        let plane = &image[(channel * height + y) * width..][..width];
-                        for (pixel, &value) in pixels.chunks_exact_mut(stride).zip(plane) {
-                            pixel[channel] = value;
-                        }
-                    }
-                }
-                Image::Bytes(photo, scale) => {
-                    let length = width * channels;
-                    let bytes = photo[y * length..][..length].chunks_exact(3);
-                    for (pixel, bytes) in pixels.chunks_exact_mut(stride).zip(bytes) {
-                        for (channel, value) in pixel[..channels].iter_mut().enumerate() {
-                            let byte = bytes[scale.source[channel]];
-                            *value = scale.values[channel][usize::from(byte)];
-                        }
-                    }
-                }
-            }
-        }
+    /// Into how many parts so much work is cut that threads share as they come.
+    fn split(work: usize, threads: usize) -> usize {
+        if threads > 1 { work.min(threads * 4) } else { 1 }
     }
 
     /// Into how many parts a step is cut for so many threads.

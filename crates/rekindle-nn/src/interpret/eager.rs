@@ -269,12 +269,28 @@ fn window<B: Backend>(pool: &Pool, x: &Tensor<B, 4>) -> [[usize; 2]; 2] {
     [amount(height, 0), amount(width, 1)]
 }
 
-fn pad<B: Backend>(x: Tensor<B, 4>, pads: [[usize; 2]; 2], value: f32) -> Tensor<B, 4> {
+/// Maps with `value` around them: `[[top, bottom], [left, right]]`.
+pub fn pad<B: Backend>(x: Tensor<B, 4>, pads: [[usize; 2]; 2], value: f32) -> Tensor<B, 4> {
     match pads {
         [[0, 0], [0, 0]] => x,
-        [[top, bottom], [left, right]] => {
+        [[top, bottom], [left, right]] if x.dtype() == DType::F32 => {
             x.pad((left, right, top, bottom), PadMode::Constant(value))
         }
+        // Burn's own mixes types: what it pads with is f32.
+        pads => pads.into_iter().enumerate().fold(x, |x, (axis, [before, after])| {
+            let dtype = x.dtype();
+            let edge = |count: usize| {
+                let mut shape = x.dims();
+                shape[axis + 2] = count;
+                Tensor::<B, 4>::full(shape, value, &x.device()).cast(dtype)
+            };
+            let parts = [
+                (before > 0).then(|| edge(before)),
+                Some(x.clone()),
+                (after > 0).then(|| edge(after)),
+            ];
+            Tensor::cat(parts.into_iter().flatten().collect(), axis + 2)
+        }),
     }
 }
 
