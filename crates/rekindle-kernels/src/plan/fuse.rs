@@ -13,8 +13,9 @@ use crate::gemm::pack;
 use crate::simd::CHANNEL_BLOCK;
 use crate::{Isa, PlanConfig, Precision};
 
-/// Values of a widened map from which on a block is computed strip by strip: what does not fit a core's cache.
-const STRIPS_FROM: usize = 128 * 1024;
+/// Values of a widened map from which on a block is computed strip by strip: below, the rows that each thread computes beside its
+/// own cost more than two meetings of all threads fewer.
+const STRIPS_FROM: usize = 32 * 1024;
 
 /// Workspaces that a plan keeps: for as many images at once.
 const MOST_WORKSPACES: usize = 256;
