@@ -211,10 +211,10 @@ fn a_full_disk_leaves_the_last_checkpoint_as_it_was() {
     child.kill().expect("kills");
     child.wait().expect("ends");
     let before = fs::read(&checkpoint).expect("a checkpoint");
-    assert!(before.len() > 64 * 1024);
+    assert!(before.len() > 16 * 1024);
     let full = train(photos.path(), out.path(), "6", &resume);
     let limited = Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 32; exec \"$0\" \"$@\""])
+        .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""])
         .arg(full.get_program())
         .args(full.get_args())
         .output()

@@ -115,7 +115,7 @@ impl<B: Backend> Batches for Live<'_, B> {
         // Counted from the epoch's end, which is the same for an epoch that is gone on with.
         let batches = jobs.len().div_ceil(batch_size);
         let mut number = 0;
-        self.photos.for_each_batch(&jobs, batch_size, self.strict, |batch| {
+        let waited = self.photos.for_each_batch(&jobs, batch_size, self.strict, |batch| {
             number += 1;
             if let Some((_, file)) = batch.skipped.first() {
                 tracing::debug!("skipped {}: {}", file.path.display(), file.reason);
@@ -135,6 +135,8 @@ impl<B: Backend> Batches for Live<'_, B> {
             }
             let (features, _) = self.prefix.run(images)?;
             consume(number - 1, Batch { features, targets, labels })
-        })
+        })?;
+        tracing::debug!("epoch {epoch} waited {waited:?} for photos");
+        Ok(())
     }
 }

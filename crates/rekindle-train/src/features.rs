@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use burn::tensor::backend::Backend;
 use rekindle_kernels::Precision;
 use rekindle_nn::{Model, Shape};
@@ -25,6 +27,7 @@ pub struct FeatureStore {
     labels: Vec<Vec<usize>>,
     views: usize,
     cached: usize,
+    waited: Duration,
 }
 
 /// How a [`FeatureStore`] is made.
@@ -108,7 +111,8 @@ impl FeatureStore {
     ) -> Result<(Self, Vec<Skipped>), TrainError> {
         let prefix = recipe.prefix;
         let (shape, rows) = (Shape::Flat(0), Rows::default());
-        let mut store = Self { shape, rows, labels: Vec::new(), views: 1, cached: 0 };
+        let (labels, waited) = (Vec::new(), Duration::ZERO);
+        let mut store = Self { shape, rows, labels, views: 1, cached: 0, waited };
         let mut skipped = Vec::new();
         let mut kept: Vec<(usize, &Sample)> = samples.iter().enumerate().collect();
         store.views = recipe.views.map_or(1, |views| views.count.max(1));
@@ -142,7 +146,7 @@ impl FeatureStore {
                 .iter()
                 .map(|&(number, sample)| Job { sample, change: change(number) })
                 .collect();
-            recipe.photos.for_each_batch(&jobs, BATCH, recipe.strict, |batch| {
+            let waited = recipe.photos.for_each_batch(&jobs, BATCH, recipe.strict, |batch| {
                 done += batch.rows.len() + batch.skipped.len();
                 if !batch.rows.is_empty() {
                     let (values, shape) = prefix.run(batch.images)?;
@@ -157,6 +161,7 @@ impl FeatureStore {
                 observer.on_event(&Event::Features { done, total });
                 Ok(())
             })?;
+            store.waited += waited;
             if let (0, true) = (jobs.len(), done > 0) {
                 observer.on_event(&Event::Features { done, total });
             }
@@ -184,7 +189,8 @@ impl FeatureStore {
     #[must_use]
     pub fn from_values(shape: Shape, values: Vec<f32>, classes: Vec<usize>) -> Self {
         let labels = classes.into_iter().map(|class| vec![class]).collect();
-        Self { shape, rows: Rows::Memory(values), labels, views: 1, cached: 0 }
+        let (rows, waited) = (Rows::Memory(values), Duration::ZERO);
+        Self { shape, rows, labels, views: 1, cached: 0, waited }
     }
 
     /// How many photos there are.
@@ -197,6 +203,12 @@ impl FeatureStore {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// How long the frozen part waited for photos to be decoded.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// How many of them were in a [`FeatureCache`](crate::FeatureCache).

@@ -57,6 +57,8 @@ pub struct FitReport {
     pub skipped: Vec<Skipped>,
     /// Seconds in the frozen part.
     pub feature_seconds: f64,
+    /// Seconds of these in which the device waited for photos to be read, decoded and resized.
+    pub waiting_seconds: f64,
     /// Seconds in all of `fit`, the frozen part included.
     pub fit_seconds: f64,
     /// Of the whole model.

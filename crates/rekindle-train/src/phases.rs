@@ -1,7 +1,7 @@
 //! A run: photos, their features, and the phases of training one after the other.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::AutodiffBackend;
@@ -34,6 +34,7 @@ struct Prepared<B: AutodiffBackend> {
     class_weights: Vec<f32>,
     device: B::Device,
     feature_seconds: f64,
+    waiting_seconds: f64,
     cached: usize,
 }
 
@@ -102,6 +103,7 @@ fn prepare<B: AutodiffBackend>(
         class_weights,
         device,
         feature_seconds: 0.0,
+        waiting_seconds: 0.0,
         cached: 0,
     })
 }
@@ -209,6 +211,8 @@ fn stores<B: AutodiffBackend>(
         }
     }
     prepared.cached += valid.cached() + train.as_ref().map_or(0, FeatureStore::cached);
+    let waited = valid.waited() + train.as_ref().map_or(Duration::ZERO, FeatureStore::waited);
+    prepared.waiting_seconds += waited.as_secs_f64();
     prepared.feature_seconds += start.elapsed().as_secs_f64();
     Ok(Stores { train, valid })
 }
@@ -364,6 +368,7 @@ pub(crate) fn run<B: AutodiffBackend>(
         cached_images: prepared.cached,
         skipped: prepared.skipped,
         feature_seconds: prepared.feature_seconds,
+        waiting_seconds: prepared.waiting_seconds,
         fit_seconds: start.elapsed().as_secs_f64(),
         parameters,
     };

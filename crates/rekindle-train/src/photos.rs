@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use rayon::prelude::*;
@@ -119,14 +120,14 @@ impl Photos {
     }
 
     /// Decodes photos on all cores, `batch_size` at a time and two batches ahead, and hands each
-    /// batch to `consume` on this thread.
+    /// batch to `consume` on this thread. Gives the time in which `consume` had nothing to do but wait for photos.
     pub(crate) fn for_each_batch(
         &self,
         jobs: &[Job<'_>],
         batch_size: usize,
         strict: bool,
         mut consume: impl FnMut(PhotoBatch) -> Result<(), TrainError>,
-    ) -> Result<(), TrainError> {
+    ) -> Result<Duration, TrainError> {
         thread::scope(|scope| {
             let (sender, receiver) = sync_channel(2);
             let decoder = scope.spawn(move || {
@@ -139,11 +140,18 @@ impl Photos {
                     }
                 }
             });
+            let mut waited = Duration::ZERO;
             // Moved in, so that an early return ends the decoder's wait.
-            for batch in receiver {
+            let mut batches = receiver.into_iter();
+            loop {
+                let start = Instant::now();
+                let batch = batches.next();
+                waited += start.elapsed();
+                let Some(batch) = batch else { break };
                 consume(batch?)?;
             }
-            decoder.join().map_err(|_| TrainError::DecoderStopped)
+            decoder.join().map_err(|_| TrainError::DecoderStopped)?;
+            Ok(waited)
         })
     }
 

@@ -249,8 +249,13 @@ pub fn described(report: &FitReport) -> String {
         0 => String::new(),
         count => format!(", {count} files skipped"),
     };
+    let waiting = match report.feature_seconds {
+        0.0 => 0.0,
+        seconds => 100.0 * report.waiting_seconds / seconds,
+    };
     format!(
-        "{} photos trained on, {} validated on{skipped}; {:.1} s, {:.1} s of it in the frozen network",
+        "{} photos trained on, {} validated on{skipped}; {:.1} s, {:.1} s of it in the frozen network, which waited {waiting:.0} % of \
+         that for photos",
         report.train_images, report.valid_images, report.fit_seconds, report.feature_seconds
     )
 }
