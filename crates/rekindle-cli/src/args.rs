@@ -54,7 +54,7 @@ pub struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub struct DeviceArgs {
-    /// cpu, cuda[:N], or wgpu[:discrete|:integrated|:virtual|:cpu][:N]; `rekindle devices` lists what there is
+    /// cpu, cuda, cuda:1, wgpu, wgpu:discrete:1, ...: `rekindle devices` lists what there is
     #[arg(long, default_value_t = Device::Cpu)]
     pub device: Device,
     /// What frozen networks compute with: f32, or bf16, which is for processors with AVX-512 BF16

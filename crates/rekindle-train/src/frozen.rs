@@ -152,7 +152,7 @@ fn preprocessed<B: Backend>(
     };
     let bytes = Tensor::cat((0..4).map(byte).collect(), 1).reshape([length * 4]);
     let photos = count / (size * size * 3);
-    let pixels = bytes.slice([0..count]).reshape([photos, size, size, 3]).permute([0, 3, 1, 2]);
+    let pixels = bytes.narrow(0, 0, count).reshape([photos, size, size, 3]).permute([0, 3, 1, 2]);
     let pixels = pixels.float();
     // Every mode is linear in each channel.
     let end = |channel| preprocessing.scale(channel, 255.0) - preprocessing.scale(channel, 0.0);

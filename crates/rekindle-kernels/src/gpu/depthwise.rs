@@ -81,6 +81,7 @@ fn forward<F: Float>(
 
 #[cube(launch)]
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments")]
+#[expect(clippy::manual_is_multiple_of, reason = "CubeCL has no such method")]
 fn input_gradient<F: Float>(
     slope: &Array<F>,
     weight: &Array<F>,

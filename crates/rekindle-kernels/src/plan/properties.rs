@@ -230,6 +230,9 @@ impl Map {
     }
 }
 
+/// The value that a tap of a window has in a channel; nothing outside of the image.
+type Tap<'a> = dyn Fn(usize, usize, usize) -> Option<f64> + 'a;
+
 impl Interpreter<Flex> for Reference {
     type Value = Map;
 
@@ -243,30 +246,25 @@ impl Interpreter<Flex> for Reference {
         let shape = op.output_shape(name, &shapes)?;
         let input = inputs.remove(0);
         // Every output of a window: the values under it, by tap.
-        let windows =
-            |kernel: [usize; 2],
-             stride: [usize; 2],
-             before: [usize; 2],
-             f: &dyn Fn(usize, &dyn Fn(usize, usize, usize) -> Option<f64>) -> f64| {
-                let Shape::Map { height, width, channels } = shape else {
-                    unreachable!("maps only")
-                };
-                let mut values = Vec::new();
-                for y in 0..height {
-                    for x in 0..width {
-                        for channel in 0..channels {
-                            let tap = |ky: usize, kx: usize, from: usize| {
-                                let y = (y * stride[0] + ky) as isize - before[0] as isize;
-                                let x = (x * stride[1] + kx) as isize - before[1] as isize;
-                                input.at(y, x, from)
-                            };
-                            values.push(f(channel, &tap));
-                        }
+        let windows = |stride: [usize; 2],
+                       before: [usize; 2],
+                       f: &dyn Fn(usize, &Tap<'_>) -> f64| {
+            let Shape::Map { height, width, channels } = shape else { unreachable!("maps only") };
+            let mut values = Vec::new();
+            for y in 0..height {
+                for x in 0..width {
+                    for channel in 0..channels {
+                        let tap = |ky: usize, kx: usize, from: usize| {
+                            let y = (y * stride[0] + ky) as isize - before[0] as isize;
+                            let x = (x * stride[1] + kx) as isize - before[1] as isize;
+                            input.at(y, x, from)
+                        };
+                        values.push(f(channel, &tap));
                     }
                 }
-                let _ = kernel;
-                Map { shape, values }
-            };
+            }
+            Map { shape, values }
+        };
         let before = |padding: Padding, kernel: [usize; 2], stride: [usize; 2]| {
             let Shape::Map { height, width, .. } = shapes[0] else { return [0, 0] };
             [
@@ -280,32 +278,26 @@ impl Interpreter<Flex> for Reference {
                 let weights = op.variables()[0].from_burn(host(conv.weight.val()));
                 let bias = conv.bias.as_ref().map(|bias| host(bias.val()));
                 let ([ins, outs], kernel) = (conv.channels, conv.kernel);
-                windows(
-                    kernel,
-                    conv.stride,
-                    before(conv.padding, kernel, conv.stride),
-                    &|out, tap| {
-                        let mut sum = bias.as_ref().map_or(0.0, |bias| f64::from(bias[out]));
-                        for ky in 0..kernel[0] {
-                            for kx in 0..kernel[1] {
-                                let at = ky * kernel[1] + kx;
-                                if conv.depthwise {
-                                    sum += tap(ky, kx, out).unwrap_or(0.0)
-                                        * f64::from(weights[at * outs + out]);
-                                    continue;
-                                }
-                                for from in 0..ins {
-                                    let weight = f64::from(weights[(at * ins + from) * outs + out]);
-                                    sum += tap(ky, kx, from).unwrap_or(0.0) * weight;
-                                }
+                windows(conv.stride, before(conv.padding, kernel, conv.stride), &|out, tap| {
+                    let mut sum = bias.as_ref().map_or(0.0, |bias| f64::from(bias[out]));
+                    for ky in 0..kernel[0] {
+                        for kx in 0..kernel[1] {
+                            let at = ky * kernel[1] + kx;
+                            if conv.depthwise {
+                                sum += tap(ky, kx, out).unwrap_or(0.0)
+                                    * f64::from(weights[at * outs + out]);
+                                continue;
+                            }
+                            for from in 0..ins {
+                                let weight = f64::from(weights[(at * ins + from) * outs + out]);
+                                sum += tap(ky, kx, from).unwrap_or(0.0) * weight;
                             }
                         }
-                        sum
-                    },
-                )
+                    }
+                    sum
+                })
             }
             Op::MaxPool(pool) => windows(
-                pool.kernel,
                 pool.stride,
                 before(pool.padding, pool.kernel, pool.stride),
                 &|channel, tap| {
@@ -316,7 +308,6 @@ impl Interpreter<Flex> for Reference {
                 },
             ),
             Op::AvgPool(pool) => windows(
-                pool.kernel,
                 pool.stride,
                 before(pool.padding, pool.kernel, pool.stride),
                 &|channel, tap| {
@@ -330,9 +321,7 @@ impl Interpreter<Flex> for Reference {
                 let Shape::Map { height, width, .. } = shapes[0] else { unreachable!("maps only") };
                 let [above, left] =
                     [height, width].map(|size| rekindle_nn::correct_pad(size, kernel)[0]);
-                windows([1, 1], [1, 1], [above, left], &|channel, tap| {
-                    tap(0, 0, channel).unwrap_or(0.0)
-                })
+                windows([1, 1], [above, left], &|channel, tap| tap(0, 0, channel).unwrap_or(0.0))
             }
             Op::BatchNorm(norm) => {
                 let of = |values: &Param<Tensor<Flex, 1>>| host(values.val());

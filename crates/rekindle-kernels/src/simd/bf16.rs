@@ -65,7 +65,16 @@ mod tests {
 
     #[test]
     fn every_set_rounds_as_half_does_also_in_place() {
-        let odd = [0.0, -0.0, 1.0, f32::MAX, f32::MIN, f32::INFINITY, 1.00390625, 1.01171875];
+        let odd = [
+            0.0,
+            -0.0,
+            1.0,
+            f32::MAX,
+            f32::MIN,
+            f32::INFINITY,
+            1.0 + 1.0 / 256.0,
+            1.0 + 3.0 / 256.0,
+        ];
         let mut from: Vec<f32> =
             (0..96).map(|i| (i as f32 * 0.37).sin() * 10_f32.powi(i % 9 - 4)).collect();
         from[..odd.len()].copy_from_slice(&odd);
