@@ -75,6 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "the crate gemm's own, and slow there")]
     fn products_are_the_naive_ones() {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         for case in 0..40 {
