@@ -17,13 +17,15 @@ after warm-up; a row whose device is not there says so. `--check` runs only ours
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
+sys.path.append(os.path.join(ROOT, "benches", "peers"))
+from train import copies  # noqa: E402
+
 REKINDLE = os.environ.get("REKINDLE", os.path.join(ROOT, "target", "release", "rekindle"))
 SIZES = {"mobilenet-v2": 224, "inception-v3": 299}
 # Where training begins: what is frozen, Keras's layer before it.
@@ -147,17 +149,6 @@ def torch_fit(photos, epochs):
     return time.perf_counter() - start
 
 
-def photos(folder, count):
-    """The demo photos, again and again under other names."""
-    source = os.path.join(ROOT, "demo", "photos")
-    files = sorted((c, f) for c in os.listdir(source) for f in os.listdir(os.path.join(source, c)))
-    for number in range(count):
-        category, file = files[number % len(files)]
-        os.makedirs(os.path.join(folder, category), exist_ok=True)
-        shutil.copy(os.path.join(source, category, file), os.path.join(folder, category, f"{number}-{file}"))
-    return folder
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--devices", default="cuda,wgpu")
@@ -205,7 +196,8 @@ def main():
                     inference(name, batch, precision, 96 if args.check else size, 2 if args.check else 30)
     with tempfile.TemporaryDirectory() as folder:
         count, size, epochs = (24, 75, 2) if args.check else (241, 160, 10)
-        data = photos(os.path.join(folder, "photos"), count)
+        data = os.path.join(folder, "photos")
+        copies(data, count)
 
         def train(device, base, *words):
             report = os.path.join(folder, "report.json")

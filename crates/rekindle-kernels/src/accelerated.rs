@@ -1,8 +1,8 @@
 //! The interpreter for GPUs: Burn's tensors, and this crate's kernels where Burn has none that are fast.
 
-use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, backend::Backend};
 use rekindle_nn::layers::Conv2d;
-use rekindle_nn::{Eager, Features, Interpreter, NetworkError, Op};
+use rekindle_nn::{Eager, Features, Interpreter, NetworkError, Op, Shape};
 
 /// As [`Eager`], with depthwise convolutions by this crate's kernels on the backends that have them.
 #[derive(Debug)]
@@ -24,11 +24,12 @@ impl<B: Backend> Interpreter<B> for Accelerated<'_> {
         op: Op<'_, B>,
         inputs: Vec<Features<B>>,
     ) -> Result<Features<B>, NetworkError> {
-        if let (Op::Conv2d(conv), [Features::Map(x)]) = (&op, inputs.as_slice()) {
-            op.output_shape(name, &[inputs[0].shape()])?;
-            if let Some(output) = depthwise(conv, x) {
-                return Ok(Features::Map(output));
-            }
+        if let (Op::Conv2d(conv), [Features::Map(x)]) = (&op, inputs.as_slice())
+            && conv.depthwise
+            && let Shape::Map { height, width, .. } = op.output_shape(name, &[inputs[0].shape()])?
+            && let Some(output) = depthwise(conv, x, [height, width])
+        {
+            return Ok(Features::Map(output));
         }
         self.0.layer(name, op, inputs)
     }
@@ -37,31 +38,24 @@ impl<B: Backend> Interpreter<B> for Accelerated<'_> {
 #[cfg(feature = "gpu")]
 fn depthwise<B: Backend>(
     conv: &Conv2d<B>,
-    x: &burn::tensor::Tensor<B, 4>,
-) -> Option<burn::tensor::Tensor<B, 4>> {
-    if !conv.depthwise {
-        return None;
-    }
+    x: &Tensor<B, 4>,
+    output: [usize; 2],
+) -> Option<Tensor<B, 4>> {
     let [_, _, height, width] = x.dims();
-    let pad = |axis: usize, size| conv.padding.amount(size, conv.kernel[axis], conv.stride[axis]);
-    let (rows, columns) = (pad(0, height), pad(1, width));
-    let out = |axis: usize, size: usize, pads: [usize; 2]| {
-        (size + pads[0] + pads[1] - conv.kernel[axis]) / conv.stride[axis] + 1
+    let before = |axis: usize, size: usize| {
+        conv.padding.amount(size, conv.kernel[axis], conv.stride[axis])[0]
     };
     let config = crate::gpu::DepthwiseConfig {
         kernel: conv.kernel,
         stride: conv.stride,
-        before: [rows[0], columns[0]],
-        output: [out(0, height, rows), out(1, width, columns)],
+        before: [before(0, height), before(1, width)],
+        output,
     };
     let bias = conv.bias.as_ref().map(|bias| bias.val());
     crate::gpu::depthwise(x, &conv.weight.val(), bias.as_ref(), config)
 }
 
 #[cfg(not(feature = "gpu"))]
-fn depthwise<B: Backend>(
-    _: &Conv2d<B>,
-    _: &burn::tensor::Tensor<B, 4>,
-) -> Option<burn::tensor::Tensor<B, 4>> {
+fn depthwise<B: Backend>(_: &Conv2d<B>, _: &Tensor<B, 4>, _: [usize; 2]) -> Option<Tensor<B, 4>> {
     None
 }

@@ -27,8 +27,7 @@ impl Job for Predict<'_> {
 }
 
 fn predict<B: Backend>(args: &PredictArgs, device: &B::Device) -> Outcome {
-    let mut model = super::load::<B>(&args.model, args.labels.as_deref(), device)?
-        .with_precision(args.device.precision)?;
+    let mut model = super::load::<B>(&args.model, args.labels.as_deref(), device)?;
     if let Some(size) = args.size {
         model = model.with_size(size)?;
     }
@@ -38,6 +37,8 @@ fn predict<B: Backend>(args: &PredictArgs, device: &B::Device) -> Outcome {
     if let Some(preprocessing) = args.preprocess {
         model = model.with_preprocessing(preprocessing);
     }
+    // Last, since it compiles the network for the photos' size.
+    model = model.with_precision(args.device.precision)?;
     let (mut rows, mut failed) = (Vec::new(), 0);
     for path in &args.images {
         let image = path.display().to_string();
