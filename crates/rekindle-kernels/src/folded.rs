@@ -14,7 +14,7 @@ use rekindle_nn::{
 
 use crate::PlanError;
 use crate::lower::Lower;
-use crate::plan::{Conv, Node, NodeOp, fuse, has_value};
+use crate::plan::{Conv, Limits, Node, NodeOp, fuse, has_value};
 
 /// A frozen network, or a part of one up to a layer, on a device.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ enum Work<B: Backend> {
     Pool {
         pool: Pool,
         is_max: bool,
+        limits: Limits,
     },
     Global {
         is_max: bool,
@@ -63,8 +64,7 @@ struct Convolution<B: Backend> {
     stride: [usize; 2],
     before: [usize; 2],
     output: [usize; 2],
-    low: f32,
-    high: f32,
+    limits: Limits,
 }
 
 impl<B: Backend> Folded<B> {
@@ -139,7 +139,7 @@ fn work<B: Backend>(node: Node, dtype: FloatDType, device: &B::Device) -> Work<B
             let bias = Tensor::<B, 1>::from_data(TensorData::new(bias, [outputs]), device);
             Work::Dense { weight: weight.cast(dtype), bias: bias.cast(dtype), activation }
         }
-        NodeOp::Pool { pool, is_max } => Work::Pool { pool, is_max },
+        NodeOp::Pool { pool, is_max, limits } => Work::Pool { pool, is_max, limits },
         NodeOp::Global { is_max } => Work::Global { is_max },
         NodeOp::Flatten => Work::Flatten,
         NodeOp::Concat => Work::Concat,
@@ -176,8 +176,7 @@ fn convolution<B: Backend>(
         stride: conv.stride,
         before: conv.before,
         output,
-        low: conv.low,
-        high: conv.high,
+        limits: conv.limits,
     }
 }
 
@@ -193,20 +192,25 @@ impl<B: Backend> Work<B> {
                     Some(Features::Map(x)) => y + x,
                     _ => y,
                 };
-                Features::Map(conv.clamp(y))
+                Features::Map(clamp(y, conv.limits))
             }
             // Scale and shift of each feature.
             (Self::Conv(conv), Features::Flat(x)) => {
                 let (scale, count) = (conv.weight.clone(), conv.bias.dims()[0]);
                 let y = x * scale.reshape([1, count]) + conv.bias.clone().unsqueeze();
-                Features::Flat(conv.clamp(y))
+                Features::Flat(clamp(y, conv.limits))
             }
             (Self::Dense { weight, bias, activation }, Features::Flat(x)) => {
                 let y = x.matmul(weight.clone()) + bias.clone().unsqueeze();
                 Features::Flat(activation.forward(y))
             }
-            (Self::Pool { pool, is_max: true }, x) => eager(Op::MaxPool(*pool), vec![x]),
-            (Self::Pool { pool, is_max: false }, x) => eager(Op::AvgPool(*pool), vec![x]),
+            (Self::Pool { pool, is_max, limits }, x) => {
+                let op = if *is_max { Op::MaxPool(*pool) } else { Op::AvgPool(*pool) };
+                match eager(op, vec![x]) {
+                    Features::Map(y) => Features::Map(clamp(y, *limits)),
+                    Features::Flat(y) => Features::Flat(clamp(y, *limits)),
+                }
+            }
             (Self::Global { is_max: true }, x) => eager(Op::GlobalMaxPool, vec![x]),
             (Self::Global { is_max: false }, x) => eager(Op::GlobalAvgPool, vec![x]),
             (Self::Flatten, x) => eager(Op::Flatten, vec![x]),
@@ -255,13 +259,13 @@ impl<B: Backend> Convolution<B> {
         let options = PaddedConvOptions::asymmetric(self.stride, before, after, [1, 1], groups);
         conv2d(x, self.weight.clone(), Some(self.bias.clone()), options)
     }
+}
 
-    fn clamp<const D: usize>(&self, y: Tensor<B, D>) -> Tensor<B, D> {
-        let y = match self.low {
-            0.0 => relu(y),
-            f32::NEG_INFINITY => y,
-            low => y.clamp_min(low),
-        };
-        if self.high == f32::INFINITY { y } else { y.clamp_max(self.high) }
-    }
+fn clamp<B: Backend, const D: usize>(y: Tensor<B, D>, limits: Limits) -> Tensor<B, D> {
+    let y = match limits.low {
+        0.0 => relu(y),
+        f32::NEG_INFINITY => y,
+        low => y.clamp_min(low),
+    };
+    if limits.high == f32::INFINITY { y } else { y.clamp_max(limits.high) }
 }

@@ -1,7 +1,8 @@
 //! Matrix products for convolutions, without a matrix of patches (XNNPACK's igemm): the rows of the left
 //! matrix are pointers to pixels, one for each output pixel and tap of the kernel.
 
-use crate::simd::{Portable, PortableBf16, Vector};
+use crate::simd::bf16::Pairs;
+use crate::simd::{Portable, Vector};
 
 /// What one tile computes: `out[m][n] = clamp(bias[n] + residual[m][n] + sum over taps and channels)`.
 #[derive(Clone, Copy)]
@@ -99,13 +100,15 @@ pub(crate) unsafe fn tile_avx512(args: &TileArgs) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(crate) unsafe fn tile_avx512_bf16(args: &TileArgs) {
-    use crate::simd::Avx512Bf16;
+    use crate::simd::Avx512;
+
+    type Vectors = Pairs<Avx512>;
     // SAFETY: the caller's, see `Tile`.
     unsafe {
         if args.columns == 32 {
-            by_rows!(Avx512Bf16, 2, args, 1 2 3 4 5 6 7 8)
+            by_rows!(Vectors, 2, args, 1 2 3 4 5 6 7 8)
         } else {
-            by_rows!(Avx512Bf16, 1, args, 1 2 3 4 5 6 7 8)
+            by_rows!(Vectors, 1, args, 1 2 3 4 5 6 7 8)
         }
     }
 }
@@ -134,7 +137,7 @@ pub(crate) unsafe fn tile_portable(args: &TileArgs) {
 /// As [`tile_portable`], of cells of bf16.
 pub(crate) unsafe fn tile_portable_bf16(args: &TileArgs) {
     // SAFETY: the caller's, see `Tile`.
-    unsafe { by_rows!(PortableBf16, 2, args, 1 2 3 4) }
+    unsafe { by_rows!(Pairs<Portable>, 2, args, 1 2 3 4) }
 }
 
 /// Weights as tiles read them: panels of `columns` outputs (the last may be half as wide), in each the

@@ -67,8 +67,11 @@ impl Isa {
                 depthwise: depthwise::row_avx512,
                 pool: pool::row_avx512,
                 winograd: winograd::avx512(),
-                bf16: is_x86_feature_detected!("avx512bf16")
-                    .then_some(Bf16 { tile: gemm::tile_avx512_bf16, narrow: bf16::narrow_avx512 }),
+                bf16: is_x86_feature_detected!("avx512bf16").then_some(Bf16 {
+                    tile: gemm::tile_avx512_bf16,
+                    narrow: bf16::narrow_avx512,
+                    winograd: winograd::avx512_bf16(),
+                }),
             },
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Kernels {
@@ -97,7 +100,11 @@ impl Isa {
                 depthwise: depthwise::row_portable,
                 pool: pool::row_portable,
                 winograd: winograd::portable(),
-                bf16: Some(Bf16 { tile: gemm::tile_portable_bf16, narrow: bf16::narrow_portable }),
+                bf16: Some(Bf16 {
+                    tile: gemm::tile_portable_bf16,
+                    narrow: bf16::narrow_portable,
+                    winograd: winograd::portable_bf16(),
+                }),
             },
         }
     }
@@ -135,6 +142,7 @@ pub(crate) struct Bf16 {
     /// Of the same rows and columns as the tile of f32.
     pub tile: Tile,
     pub narrow: Narrow,
+    pub winograd: Transforms,
 }
 
 /// What products are computed with.

@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, backend::Backend};
 use rekindle_nn::{Interpreter, Network, NetworkError, Op, Section, Shape};
 
-use crate::plan::{Conv, Node, NodeOp, compile};
+use crate::plan::{Conv, Limits, Node, NodeOp, compile};
 use crate::{Plan, PlanConfig, PlanError};
 
 /// Compiles `network`, up to and with layer `until` or to its end, for images of shape `input`.
@@ -82,8 +82,7 @@ impl<B: Backend> Interpreter<B> for Lower {
                     before: [rows[0], columns[0]],
                     weights,
                     bias: conv.bias.as_ref().map_or(vec![0.0; output], |bias| host(bias.val())),
-                    low: f32::NEG_INFINITY,
-                    high: f32::INFINITY,
+                    limits: Limits::NONE,
                     residual: None,
                     run: 1,
                     cells: false,
@@ -109,8 +108,8 @@ impl<B: Backend> Interpreter<B> for Lower {
             Op::Relu => NodeOp::Clamp(0.0, f32::INFINITY),
             Op::Relu6 => NodeOp::Clamp(0.0, 6.0),
             Op::CorrectPad { kernel } => NodeOp::CorrectPad(kernel),
-            Op::MaxPool(pool) => NodeOp::Pool { pool, is_max: true },
-            Op::AvgPool(pool) => NodeOp::Pool { pool, is_max: false },
+            Op::MaxPool(pool) => NodeOp::Pool { pool, is_max: true, limits: Limits::NONE },
+            Op::AvgPool(pool) => NodeOp::Pool { pool, is_max: false, limits: Limits::NONE },
             Op::GlobalAvgPool => NodeOp::Global { is_max: false },
             Op::GlobalMaxPool => NodeOp::Global { is_max: true },
             Op::Flatten => NodeOp::Flatten,

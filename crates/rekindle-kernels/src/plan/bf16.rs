@@ -17,8 +17,7 @@ impl Conv {
 }
 
 /// Has every convolution that gains from it read cells of bf16, which a new node rounds once for all who read a value;
-/// the new output. Those that are not `is_direct` stay: Winograd's points of bf16 would be off by 6 %, and in f32 they
-/// still take less time than all taps in bf16.
+/// the new output. Those that are not `is_direct` stay: Winograd's transforms read f32.
 pub(super) fn narrow(
     nodes: &mut Vec<Node>,
     output: usize,

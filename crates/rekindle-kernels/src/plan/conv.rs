@@ -98,8 +98,8 @@ impl Plan {
             out_stride: out.stride,
             outputs: out.width,
             channels: out.channels.next_multiple_of(CHANNEL_BLOCK),
-            low: window.low,
-            high: window.high,
+            low: window.limits.low,
+            high: window.limits.high,
         };
         // SAFETY: the rows `first..last` of the kernel lie on the image; input, output, weights and
         // bias have channels in whole blocks; the row belongs to this thread; the plan's kernels
@@ -158,8 +158,8 @@ impl Product<'_> {
                             stride: out.stride,
                             residual: added,
                             residual_stride: residual.map_or(0, |view| view.stride),
-                            low: window.low,
-                            high: window.high,
+                            low: window.limits.low,
+                            high: window.limits.high,
                             rows: count,
                             columns,
                         };

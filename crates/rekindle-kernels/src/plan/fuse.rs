@@ -8,10 +8,12 @@ use rekindle_nn::layers::Activation;
 use rekindle_nn::{Pool, Shape, correct_pad};
 
 use super::arena::{Life, allocate};
+use super::commute::pools_last;
 use super::{Gemm, Place, Plan, PlanError, Step, Strip, Window, Winograd, Work, bf16};
 use crate::gemm::pack;
 use crate::simd::CHANNEL_BLOCK;
-use crate::{Isa, PlanConfig, Precision};
+use crate::winograd::Transforms;
+use crate::{PlanConfig, Precision};
 
 /// Values of a widened map from which on a block is computed strip by strip: below, the rows that each thread computes beside its
 /// own cost more than two meetings of all threads fewer.
@@ -45,6 +47,7 @@ pub(crate) enum NodeOp {
     Pool {
         pool: Pool,
         is_max: bool,
+        limits: Limits,
     },
     Global {
         is_max: bool,
@@ -67,13 +70,23 @@ pub(crate) struct Conv {
     pub before: [usize; 2],
     pub weights: Vec<f32>,
     pub bias: Vec<f32>,
-    pub low: f32,
-    pub high: f32,
+    pub limits: Limits,
     pub residual: Option<usize>,
     /// Neighbouring pixels that each tap takes at once.
     pub run: usize,
     /// Whether its products are of bf16.
     pub cells: bool,
+}
+
+/// What a sum is clamped to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Limits {
+    pub low: f32,
+    pub high: f32,
+}
+
+impl Limits {
+    pub const NONE: Self = Self { low: f32::NEG_INFINITY, high: f32::INFINITY };
 }
 
 impl Conv {
@@ -87,8 +100,7 @@ impl Conv {
             before: [0, 0],
             weights: affine.iter().map(|&(scale, _)| scale as f32).collect(),
             bias: affine.iter().map(|&(_, shift)| shift as f32).collect(),
-            low: f32::NEG_INFINITY,
-            high: f32::INFINITY,
+            limits: Limits::NONE,
             residual: None,
             run: 1,
             cells: false,
@@ -97,7 +109,7 @@ impl Conv {
 
     /// Whether nothing comes behind the sum yet.
     fn is_open(&self) -> bool {
-        self.residual.is_none() && self.low == f32::NEG_INFINITY && self.high == f32::INFINITY
+        self.residual.is_none() && self.limits == Limits::NONE
     }
 }
 
@@ -107,16 +119,18 @@ pub(crate) fn compile(
     output: usize,
     config: PlanConfig,
 ) -> Result<Plan, PlanError> {
-    let PlanConfig { isa, precision } = config.checked()?;
+    let config = config.checked()?;
+    let PlanConfig { isa, precision } = config;
     let mut output = fuse(&mut nodes, output)?;
     let input_shape = nodes[0].shape;
     let input_at = pad_input(&mut nodes, output);
     join_strips(&mut nodes, output);
     if precision == Precision::Bf16 {
-        output = bf16::narrow(&mut nodes, output, |conv, shape| !is_winograd(conv, shape));
+        let is_direct = |conv: &Conv, shape| winograd(conv, shape, config).is_none();
+        output = bf16::narrow(&mut nodes, output, is_direct);
     }
     let places = place(&nodes, output);
-    let steps = steps(nodes, &places.places, isa);
+    let steps = steps(nodes, &places.places, config);
     let widest = steps.iter().flat_map(|step| &step.inputs).map(|place| place.channels).max();
     Ok(Plan {
         input: places.places[0],
@@ -172,12 +186,15 @@ pub(crate) fn fuse(nodes: &mut [Node], output: usize) -> Result<usize, PlanError
             },
             NodeOp::Clamp(low, high) => match &mut nodes[inputs[0]].op {
                 NodeOp::Conv(conv) if only_use && conv.is_open() => {
-                    (conv.low, conv.high) = (low, high)
+                    conv.limits = Limits { low, high }
                 }
                 _ => {
                     let (Shape::Map { channels, .. } | Shape::Flat(channels)) = nodes[index].shape;
                     let same = vec![(1.0, 0.0); channels];
-                    nodes[index].op = NodeOp::Conv(Conv { low, high, ..Conv::pointwise(&same) });
+                    nodes[index].op = NodeOp::Conv(Conv {
+                        limits: Limits { low, high },
+                        ..Conv::pointwise(&same)
+                    });
                     continue;
                 }
             },
@@ -222,13 +239,12 @@ pub(crate) fn fuse(nodes: &mut [Node], output: usize) -> Result<usize, PlanError
         }
         now[index] = inputs[0];
     }
-    match nodes[now[output]].op {
-        NodeOp::CorrectPad(_) => {
-            let layer = nodes[output].name.clone();
-            Err(PlanError::Unsupported { layer, what: "a ZeroPadding2D at its end".into() })
-        }
-        _ => Ok(now[output]),
+    if let NodeOp::CorrectPad(_) = nodes[now[output]].op {
+        let layer = nodes[output].name.clone();
+        return Err(PlanError::Unsupported { layer, what: "a ZeroPadding2D at its end".into() });
     }
+    pools_last(nodes, now[output]);
+    Ok(now[output])
 }
 
 fn fold(conv: &mut Conv, affine: &[(f64, f64)]) {
@@ -242,7 +258,7 @@ fn fold(conv: &mut Conv, affine: &[(f64, f64)]) {
 }
 
 /// How often the value of each node is used.
-fn uses(nodes: &[Node], output: usize) -> Vec<usize> {
+pub(super) fn uses(nodes: &[Node], output: usize) -> Vec<usize> {
     let mut uses = vec![0; nodes.len()];
     for node in nodes.iter().filter(|node| has_value(&node.op)) {
         for &input in &node.inputs {
@@ -414,8 +430,8 @@ fn own_place(node: &Node) -> Place {
     Place { offset: 0, height, width, channels, stride }
 }
 
-fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
-    let panel = isa.kernels().columns;
+fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> Vec<Step> {
+    let panel = config.isa.kernels().columns;
     let mut steps = Vec::new();
     for (index, node) in nodes.into_iter().enumerate() {
         let out = places[index];
@@ -427,9 +443,10 @@ fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
             NodeOp::Conv(mut conv) => {
                 let work = if conv.depthwise {
                     Work::Depthwise(window(conv, panel))
-                } else if is_winograd(&conv, node.shape) {
+                } else if let Some(transforms) = winograd(&conv, node.shape, config) {
                     let (direct, outputs) = (std::mem::take(&mut conv.weights), conv.channels[1]);
-                    Work::Winograd(Winograd::new(window(conv, panel), &direct, outputs, panel))
+                    let window = window(conv, panel);
+                    Work::Winograd(Winograd::new(window, &direct, outputs, panel, transforms))
                 } else {
                     Work::Gemm(gemm(conv, panel))
                 };
@@ -453,21 +470,23 @@ fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
                 let outputs = bias.len();
                 let padded = outputs.next_multiple_of(CHANNEL_BLOCK);
                 let depth = weights.len() / outputs;
-                let (low, high) = match activation {
-                    Activation::Relu => (0.0, f32::INFINITY),
-                    Activation::Relu6 => (0.0, 6.0),
-                    _ => (f32::NEG_INFINITY, f32::INFINITY),
+                let limits = match activation {
+                    Activation::Relu => Limits { low: 0.0, ..Limits::NONE },
+                    Activation::Relu6 => Limits { low: 0.0, high: 6.0 },
+                    _ => Limits::NONE,
                 };
                 let (weights, bias) =
                     (pack(&weights, depth, outputs, padded, panel), pad(bias, padded));
                 let (kernel, stride, before) = ([1, 1], [1, 1], [0, 0]);
-                let window = Window { kernel, stride, before, weights, bias, low, high };
+                let window = Window { kernel, stride, before, weights, bias, limits };
                 push(inputs, out, Work::Gemm(Gemm { window, panel, depth, cells: false }));
                 if activation.is_probability() {
                     push(vec![out], out, Work::Probabilities(activation));
                 }
             }
-            NodeOp::Pool { pool, is_max } => push(inputs, out, Work::Pool { pool, is_max }),
+            NodeOp::Pool { pool, is_max, limits } => {
+                push(inputs, out, Work::Pool { pool, is_max, limits });
+            }
             NodeOp::Global { is_max } => push(inputs, out, Work::Global { is_max }),
             NodeOp::Flatten => push(inputs, out, Work::Flatten),
             NodeOp::Narrow => push(inputs, out, Work::Narrow),
@@ -492,10 +511,13 @@ fn steps(nodes: Vec<Node>, places: &[Place], isa: Isa) -> Vec<Step> {
     steps
 }
 
-fn is_winograd(conv: &Conv, out: Shape) -> bool {
-    let Shape::Map { height, width, .. } = out else { return false };
-    let is_plain = conv.residual.is_none() && conv.run == 1;
-    is_plain && Winograd::pays(conv.kernel, conv.stride, conv.channels, [height, width])
+fn winograd(conv: &Conv, out: Shape, config: PlanConfig) -> Option<Transforms> {
+    match out {
+        Shape::Map { height, width, .. } if !conv.cells => {
+            Winograd::choose(conv, [height, width], &config.isa.kernels(), config.precision)
+        }
+        _ => None,
+    }
 }
 
 /// A convolution's settings, its weights packed.
@@ -510,8 +532,7 @@ fn window(conv: Conv, panel: usize) -> Window {
         before: conv.before,
         weights: pack(&conv.weights, depth, outputs, padded, width),
         bias: pad(conv.bias, padded),
-        low: conv.low,
-        high: conv.high,
+        limits: conv.limits,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod arena;
 mod bf16;
+mod commute;
 mod conv;
 mod ends;
 mod fuse;
@@ -24,7 +25,7 @@ use team::Team;
 pub use ends::ByteScale;
 pub use profile::StepTime;
 
-pub(crate) use fuse::{Conv, Node, NodeOp, compile, fuse, has_value};
+pub(crate) use fuse::{Conv, Limits, Node, NodeOp, compile, fuse, has_value};
 pub(crate) use strip::Strip;
 pub(crate) use winograd::Winograd;
 
@@ -175,7 +176,7 @@ pub(crate) enum Work {
     Winograd(Winograd),
     Depthwise(Window),
     Strip(Box<Strip>),
-    Pool { pool: Pool, is_max: bool },
+    Pool { pool: Pool, is_max: bool, limits: Limits },
     Global { is_max: bool },
     Flatten,
     Copy,
@@ -203,6 +204,5 @@ pub(crate) struct Window {
     pub weights: Vec<f32>,
     /// Padded to whole blocks of channels.
     pub bias: Vec<f32>,
-    pub low: f32,
-    pub high: f32,
+    pub limits: Limits,
 }

@@ -154,7 +154,10 @@ impl<I: Interpreter<Flex>> Build<'_, I> {
                 let a = self.conv(&plain(Some(widths[1]), *kernel, 1), widths[0], a)?;
                 let b = self.conv(&plain(Some(widths[1]), [3, 3], 2), channels, x.clone())?;
                 let pool = Pool { kernel: [3, 3], stride: [1, 1], padding: Padding::Same };
-                let c = self.op(Op::AvgPool(pool), x)?;
+                let mut c = self.op(Op::AvgPool(pool), x)?;
+                if widths[0] < channels {
+                    c = self.conv(&plain(Some(widths[0]), [1, 1], 2), channels, c)?;
+                }
                 self.it.concat("concat", vec![a, b, c])
             }
             Part::Inverted { factor, out, stride } => {

@@ -11,7 +11,7 @@ use super::bf16::narrow_row;
 use super::conv::View;
 use super::ends::{ByteScale, Image};
 use super::team::Team;
-use super::{Gemm, Place, Plan, PlanError, Step, Work, Workspace, winograd};
+use super::{Gemm, Place, Plan, PlanError, Step, Work, Workspace};
 use crate::pool::{self, Map, PoolArgs};
 use crate::simd::CHANNEL_BLOCK;
 
@@ -196,10 +196,7 @@ impl Plan {
                 step.out.channels.div_ceil(gemm.panel).min(most)
             }
             Work::Gemm(_) => step.out.pixels().div_ceil(self.kernels.rows).min(most),
-            Work::Winograd(_) => {
-                let tiles = winograd::tiles([step.out.height, step.out.width]);
-                tiles.div_ceil(self.kernels.rows).min(most)
-            }
+            Work::Winograd(conv) => conv.tiles(&step.out).div_ceil(self.kernels.rows).min(most),
             Work::Depthwise(_) | Work::Pool { .. } | Work::Narrow => step.out.height.min(most),
             // Each part begins with rows that another has computed too.
             Work::Strip(_) => step.out.height.min(threads),
@@ -233,7 +230,7 @@ impl Plan {
                 }
             }
             Work::Winograd(conv) => {
-                let tiles = share(winograd::tiles([out.height, out.width]));
+                let tiles = share(conv.tiles(out));
                 self.run_winograd(conv, arena.view(input), arena.view(out), tiles);
             }
             Work::Depthwise(window) => {
@@ -263,7 +260,7 @@ impl Plan {
                     share(out.height),
                 );
             }
-            Work::Pool { pool, is_max } => {
+            Work::Pool { pool, is_max, limits } => {
                 let (from, to) = (arena.view(input), arena.view(out));
                 let before = |axis: usize, size: usize| {
                     pool.padding.amount(size, pool.kernel[axis], pool.stride[axis])[0]
@@ -285,6 +282,8 @@ impl Plan {
                         outputs: out.width,
                         channels: out.channels.next_multiple_of(CHANNEL_BLOCK),
                         is_max: *is_max,
+                        low: limits.low,
+                        high: limits.high,
                     };
                     // SAFETY: windows lie on the image, but for the padding, which is less than a window; input and
                     // output have channels in whole blocks; the row belongs to this thread; the plan's kernels were

@@ -5,10 +5,13 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::conv::View;
-use super::{Plan, Window};
+use super::{Conv, Place, Plan, Window};
+use crate::Precision;
 use crate::gemm::{TileArgs, pack};
+use crate::isa::Kernels;
 use crate::simd::CHANNEL_BLOCK;
-use crate::winograd::{ImageArgs, OutputArgs, POINTS, TILE, weights};
+use crate::simd::bf16::pair_rows;
+use crate::winograd::{ImageArgs, MOST_POINTS, OutputArgs, Transforms, weights};
 
 /// Values that the points of the tiles at work may take: 640 KiB, so that they stay in the second-level cache.
 const POINT_VALUES: usize = 160 * 1024;
@@ -25,43 +28,70 @@ pub(crate) struct Winograd {
     pub window: Window,
     /// Panels of this many columns, as `gemm::pack` makes them.
     pub panel: usize,
+    /// Those of its tile.
+    pub transforms: Transforms,
+    /// Values that a tile has at each point of its image, or cells.
+    depth: usize,
 }
 
 impl Winograd {
-    /// Whether it is faster than the direct way for `channels` in and out of an output of this size.
-    pub fn pays(
-        kernel: [usize; 2],
-        stride: [usize; 2],
-        channels: [usize; 2],
+    /// The fastest way for a convolution with an output of this height and width, where it is faster than the direct
+    /// one. All costs are in vector operations: products, and the transforms beside them.
+    pub fn choose(
+        conv: &Conv,
         size: [usize; 2],
-    ) -> bool {
-        let [inputs, outputs] = channels;
-        let tiles = tiles(size);
+        kernels: &Kernels,
+        precision: Precision,
+    ) -> Option<Transforms> {
+        let [inputs, outputs] = conv.channels;
         let pairs = inputs * outputs;
-        // In vector operations: products, and the transforms beside them.
+        let fits = conv.residual.is_none()
+            && conv.run == 1
+            && !conv.depthwise
+            && conv.kernel == [3, 3]
+            && conv.stride == [1, 1]
+            && conv.channels.iter().all(|count| count.is_multiple_of(CHANNEL_BLOCK))
+            && tiles(size, kernels.winograd.tile) >= 8
+            && MOST_POINTS * pairs <= MOST_WEIGHTS;
+        let of_4 = tiles(size, 4) * (MOST_POINTS * pairs + 220 * inputs + 150 * outputs);
         let direct = size[0] * size[1] * 9 * pairs;
-        let here = tiles * (POINTS * pairs + 220 * inputs + 150 * outputs);
-        kernel == [3, 3]
-            && stride == [1, 1]
-            && channels.iter().all(|count| count.is_multiple_of(CHANNEL_BLOCK))
-            && tiles >= 8
-            && POINTS * pairs <= MOST_WEIGHTS
-            && here * 4 < direct * 3
+        match kernels.bf16.filter(|_| precision == Precision::Bf16) {
+            _ if !fits || of_4 * 4 >= direct * 3 => None,
+            // Products of pairs take half as long.
+            Some(bf16) if tiles(size, 2) * (8 * pairs + 80 * inputs + 60 * outputs) < of_4 => {
+                Some(bf16.winograd)
+            }
+            _ => Some(kernels.winograd),
+        }
     }
 
     /// Moves a direct convolution's weights, `[tap][in][out]`, to their points; `window` has its other settings.
-    pub fn new(window: Window, direct: &[f32], outputs: usize, panel: usize) -> Self {
-        let points = weights(direct);
-        let (padded, depth) = (outputs.next_multiple_of(CHANNEL_BLOCK), direct.len() / 9 / outputs);
+    pub fn new(
+        window: Window,
+        direct: &[f32],
+        outputs: usize,
+        panel: usize,
+        transforms: Transforms,
+    ) -> Self {
+        let points = weights(direct, transforms.tile);
+        let inputs = direct.len() / 9 / outputs;
+        let (points, depth) = match transforms.cells {
+            true => (pair_rows(&points, inputs, outputs), inputs / 2),
+            false => (points, inputs),
+        };
         let packed = points.chunks(depth * outputs);
-        let weights = packed.flat_map(|point| pack(point, depth, outputs, padded, panel)).collect();
-        Self { window: Window { weights, ..window }, panel }
+        let weights = packed.flat_map(|point| pack(point, depth, outputs, outputs, panel));
+        Self { window: Window { weights: weights.collect(), ..window }, panel, transforms, depth }
+    }
+
+    /// How many tiles an output has.
+    pub fn tiles(&self, out: &Place) -> usize {
+        tiles([out.height, out.width], self.transforms.tile)
     }
 }
 
-/// How many tiles an output of this height and width has.
-pub(super) fn tiles([height, width]: [usize; 2]) -> usize {
-    height.div_ceil(TILE) * width.div_ceil(TILE)
+fn tiles([height, width]: [usize; 2], tile: usize) -> usize {
+    height.div_ceil(tile) * width.div_ceil(tile)
 }
 
 impl Plan {
@@ -73,26 +103,26 @@ impl Plan {
         out: View,
         tiles: Range<usize>,
     ) {
-        let (inputs, outputs) = (input.channels, out.channels);
-        let per_tile = POINTS * (inputs + outputs);
+        let (depth, outputs, points) = (conv.depth, out.channels, conv.transforms.points());
+        let per_tile = points * (depth + outputs);
         let rows = self.kernels.rows;
         let at_once = (POINT_VALUES / per_tile / rows * rows).max(rows).min(tiles.len());
         VALUES.with_borrow_mut(|values| {
             if values.len() < at_once * per_tile {
                 values.resize(at_once * per_tile, 0.0);
             }
-            let (image, product) = values.split_at_mut(at_once * POINTS * inputs);
+            let (image, product) = values.split_at_mut(at_once * points * depth);
             let mut start = tiles.start;
             while start < tiles.end {
                 let count = at_once.min(tiles.end - start);
                 for tile in 0..count {
-                    let to = &mut image[tile * inputs..];
-                    self.tile_to_points(conv, input, out, start + tile, to, count * inputs);
+                    let to = &mut image[tile * depth..];
+                    self.tile_to_points(conv, input, out, start + tile, to, count * depth);
                 }
-                for point in 0..POINTS {
-                    let from = &image[point * count * inputs..][..count * inputs];
+                for point in 0..points {
+                    let from = &image[point * count * depth..][..count * depth];
                     let to = &mut product[point * count * outputs..][..count * outputs];
-                    self.multiply_point(conv, point, from, to, [inputs, outputs]);
+                    self.multiply_point(conv, point, from, to, outputs);
                 }
                 for tile in 0..count {
                     let from = &product[tile * outputs..];
@@ -112,13 +142,14 @@ impl Plan {
         to: &mut [f32],
         stride: usize,
     ) {
-        let across = out.width.div_ceil(TILE);
+        let (transforms, side) = (conv.transforms, conv.transforms.tile);
+        let across = out.width.div_ceil(side);
         let [above, left] = conv.window.before;
         let pixel = |index: usize| {
             // Above and left of the image it wraps around, and is too large.
-            let y = (tile / across * TILE + index / 6).wrapping_sub(above);
-            let x = (tile % across * TILE + index % 6).wrapping_sub(left);
-            if y < input.height && x < input.width {
+            let y = (tile / across * side + index / (side + 2)).wrapping_sub(above);
+            let x = (tile % across * side + index % (side + 2)).wrapping_sub(left);
+            if index < transforms.points() && y < input.height && x < input.width {
                 input.pixel(y * input.width + x).cast_const()
             } else {
                 self.zeros.as_ptr()
@@ -130,10 +161,10 @@ impl Plan {
             out: to.as_mut_ptr(),
             stride,
         };
-        debug_assert!((POINTS - 1) * stride + input.channels <= to.len());
+        debug_assert!((transforms.points() - 1) * stride + conv.depth <= to.len());
         // SAFETY: pixels are the image's or zeros, with all their channels, whole blocks; `to` has a place for
         // each point; the plan's kernels were chosen for this machine.
-        unsafe { (self.kernels.winograd.image)(&args) };
+        unsafe { (transforms.image)(&args) };
     }
 
     fn multiply_point(
@@ -142,10 +173,11 @@ impl Plan {
         point: usize,
         from: &[f32],
         to: &mut [f32],
-        [inputs, outputs]: [usize; 2],
+        outputs: usize,
     ) {
-        let weights = &conv.window.weights[point * inputs * outputs..][..inputs * outputs];
-        let count = from.len() / inputs;
+        let depth = conv.depth;
+        let weights = &conv.window.weights[point * depth * outputs..][..depth * outputs];
+        let count = from.len() / depth;
         let height = count.div_ceil(count.div_ceil(self.kernels.rows));
         let mut pixels = [std::ptr::null(); super::conv::MOST_ROWS];
         for column in (0..outputs).step_by(conv.panel) {
@@ -153,13 +185,13 @@ impl Plan {
             for row in (0..count).step_by(height) {
                 let rows = height.min(count - row);
                 for (pixel, row) in pixels.iter_mut().zip(row..row + rows) {
-                    *pixel = from[row * inputs..].as_ptr();
+                    *pixel = from[row * depth..].as_ptr();
                 }
                 let args = TileArgs {
                     pixels: pixels.as_ptr(),
                     taps: 1,
-                    channels: inputs,
-                    weights: weights[column * inputs..][..columns * inputs].as_ptr(),
+                    channels: depth,
+                    weights: weights[column * depth..][..columns * depth].as_ptr(),
                     bias: self.zeros[..columns].as_ptr(),
                     out: to[row * outputs + column..].as_mut_ptr(),
                     stride: outputs,
@@ -170,16 +202,17 @@ impl Plan {
                     rows,
                     columns,
                 };
-                // SAFETY: rows of `inputs` values, weights and zeros sliced to size, and the tile's rows and
+                // SAFETY: rows of `depth` values, weights and zeros sliced to size, and the tile's rows and
                 // columns lie in `to`, since outputs are whole blocks; the kernels were chosen for this machine.
-                unsafe { (self.kernels.tile)(&args) };
+                unsafe { (self.tile(conv.transforms.cells))(&args) };
             }
         }
     }
 
     fn points_to_tile(&self, conv: &Winograd, from: &[f32], stride: usize, out: View, tile: usize) {
-        let across = out.width.div_ceil(TILE);
-        let (y, x) = (tile / across * TILE, tile % across * TILE);
+        let (transforms, side) = (conv.transforms, conv.transforms.tile);
+        let across = out.width.div_ceil(side);
+        let (y, x) = (tile / across * side, tile % across * side);
         let window = &conv.window;
         let args = OutputArgs {
             points: from.as_ptr(),
@@ -188,15 +221,15 @@ impl Plan {
             out: out.pixel(y * out.width + x),
             pixel: out.stride,
             row: out.width * out.stride,
-            rows: TILE.min(out.height - y),
-            columns: TILE.min(out.width - x),
+            rows: side.min(out.height - y),
+            columns: side.min(out.width - x),
             channels: out.channels,
-            low: window.low,
-            high: window.high,
+            low: window.limits.low,
+            high: window.limits.high,
         };
-        debug_assert!((POINTS - 1) * stride + out.channels <= from.len());
+        debug_assert!((transforms.points() - 1) * stride + out.channels <= from.len());
         // SAFETY: `from` has every point of this tile; rows and columns are those on the output, whose channels
         // are whole blocks and belong to this thread; the plan's kernels were chosen for this machine.
-        unsafe { (self.kernels.winograd.output)(&args) };
+        unsafe { (transforms.output)(&args) };
     }
 }

@@ -1,6 +1,7 @@
 use std::arch::x86_64::*;
 
 use super::Vector;
+use super::bf16::Cells;
 
 /// 16 values: AVX-512F.
 #[derive(Clone, Copy)]
@@ -62,35 +63,10 @@ unsafe impl Vector for Avx512 {
     }
 }
 
-/// 16 sums in f32 of products of pairs of bf16, which are the bits of one f32 each: AVX-512 BF16.
-#[derive(Clone, Copy)]
-pub(crate) struct Avx512Bf16(__m512);
-
-// SAFETY: as above.
-unsafe impl Vector for Avx512Bf16 {
-    const LANES: usize = 16;
-
+/// With AVX-512 BF16.
+impl Cells for Avx512 {
     #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: as the trait asks.
-        Self(unsafe { _mm512_loadu_ps(from) })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: as the trait asks.
-        unsafe { _mm512_storeu_ps(to, self.0) }
-    }
-
-    #[inline(always)]
-    unsafe fn splat(value: f32) -> Self {
-        // SAFETY: as the trait asks. As integers, so that no bits change.
-        Self(unsafe { _mm512_castsi512_ps(_mm512_set1_epi32(value.to_bits().cast_signed())) })
-    }
-
-    /// The sum of the products of both pairs of `self` and `a`, and `b`.
-    #[inline(always)]
-    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+    unsafe fn dot(self, a: Self, b: Self) -> Self {
         // SAFETY: as the trait asks; the register types are the same bits.
         unsafe {
             let pairs = |x: __m512| std::mem::transmute::<__m512, __m512bh>(x);
@@ -99,29 +75,11 @@ unsafe impl Vector for Avx512Bf16 {
     }
 
     #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: as the trait asks.
-        Self(unsafe { _mm512_add_ps(self.0, other.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn at_least(self, low: Self) -> Self {
-        // SAFETY: as the trait asks. The second operand is what the instruction returns for NaN.
-        Self(unsafe { _mm512_max_ps(low.0, self.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn most(self, other: Self) -> Self {
-        // SAFETY: as the trait asks. For NaN the instruction returns the second operand: one in the first is put back.
+    unsafe fn store_cells(self, to: *mut f32) {
+        // SAFETY: as the trait asks; the register types are the same bits.
         unsafe {
-            let is_nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
-            Self(_mm512_mask_mov_ps(_mm512_max_ps(self.0, other.0), is_nan, self.0))
+            let cells = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0));
+            _mm256_storeu_si256(to.cast(), cells);
         }
-    }
-
-    #[inline(always)]
-    unsafe fn at_most(self, high: Self) -> Self {
-        // SAFETY: as the trait asks. The second operand is what the instruction returns for NaN.
-        Self(unsafe { _mm512_min_ps(high.0, self.0) })
     }
 }

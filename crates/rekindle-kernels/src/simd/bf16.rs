@@ -3,6 +3,8 @@
 
 use half::bf16;
 
+use super::{Portable, Vector};
+
 /// Two values, rounded to the nearest, as the bits of one cell; `low` is the first in memory.
 pub(crate) fn cell(low: f32, high: f32) -> f32 {
     let bits = |value: f32| u32::from(bf16::from_f32(value).to_bits());
@@ -28,34 +30,99 @@ pub(crate) fn pair_rows(weights: &[f32], inputs: usize, outputs: usize) -> Vec<f
     weights.chunks(inputs * outputs).flat_map(pairs).collect()
 }
 
-/// Rounds `count` values, a multiple of 16, to half as many cells. `to` may begin where `from` does.
+/// A register of `f32` that may also hold cells.
+///
+/// Every method may be called only where the instruction set is there, with what it has for bf16.
+pub(crate) trait Cells: Vector {
+    /// `b` and the products of both pairs of `self` and `a`, which are cells.
+    unsafe fn dot(self, a: Self, b: Self) -> Self;
+    /// Rounds the values to half as many cells, for which `to` must be valid.
+    unsafe fn store_cells(self, to: *mut f32);
+}
+
+/// A register of cells, or of sums of their products: as `V`, but for the product.
+#[derive(Clone, Copy)]
+pub(crate) struct Pairs<V>(V);
+
+// SAFETY: every method is that of `V`, with its conditions.
+unsafe impl<V: Cells> Vector for Pairs<V> {
+    const LANES: usize = V::LANES;
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as the trait asks.
+        Self(unsafe { V::load(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as the trait asks.
+        unsafe { self.0.store(to) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as the trait asks.
+        Self(unsafe { V::splat(value) })
+    }
+
+    /// The sum of the products of both pairs of `self` and `a`, and `b`.
+    #[inline(always)]
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+        // SAFETY: as the trait asks.
+        Self(unsafe { self.0.dot(a.0, b.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: as the trait asks.
+        Self(unsafe { self.0.add(other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn at_least(self, low: Self) -> Self {
+        // SAFETY: as the trait asks.
+        Self(unsafe { self.0.at_least(low.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn most(self, other: Self) -> Self {
+        // SAFETY: as the trait asks.
+        Self(unsafe { self.0.most(other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn at_most(self, high: Self) -> Self {
+        // SAFETY: as the trait asks.
+        Self(unsafe { self.0.at_most(high.0) })
+    }
+}
+
+/// Rounds `count` values, a multiple of [`CHANNEL_BLOCK`](super::CHANNEL_BLOCK), to half as many cells. `to` may begin
+/// where `from` does.
 ///
 /// # Safety
 /// `from` must be valid for `count` values and `to` for half as many, and the instruction set must be there.
 pub(crate) type Narrow = unsafe fn(from: *const f32, to: *mut f32, count: usize);
 
-pub(crate) unsafe fn narrow_portable(from: *const f32, to: *mut f32, count: usize) {
-    for pair in 0..count / 2 {
-        // SAFETY: the caller's, see `Narrow`; a pair is read before its cell, never behind it, is written.
-        unsafe { to.add(pair).write(cell(*from.add(2 * pair), *from.add(2 * pair + 1))) }
+#[inline(always)]
+unsafe fn narrow<V: Cells>(from: *const f32, to: *mut f32, count: usize) {
+    for start in (0..count).step_by(V::LANES) {
+        // SAFETY: the caller's, see `Narrow`; values are read before their cells, never behind them, are written.
+        unsafe { V::load(from.add(start)).store_cells(to.add(start / 2)) }
     }
+}
+
+pub(crate) unsafe fn narrow_portable(from: *const f32, to: *mut f32, count: usize) {
+    // SAFETY: the caller's, see `Narrow`.
+    unsafe { narrow::<Portable>(from, to, count) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(crate) unsafe fn narrow_avx512(from: *const f32, to: *mut f32, count: usize) {
-    use std::arch::x86_64::{
-        __m256bh, __m256i, _mm256_storeu_si256, _mm512_cvtneps_pbh, _mm512_loadu_ps,
-    };
-    for start in (0..count).step_by(16) {
-        // SAFETY: the caller's, see `Narrow`: 16 values are read before their 8 cells, never behind them, are
-        // written; the two register types are the same bits.
-        unsafe {
-            let cells = _mm512_cvtneps_pbh(_mm512_loadu_ps(from.add(start)));
-            let cells = std::mem::transmute::<__m256bh, __m256i>(cells);
-            _mm256_storeu_si256(to.add(start / 2).cast(), cells);
-        }
-    }
+    // SAFETY: the caller's, see `Narrow`.
+    unsafe { narrow::<super::Avx512>(from, to, count) }
 }
 
 #[cfg(test)]

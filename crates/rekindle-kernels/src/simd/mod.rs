@@ -13,10 +13,10 @@ pub(crate) mod bf16;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::{Avx512, Avx512Bf16};
+pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
-pub(crate) use portable::{Portable, PortableBf16};
+pub(crate) use portable::Portable;
 
 /// Channels of every activation are padded to a multiple of this, so that no kernel has a remainder.
 pub(crate) const CHANNEL_BLOCK: usize = 16;

@@ -1,4 +1,5 @@
-use super::{Vector, bf16};
+use super::Vector;
+use super::bf16::{self, Cells};
 
 const LANES: usize = 8;
 
@@ -61,62 +62,21 @@ unsafe impl Vector for Portable {
     }
 }
 
-/// As [`Portable`], of products of pairs of bf16: the reference of such sets, and slower than f32.
-#[derive(Clone, Copy)]
-pub(crate) struct PortableBf16(Portable);
-
-// SAFETY: as above.
-unsafe impl Vector for PortableBf16 {
-    const LANES: usize = LANES;
-
+impl Cells for Portable {
     #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: as the trait asks.
-        Self(unsafe { Portable::load(from) })
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, to: *mut f32) {
-        // SAFETY: as the trait asks.
-        unsafe { self.0.store(to) }
-    }
-
-    #[inline(always)]
-    unsafe fn splat(value: f32) -> Self {
-        Self(Portable([value; LANES]))
-    }
-
-    /// The sum of the products of both pairs of `self` and `a`, and `b`.
-    #[inline(always)]
-    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
-        Self(Portable(std::array::from_fn(|lane| {
+    unsafe fn dot(self, a: Self, b: Self) -> Self {
+        Self(std::array::from_fn(|lane| {
             let ([low, high], [a_low, a_high]) =
-                (bf16::values(self.0.0[lane]), bf16::values(a.0.0[lane]));
-            b.0.0[lane] + high * a_high + low * a_low
-        })))
+                (bf16::values(self.0[lane]), bf16::values(a.0[lane]));
+            b.0[lane] + high * a_high + low * a_low
+        }))
     }
 
     #[inline(always)]
-    unsafe fn add(self, other: Self) -> Self {
-        // SAFETY: needs nothing.
-        Self(unsafe { self.0.add(other.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn at_least(self, low: Self) -> Self {
-        // SAFETY: needs nothing.
-        Self(unsafe { self.0.at_least(low.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn most(self, other: Self) -> Self {
-        // SAFETY: needs nothing.
-        Self(unsafe { self.0.most(other.0) })
-    }
-
-    #[inline(always)]
-    unsafe fn at_most(self, high: Self) -> Self {
-        // SAFETY: needs nothing.
-        Self(unsafe { self.0.at_most(high.0) })
+    unsafe fn store_cells(self, to: *mut f32) {
+        for (lane, pair) in self.0.chunks_exact(2).enumerate() {
+            // SAFETY: as the trait asks.
+            unsafe { to.add(lane).write(bf16::cell(pair[0], pair[1])) }
+        }
     }
 }
