@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let slope: Vec<f32> = (0..batch * 2).map(|i| if i % 2 == 0 { 0.01 } else { -0.01 }).collect();
     for step in 0..steps + 2 {
         let start = Instant::now();
-        trainer.forward(&values, Pass::Training { seed: 0, step })?;
+        trainer.forward(&values, Pass::Training { seed: 0, step, part: None })?;
         trainer.backward(&slope)?;
         for (number, slots) in slots.iter_mut().enumerate() {
             if trainer.parameters()[number].trains() {

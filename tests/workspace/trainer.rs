@@ -120,10 +120,10 @@ fn gradients_are_those_of_burn() {
             input_gradient: false,
         };
         let mut trainer = Trainer::new(&model, &config).expect("trains");
-        for pass in [Pass::Inference, Pass::Training { seed: 3, step: 5 }] {
+        for pass in [Pass::Inference, Pass::Training { seed: 3, step: 5, part: None }] {
             let eager = match pass {
                 Pass::Inference => Eager::logits(),
-                Pass::Training { seed, step } => Eager::training(seed, step),
+                Pass::Training { seed, step, part } => Eager::training(seed, step).part(part),
             };
             let (outputs, gradients) = reference(&model, after, inputs.clone(), shape, eager);
             let ours = trainer.forward(&inputs, pass).expect("runs").to_vec();
@@ -213,7 +213,7 @@ fn gradients_are_those_of_tensorflow() {
                 input_gradient: false,
             };
             let mut trainer = Trainer::new(&network, &config).expect("trains");
-            let pass = Pass::Training { seed: 0, step: 0 };
+            let pass = Pass::Training { seed: 0, step: 0, part: None };
             let ours =
                 trainer.forward(&pictures(architecture.size()), pass).expect("runs").to_vec();
             let key = format!("{key}/{}", u8::from(live));

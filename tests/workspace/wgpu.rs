@@ -1,9 +1,10 @@
 //! The same on wgpu: Mesa's software Vulkan in CI, a GPU where there is one.
 
+use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
 use burn::backend::{Autodiff, Flex, Wgpu};
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, FloatDType};
-use rekindle::kernels::{Folded, Isa, lower};
+use rekindle::kernels::{Folded, Isa, Precision, lower};
 use rekindle::nn::Features;
 use rekindle::prelude::*;
 use rekindle_tests::gpu::wgpu_device;
@@ -92,22 +93,63 @@ fn folded_networks_are_the_cpu_s_on_wgpu() {
 /// What comes behind a layer trains, with the gradients of our kernels on one side and the CPU's trainer on the other.
 #[test]
 fn fine_tuning_on_wgpu_is_fine_tuning_on_the_cpu() {
-    fn tune<B: Backend>(device: &B::Device) -> Vec<f32> {
-        let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
-        let base =
-            Weights::Demo.backbone::<Autodiff<B>>(architecture, Some(32), device).expect("bundled");
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        copy_photos(dir.path(), 8);
-        let photos = ImageFolder::open(dir.path()).expect("photos");
-        let learner = TransferLearner::new(base).data(photos).epochs(1).observer(());
-        let tuned = learner.fine_tune(FineTune::from("block_14_add").epochs(2).lr(1e-3)).fit();
-        tuned.expect("fits").history().epochs.iter().map(|epoch| epoch.loss).collect()
-    }
     let Some(device) = wgpu_device() else { return };
-    let (gpu, cpu) = (tune::<Wgpu>(&device), tune::<Flex>(&Default::default()));
+    let (gpu, cpu) = (
+        tune::<Autodiff<Wgpu>>(&device, |learner| learner),
+        tune::<Autodiff<Flex>>(&Default::default(), |learner| learner),
+    );
     assert_eq!(gpu.len(), 3);
-    for (gpu, cpu) in gpu.iter().zip(&cpu) {
-        assert!((gpu - cpu).abs() <= 0.01 * cpu, "{gpu} against {cpu}");
+    near(&gpu, &cpu, 0.01);
+}
+
+/// However it is computed: in parts, with less memory, by several devices (here one that is two), or in halves.
+#[test]
+fn settings_of_memory_and_devices_change_no_losses_on_wgpu() {
+    let Some(device) = wgpu_device() else { return };
+    let cpu = tune::<Autodiff<Flex>>(&Default::default(), |learner| learner);
+    near(&tune::<Autodiff<Wgpu>>(&device, |learner| learner.micro_batch(3)), &cpu, 0.01);
+    let two = vec![device.clone(), device.clone()];
+    near(&tune::<Autodiff<Wgpu>>(&device, |learner| learner.devices(two)), &cpu, 0.01);
+    near(&tune::<Autodiff<Wgpu, BalancedCheckpointing>>(&device, |learner| learner), &cpu, 0.01);
+    if !Wgpu::<f32>::supports_dtype(&device, DType::F16) {
+        println!("skipped: f16, which this device has not");
+        return;
+    }
+    // Small steps, and not Adam's: its first ones are the signs of gradients, which rounding changes near zero.
+    fn small<A: AutodiffBackend>(learner: TransferLearner<A>) -> TransferLearner<A> {
+        let fine_tune = FineTune::from("block_14_add").epochs(4).lr(1e-4);
+        learner.optimizer(Rule::sgd(0.9, false)).clip_norm(1e3).fine_tune(fine_tune)
+    }
+    let cpu = tune::<Autodiff<Flex>>(&Default::default(), small);
+    let halves =
+        tune::<Autodiff<Wgpu>>(&device, |learner| small(learner).precision(Precision::F16));
+    // What rounding does to one step is tested in the engine; over steps that take the loss to a third it adds up.
+    near(&halves[..2], &cpu[..2], 0.02);
+    near(&halves, &cpu, 0.15);
+    assert!(halves[4] < 0.5 * halves[1], "{halves:?}");
+    assert_ne!(halves, cpu, "halves are rounded");
+}
+
+/// The losses of a head, and then of what comes behind a layer.
+fn tune<A: AutodiffBackend>(
+    device: &A::Device,
+    set: impl FnOnce(TransferLearner<A>) -> TransferLearner<A>,
+) -> Vec<f32> {
+    let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
+    let base = Weights::Demo.backbone::<A>(architecture, Some(32), device).expect("bundled");
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    copy_photos(dir.path(), 8);
+    let photos = ImageFolder::open(dir.path()).expect("photos");
+    let learner = TransferLearner::new(base).data(photos).epochs(1).observer(());
+    let learner = learner.fine_tune(FineTune::from("block_14_add").epochs(2).lr(1e-3));
+    let tuned = set(learner).fit().expect("fits");
+    tuned.history().epochs.iter().map(|epoch| epoch.loss).collect()
+}
+
+fn near(found: &[f32], expected: &[f32], share: f32) {
+    assert_eq!(found.len(), expected.len());
+    for (a, b) in found.iter().zip(expected) {
+        assert!((a - b).abs() <= share * b, "{found:?} against {expected:?}");
     }
 }
 

@@ -57,7 +57,8 @@ pub struct DeviceArgs {
     /// cpu, cuda, cuda:1, wgpu, wgpu:discrete:1, ...: `rekindle devices` lists what there is
     #[arg(long, default_value_t = Device::Cpu)]
     pub device: Device,
-    /// What frozen networks compute with: f32, or bf16, which is for processors with AVX-512 BF16
+    /// f32, bf16 or f16: what is computed with on a GPU; on the CPU what frozen networks compute with, where bf16 is for
+    /// processors with AVX-512 BF16
     #[arg(long, default_value_t = Precision::F32)]
     pub precision: Precision,
 }
@@ -115,6 +116,9 @@ pub struct TrainArgs {
     pub strict: bool,
     #[command(flatten)]
     pub device: DeviceArgs,
+    /// Numbers of several GPUs of --device's kind that share the work: 0,1
+    #[arg(long, value_name = "N,N", value_delimiter = ',')]
+    pub devices: Vec<u16>,
     /// Where the trained model goes
     #[arg(long, default_value = "model.rekindle")]
     pub out: PathBuf,
@@ -146,6 +150,12 @@ pub struct OptimizationArgs {
     /// Batches whose gradients make one step
     #[arg(long, default_value_t = 1)]
     pub accumulate: usize,
+    /// Photos of a batch that go through what trains at once, for less memory [default: all, or as many as a GPU has memory for]
+    #[arg(long, value_name = "PHOTOS")]
+    pub micro_batch: Option<usize>,
+    /// Compute cheap layers again instead of keeping their results: less of a GPU's memory, more time
+    #[arg(long)]
+    pub gradient_checkpointing: bool,
     /// Stop after so many epochs without a lower validation loss, with the best epoch's weights
     #[arg(long, value_name = "PATIENCE")]
     pub early_stopping: Option<usize>,

@@ -1,6 +1,8 @@
 //! The interpreter for GPUs: Burn's tensors, and this crate's kernels where Burn has none that are fast.
 
 use burn::tensor::{Tensor, backend::Backend};
+#[cfg(feature = "gpu")]
+use rekindle_nn::interpret::as_type;
 use rekindle_nn::layers::Conv2d;
 use rekindle_nn::{Eager, Features, Interpreter, NetworkError, Op, Shape};
 
@@ -51,8 +53,8 @@ fn depthwise<B: Backend>(
         before: [before(0, height), before(1, width)],
         output,
     };
-    let bias = conv.bias.as_ref().map(|bias| bias.val());
-    crate::gpu::depthwise(x, &conv.weight.val(), bias.as_ref(), config)
+    let bias = conv.bias.as_ref().map(|bias| as_type(bias.val(), x.dtype()));
+    crate::gpu::depthwise(x, &as_type(conv.weight.val(), x.dtype()), bias.as_ref(), config)
 }
 
 #[cfg(not(feature = "gpu"))]

@@ -3,10 +3,22 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::init::stream;
 
+/// The samples of a batch that go through a network together, where not all of them do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Samples before them.
+    pub first: usize,
+    /// Samples of the batch.
+    pub of: usize,
+}
+
 /// The masks of a training step's dropout layers, one after the other: they depend on the seed and the step only,
-/// so that every backend drops the same values.
+/// so that every backend drops the same values, and a batch in parts the same as a whole one.
 #[derive(Debug)]
-pub struct DropoutMasks(ChaCha8Rng);
+pub struct DropoutMasks {
+    rng: ChaCha8Rng,
+    part: Option<Part>,
+}
 
 impl DropoutMasks {
     /// Of one step, counted from 0 over the whole run.
@@ -15,15 +27,53 @@ impl DropoutMasks {
         let mut rng = stream(seed, "dropout");
         // Each step starts in a part of the stream that no step before it can have reached.
         rng.set_word_pos(u128::from(step) << 40);
-        Self(rng)
+        Self { rng, part: None }
     }
 
-    /// The next layer's mask for `count` values, channel by channel: 0, or `1 / (1 - rate)` for those that are kept
-    /// (Keras's inverted dropout).
+    /// Those of some samples only.
     #[must_use]
-    pub fn next(&mut self, rate: f64, count: usize) -> Vec<f32> {
+    pub fn of(self, part: Option<Part>) -> Self {
+        Self { part, ..self }
+    }
+
+    /// The next layer's mask for `samples` of `count` values each, channel by channel: 0, or `1 / (1 - rate)` for those
+    /// that are kept (Keras's inverted dropout).
+    #[must_use]
+    pub fn next(&mut self, rate: f64, samples: usize, count: usize) -> Vec<f32> {
         let scale = (1.0 / (1.0 - rate)) as f32;
-        let mut drop = || if f64::from(self.0.random::<f32>()) < rate { 0.0 } else { scale };
-        (0..count).map(|_| drop()).collect()
+        let (before, behind) = match self.part {
+            Some(Part { first, of }) => (first, of.saturating_sub(first + samples)),
+            None => (0, 0),
+        };
+        self.skip(before * count);
+        let rng = &mut self.rng;
+        let mut drop = || if f64::from(rng.random::<f32>()) < rate { 0.0 } else { scale };
+        let mask = (0..samples * count).map(|_| drop()).collect();
+        self.skip(behind * count);
+        mask
+    }
+
+    /// Each value takes one word.
+    fn skip(&mut self, values: usize) {
+        self.rng.set_word_pos(self.rng.get_word_pos() + values as u128);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DropoutMasks, Part};
+
+    #[test]
+    fn parts_of_a_batch_drop_what_the_whole_does() {
+        let mut whole = DropoutMasks::new(3, 7);
+        let expected = [whole.next(0.5, 5, 11), whole.next(0.25, 5, 4)];
+        let mut found = [Vec::new(), Vec::new()];
+        for (first, samples) in [(0, 2), (2, 2), (4, 1)] {
+            let mut masks = DropoutMasks::new(3, 7).of(Some(Part { first, of: 5 }));
+            found[0].extend(masks.next(0.5, samples, 11));
+            found[1].extend(masks.next(0.25, samples, 4));
+        }
+        assert_eq!(found, expected);
+        assert!(expected[0].contains(&0.0) && expected[0].contains(&2.0));
     }
 }

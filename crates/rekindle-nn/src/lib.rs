@@ -34,7 +34,7 @@ mod network;
 mod op;
 mod registry;
 
-pub use dropout::DropoutMasks;
+pub use dropout::{DropoutMasks, Part};
 pub use error::NetworkError;
 pub use head::{Head, HeadConfig, HeadLayer, HeadLayerConfig};
 pub use interpret::{

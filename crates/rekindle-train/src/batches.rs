@@ -1,5 +1,7 @@
 //! Where a phase's batches come from.
 
+use std::ops::Range;
+
 use burn::tensor::backend::Backend;
 use rekindle_vision::{Augmentation, Sample};
 
@@ -18,6 +20,16 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    /// The targets and weights of some of the photos.
+    pub fn rows<'a>(
+        &'a self,
+        rows: &Range<usize>,
+        weights: &'a [f32],
+        classes: usize,
+    ) -> (&'a [f32], &'a [f32]) {
+        (&self.targets[rows.start * classes..rows.end * classes], &weights[rows.clone()])
+    }
+
     /// How much each photo counts: as its class, or as the mean of its classes.
     pub fn weights(&self, classes: &[f32]) -> Vec<f32> {
         let of = |labels: &Vec<usize>| match labels.len() {

@@ -32,6 +32,8 @@ pub struct FitConfig {
     pub class_weights: ClassWeights,
     /// Batches whose gradients make one step (Keras's `gradient_accumulation_steps`).
     pub accumulate: usize,
+    /// Photos of a batch that go through the network together; none for as many as there is memory for.
+    pub micro_batch: Option<usize>,
     /// What the batch normalizations of layers that train do; those of a new head take the batch's statistics.
     pub batch_norm: BatchNormMode,
     /// Ends a run that does not get better.
@@ -53,6 +55,7 @@ impl Default for FitConfig {
             label_smoothing: 0.0,
             class_weights: ClassWeights::Even,
             accumulate: 1,
+            micro_batch: None,
             batch_norm: BatchNormMode::Frozen,
             early_stopping: None,
         }
@@ -240,6 +243,9 @@ impl FitConfig {
         }
         if self.accumulate == 0 {
             return wrong("batches in a step", 0, "at least 1");
+        }
+        if self.micro_batch == Some(0) {
+            return wrong("photos at once", 0, "at least 1");
         }
         check_rate(self.learning_rate)?;
         if self.clip_norm.is_some_and(|norm| !(norm.is_finite() && norm > 0.0)) {

@@ -8,6 +8,7 @@ use rekindle_nn::{Graph, Shape};
 use rekindle_vision::{Resize, open_image, resize};
 use rekindle_weights::{WeightsError, write_atomic};
 
+use crate::engine::Place;
 use crate::features::Prefix;
 use crate::{Prediction, TrainError, TrainedModel};
 
@@ -68,9 +69,9 @@ impl<B: Backend> TrainedModel<B> {
                 expected: "one before its classes",
             });
         };
-        let device = self.device();
         let photos = *self.photos();
-        let prefix = Prefix::new(self.model(), Some(cut), photos, Precision::F32, &device)?;
+        let place = Place { devices: vec![self.device()], precision: Precision::F32 };
+        let prefix = Prefix::new(self.model(), Some(cut), photos, &place)?;
         let (features, shape) = prefix.run(photos.input(photo)?)?;
         let Shape::Map { height, width, channels } = shape else {
             unreachable!("what pools or flattens takes maps")

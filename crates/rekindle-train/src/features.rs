@@ -1,12 +1,16 @@
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use burn::module::Module;
 use burn::tensor::backend::Backend;
 use rekindle_kernels::Precision;
 use rekindle_nn::{Model, Shape};
 use rekindle_vision::{Augmentation, Sample, Skipped};
 
 use crate::cache::FeatureCache;
-use crate::frozen::Frozen;
+use crate::engine::Place;
+use crate::frozen::{Frozen, Started};
 use crate::photos::{Change, Images, Job};
 use crate::progress::{Event, Observer};
 use crate::rows::Rows;
@@ -51,12 +55,20 @@ pub(crate) struct Views<'a> {
     pub seed: u64,
 }
 
-/// Runs the frozen part, or nothing where there is none.
+/// Runs the frozen part, or nothing where there is none; on several devices, batches take turns.
 pub(crate) struct Prefix<'a, B: Backend> {
     model: &'a Model<B>,
-    frozen: Option<(Frozen<B>, &'a str)>,
+    cut: Option<&'a str>,
     photos: Photos,
-    device: &'a B::Device,
+    units: Vec<Unit<B>>,
+    next: AtomicUsize,
+}
+
+/// The frozen part on one device.
+struct Unit<B: Backend> {
+    model: Model<B>,
+    frozen: Frozen<B>,
+    device: B::Device,
 }
 
 impl<'a, B: Backend> Prefix<'a, B> {
@@ -64,36 +76,48 @@ impl<'a, B: Backend> Prefix<'a, B> {
         model: &'a Model<B>,
         cut: Option<&'a str>,
         photos: Photos,
-        precision: Precision,
-        device: &'a B::Device,
+        place: &Place<B::Device>,
     ) -> Result<Self, TrainError> {
-        let frozen = match cut {
-            Some(cut) => {
-                Some((Frozen::new(model, Some(cut), photos.size, precision, device)?, cut))
-            }
-            None => None,
+        let unit = |(number, device): (usize, &B::Device)| {
+            let model = match number {
+                0 => model.clone(),
+                _ => model.clone().to_device(device),
+            };
+            let frozen = Frozen::new(&model, cut, photos.size, place.precision, device)?;
+            Ok(Unit { model, frozen, device: device.clone() })
         };
-        Ok(Self { model, frozen, photos, device })
+        let devices = place.devices.iter().enumerate().filter(|_| cut.is_some());
+        let units = devices.map(unit).collect::<Result<_, TrainError>>()?;
+        Ok(Self { model, cut, photos, units, next: AtomicUsize::new(0) })
     }
 
     /// The network, and the frozen part's last layer; nothing for the photos themselves.
     pub fn parts(&self) -> (&Model<B>, Option<&str>) {
-        (self.model, self.frozen.as_ref().map(|(_, cut)| *cut))
+        (self.model, self.cut)
     }
 
     /// What its products are computed with.
     pub fn precision(&self) -> Precision {
-        self.frozen.as_ref().map_or(Precision::F32, |(frozen, _)| frozen.precision())
+        self.units.first().map_or(Precision::F32, |unit| unit.frozen.precision())
+    }
+
+    /// Has the features of photos computed on the device whose turn it is.
+    pub fn start(&self, images: Images) -> Result<Started<B>, TrainError> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.units.len().max(1);
+        match self.units.get(turn) {
+            Some(Unit { model, frozen, device }) => {
+                frozen.start(model, self.cut, images, &self.photos, device)
+            }
+            None => {
+                let shape = Shape::image(self.photos.size);
+                Ok(Started::Done(images.into_values(&self.photos), shape))
+            }
+        }
     }
 
     /// The features of photos, and the shape of each.
     pub fn run(&self, images: Images) -> Result<(Vec<f32>, Shape), TrainError> {
-        match &self.frozen {
-            Some((frozen, cut)) => {
-                frozen.run(self.model, Some(cut), images, &self.photos, self.device)
-            }
-            None => Ok((images.into_values(&self.photos), Shape::image(self.photos.size))),
-        }
+        self.start(images)?.finish()
     }
 }
 
@@ -146,12 +170,22 @@ impl FeatureStore {
                 .iter()
                 .map(|&(number, sample)| Job { sample, change: change(number) })
                 .collect();
+            // Each device has a batch to work on while the one before it is read.
+            let mut started = VecDeque::new();
+            let keep = |store: &mut Self, started: Started<B>| {
+                let (values, shape) = started.finish()?;
+                store.shape = shape;
+                store.rows.extend(&values, recipe.limit)
+            };
             let waited = recipe.photos.for_each_batch(&jobs, BATCH, recipe.strict, |batch| {
                 done += batch.rows.len() + batch.skipped.len();
                 if !batch.rows.is_empty() {
-                    let (values, shape) = prefix.run(batch.images)?;
-                    store.shape = shape;
-                    store.rows.extend(&values, recipe.limit)?;
+                    started.push_back(prefix.start(batch.images)?);
+                    if started.len() > prefix.units.len()
+                        && let Some(first) = started.pop_front()
+                    {
+                        keep(&mut store, first)?;
+                    }
                     ordered.extend(batch.rows.iter().map(|&row| fresh[row]));
                 }
                 for (row, file) in batch.skipped {
@@ -161,6 +195,7 @@ impl FeatureStore {
                 observer.on_event(&Event::Features { done, total });
                 Ok(())
             })?;
+            started.into_iter().try_for_each(|started| keep(&mut store, started))?;
             store.waited += waited;
             if let (0, true) = (jobs.len(), done > 0) {
                 observer.on_event(&Event::Features { done, total });

@@ -6,11 +6,11 @@ use burn::tensor::backend::AutodiffBackend;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rekindle_kernels::train::Pass;
-use rekindle_nn::Model;
+use rekindle_nn::{Model, Part};
 
 use crate::batches::{Batch, Batches, Stored};
 use crate::checkpoint::{Position, Progress, Snapshot};
-use crate::engine::{Engine, Scope, Step, engine};
+use crate::engine::{Engine, Place, Scope, Step, engine};
 use crate::evaluate::best_class;
 use crate::progress::{Event, Observer};
 use crate::schedule::Moment;
@@ -55,12 +55,23 @@ pub(crate) fn fit<B: AutodiffBackend>(
     phase: &Phase<'_>,
     run: &mut Run<'_>,
     progress: Option<Progress>,
-    device: &B::Device,
+    place: &Place<B::Device>,
 ) -> Result<Model<B>, TrainError> {
+    let mut engine = engine(model, phase.scope.clone(), place)?;
+    fit_with(engine.as_mut(), phase, run, progress)?;
+    Ok(engine.model())
+}
+
+fn fit_with<B: AutodiffBackend>(
+    engine: &mut dyn Engine<B>,
+    phase: &Phase<'_>,
+    run: &mut Run<'_>,
+    progress: Option<Progress>,
+) -> Result<(), TrainError> {
     let config = run.config;
-    let mut engine = engine(model, phase.scope.clone(), device)?;
+    let at_once = photos_at_once(engine, config, phase.train.len())?;
     let mut at = match progress {
-        Some(progress) => progress.restore(engine.as_mut())?,
+        Some(progress) => progress.restore(engine)?,
         None => Position::default(),
     };
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
@@ -82,16 +93,10 @@ pub(crate) fn fit<B: AutodiffBackend>(
             let number = skip + number;
             let photos = batch.labels.len();
             config.loss.smooth(&mut batch.targets, config.label_smoothing, phase.classes);
-            let pass =
-                Pass::Training { seed: config.seed, step: ((epoch - 1) * batches + number) as u64 };
-            let weights: Vec<f32> = batch.weights(phase.class_weights);
-            let features = std::mem::take(&mut batch.features);
-            let logits = engine.forward(features, pass)?;
-            let graded = config.loss.grade(&logits, &batch.targets, &weights, phase.classes);
-            engine.backward(&graded.slope)?;
+            let step = ((epoch - 1) * batches + number) as u64;
+            let (mut loss, logits) = gradients(engine, phase, config, &mut batch, step, at_once)?;
             gathered += 1;
             let is_step = gathered == config.accumulate || number + 1 == batches;
-            let mut loss = graded.sum;
             if is_step {
                 let moment = Moment {
                     step: at.time,
@@ -101,7 +106,7 @@ pub(crate) fn fit<B: AutodiffBackend>(
                 rate = phase.learning_rate * config.schedule.factor(moment) * at.plateau.factor;
                 loss += engine.penalize(gathered as f32) * photos as f64;
                 at.time += 1;
-                let scale = scale(engine.as_mut(), config, gathered);
+                let scale = scale(engine, config, gathered);
                 engine.step(&Step { rule: config.optimizer, time: at.time, rate, scale });
                 gathered = 0;
             }
@@ -122,7 +127,7 @@ pub(crate) fn fit<B: AutodiffBackend>(
                 (at.loss_sum, at.right, at.seen) = (sums.loss, sums.right, sums.seen);
                 let checkpoint = match run.snapshot {
                     Some(snapshot) => {
-                        snapshot.save(phase.number, &at, engine.as_ref(), &run.history)?;
+                        snapshot.save(phase.number, &at, engine, &run.history)?;
                         Some(snapshot.path().to_owned())
                     }
                     None => None,
@@ -133,7 +138,7 @@ pub(crate) fn fit<B: AutodiffBackend>(
         })?;
         let checked = match phase.valid.store.is_empty() {
             true => None,
-            false => Some(score(engine.as_mut(), phase, config)?),
+            false => Some(score(engine, phase, config)?),
         };
         let result = Epoch {
             loss: (sums.loss / sums.seen.max(1) as f64) as f32,
@@ -157,7 +162,7 @@ pub(crate) fn fit<B: AutodiffBackend>(
             at.stopped = at.stopping.waited >= stopping.patience.max(1);
         }
         if let Some(snapshot) = run.snapshot {
-            snapshot.save(phase.number, &at, engine.as_ref(), &run.history)?;
+            snapshot.save(phase.number, &at, engine, &run.history)?;
         }
         // Told when it is on the disk: who hears of an epoch may stop the run.
         let epochs = if at.stopped { epoch } else { phase.total };
@@ -172,7 +177,62 @@ pub(crate) fn fit<B: AutodiffBackend>(
         }
         engine.restore(state)?;
     }
-    Ok(engine.model())
+    Ok(())
+}
+
+/// As many photos as a batch has, or half of them and so on, until there is memory for them.
+fn photos_at_once<B: AutodiffBackend>(
+    engine: &mut dyn Engine<B>,
+    config: &FitConfig,
+    photos: usize,
+) -> Result<usize, TrainError> {
+    if let Some(photos) = config.micro_batch {
+        return Ok(photos.min(config.batch_size));
+    }
+    let mut at_once = config.batch_size.min(photos).max(1);
+    while let Err(error) = engine.rehearse(at_once) {
+        if !matches!(error, TrainError::Device(_)) || at_once == 1 {
+            return Err(error);
+        }
+        tracing::warn!("{at_once} photos at once are too many, taking half: {error}");
+        at_once = at_once.div_ceil(2);
+    }
+    // A batch that is not divided is one part, whatever its size.
+    Ok(if at_once == config.batch_size.min(photos) { config.batch_size } else { at_once })
+}
+
+/// Adds the gradients of a batch, part by part; the sum of its losses, and its logits.
+fn gradients<B: AutodiffBackend>(
+    engine: &mut dyn Engine<B>,
+    phase: &Phase<'_>,
+    config: &FitConfig,
+    batch: &mut Batch,
+    step: u64,
+    at_once: usize,
+) -> Result<(f64, Vec<f32>), TrainError> {
+    let photos = batch.labels.len();
+    let weights = batch.weights(phase.class_weights);
+    let mut features = std::mem::take(&mut batch.features);
+    let count = features.len() / photos.max(1);
+    let (mut loss, mut logits) = (0.0, Vec::new());
+    for first in (0..photos).step_by(at_once) {
+        let rows = first..(first + at_once).min(photos);
+        let rest = features.split_off(rows.len() * count);
+        let own = std::mem::replace(&mut features, rest);
+        let part = Some(Part { first, of: photos });
+        let found = engine.forward(own, Pass::Training { seed: config.seed, step, part })?;
+        let (targets, weights) = batch.rows(&rows, &weights, phase.classes);
+        let mut graded = config.loss.grade(&found, targets, weights, phase.classes);
+        if rows.len() < photos {
+            // The slope is that of the mean over the batch.
+            let share = rows.len() as f32 / photos as f32;
+            graded.slope.iter_mut().for_each(|slope| *slope *= share);
+        }
+        engine.backward(&graded.slope)?;
+        loss += graded.sum;
+        logits.extend(found);
+    }
+    Ok((loss, logits))
 }
 
 /// What gradients are multiplied by: their mean over the batches of a step, and shortened.
@@ -226,6 +286,7 @@ mod tests {
 
     use burn::backend::{Autodiff, Flex};
     use burn::tensor::TensorData;
+    use rekindle_kernels::Precision;
     use rekindle_nn::{
         HeadConfig, HeadLayerConfig, MobileNetV2Config, Shape, assign, read, variables,
     };
@@ -271,8 +332,9 @@ mod tests {
             classes: 3,
         };
         let (observer, history) = (&mut (), History::default());
+        let place = Place { devices: vec![Default::default()], precision: Precision::F32 };
         let mut run = Run { config, observer, history, snapshot: None };
-        let model = fit(model, &phase, &mut run, None, &Default::default())?;
+        let model = fit(model, &phase, &mut run, None, &place)?;
         Ok((model, run.history))
     }
 
@@ -280,15 +342,13 @@ mod tests {
     /// `Sequential([Dense(3, softmax)]).fit(x, y, batch_size=40, epochs=6, validation_data=(x[:15], y[:15]))`.
     #[test]
     fn loss_adam_and_metrics_are_keras_s() {
-        let device = Default::default();
-        let backbone = MobileNetV2Config::new().with_alpha(0.35).with_size(32).init::<B>(&device);
-        let config = HeadConfig::of(vec![HeadLayerConfig::Flatten]);
-        let head = config.init(Shape::Flat(12), 3, 0, &device).expect("fits");
+        let Model { backbone, head } = model();
+        let head = head.expect("it has one");
         let kernel = variables(&head).remove(0);
         let values: Vec<f32> = (0..36).map(|i| (i * 29 % 53) as f32 / 53.0 - 0.5).collect();
         let head =
             assign(head, HashMap::from([(kernel.spec.id, TensorData::new(values, [12, 3]))]));
-        let model = Model { backbone: backbone.expect("valid").into(), head: Some(head) };
+        let model = Model { backbone, head: Some(head) };
         let before = read(&model);
         let config =
             FitConfig { epochs: 6, batch_size: 40, learning_rate: 0.05, ..FitConfig::default() };
@@ -319,13 +379,88 @@ mod tests {
         }
     }
 
+    /// As Keras's, whatever goes through the network at once.
     #[test]
-    fn a_loss_that_is_no_number_stops() {
+    fn a_divided_batch_learns_the_same() {
+        let config = FitConfig { epochs: 3, batch_size: 16, ..FitConfig::default() };
+        let fit = |micro_batch| {
+            let config = FitConfig { micro_batch, ..config.clone() };
+            train(model(), &store(40), &store(15), &config).expect("fits").1
+        };
+        let whole = fit(None);
+        for photos in [1, 5, 16, 100] {
+            for (a, b) in fit(Some(photos)).epochs.iter().zip(&whole.epochs) {
+                assert!((a.loss - b.loss).abs() < 1e-5, "{photos}: {} {}", a.loss, b.loss);
+            }
+        }
+    }
+
+    /// Has memory for so many photos.
+    struct Small(usize);
+
+    impl Engine<B> for Small {
+        fn rehearse(&mut self, samples: usize) -> Result<(), TrainError> {
+            match samples > self.0 {
+                true => Err(TrainError::Device("out of memory".into())),
+                false => Ok(()),
+            }
+        }
+
+        fn forward(&mut self, _: Vec<f32>, _: Pass) -> Result<Vec<f32>, TrainError> {
+            Ok(Vec::new())
+        }
+
+        fn backward(&mut self, _: &[f32]) -> Result<(), TrainError> {
+            Ok(())
+        }
+
+        fn penalize(&mut self, _: f32) -> f64 {
+            0.0
+        }
+
+        fn gradient_norm(&mut self) -> f64 {
+            0.0
+        }
+
+        fn step(&mut self, _: &Step) {}
+
+        fn state(&self) -> Vec<crate::engine::Variable> {
+            Vec::new()
+        }
+
+        fn restore(&mut self, _: Vec<crate::engine::Variable>) -> Result<(), TrainError> {
+            Ok(())
+        }
+
+        fn model(&self) -> Model<B> {
+            unreachable!("nobody asks")
+        }
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_halved_until_it_does() {
+        let config = FitConfig { batch_size: 100, ..FitConfig::default() };
+        let at_once = |memory, photos| photos_at_once(&mut Small(memory), &config, photos);
+        assert_eq!(at_once(1000, 500).expect("fits"), 100);
+        assert_eq!(at_once(30, 500).expect("fits"), 25);
+        assert_eq!(at_once(1, 500).expect("fits"), 1);
+        assert_eq!(at_once(30, 20).expect("fits"), 100);
+        assert!(matches!(at_once(0, 500), Err(TrainError::Device(_))));
+        let given = FitConfig { micro_batch: Some(64), ..config };
+        assert_eq!(photos_at_once(&mut Small(1), &given, 500).expect("as told"), 64);
+    }
+
+    fn model() -> Model<B> {
         let device = Default::default();
         let backbone = MobileNetV2Config::new().with_alpha(0.35).with_size(32).init::<B>(&device);
         let config = HeadConfig::of(vec![HeadLayerConfig::Flatten]);
         let head = config.init(Shape::Flat(12), 3, 0, &device).expect("fits");
-        let model = Model { backbone: backbone.expect("valid").into(), head: Some(head) };
+        Model { backbone: backbone.expect("valid").into(), head: Some(head) }
+    }
+
+    #[test]
+    fn a_loss_that_is_no_number_stops() {
+        let model = model();
         let nan = FeatureStore::from_values(Shape::Flat(12), vec![f32::NAN; 24], vec![0, 1]);
         let config = FitConfig { learning_rate: 0.25, ..FitConfig::default() };
         let error = train(model, &nan, &store(3), &config).expect_err("stops").to_string();

@@ -55,15 +55,15 @@ impl<B: Backend> Frozen<B> {
         }
     }
 
-    /// The outputs for photos, and the shape of each.
-    pub fn run(
+    /// Has the outputs for photos computed, and waits for a device other than the CPU only when they are read.
+    pub fn start(
         &self,
         model: &Model<B>,
         until: Option<&str>,
         images: Images,
         photos: &Photos,
         device: &B::Device,
-    ) -> Result<(Vec<f32>, Shape), TrainError> {
+    ) -> Result<Started<B>, TrainError> {
         let shape = Shape::image(photos.size);
         if let Self::Plan(plan) = self {
             let outputs = match images {
@@ -75,7 +75,7 @@ impl<B: Backend> Frozen<B> {
                     outputs
                 }
             };
-            return Ok((outputs, plan.output_shape()));
+            return Ok(Started::Done(outputs, plan.output_shape()));
         }
         let images = match images {
             Images::Values(values) => Features::from_values(values, shape, device),
@@ -89,10 +89,28 @@ impl<B: Backend> Frozen<B> {
             (_, Some(layer), images) => Section::until(model, &mut eager, layer, images)?,
             (_, None, images) => model.walk(&mut eager, images)?,
         };
-        let shape = outputs.shape();
-        // The conversion makes it f32, whatever the backend computes with.
-        let values = read(outputs)?.convert::<f32>().into_vec().unwrap_or_default();
-        Ok((values, shape))
+        Ok(Started::Running(outputs))
+    }
+}
+
+/// Outputs that may still be computed.
+pub(crate) enum Started<B: Backend> {
+    Done(Vec<f32>, Shape),
+    Running(Features<B>),
+}
+
+impl<B: Backend> Started<B> {
+    /// The outputs, and the shape of each.
+    pub fn finish(self) -> Result<(Vec<f32>, Shape), TrainError> {
+        match self {
+            Self::Done(values, shape) => Ok((values, shape)),
+            Self::Running(outputs) => {
+                let shape = outputs.shape();
+                // The conversion makes it f32, whatever the backend computes with.
+                let values = read(outputs)?.convert::<f32>().into_vec().unwrap_or_default();
+                Ok((values, shape))
+            }
+        }
     }
 }
 
@@ -103,6 +121,12 @@ pub(crate) fn read<B: Backend>(outputs: Features<B>) -> Result<TensorData, Train
         Features::Flat(x) => x.try_into_data(),
     };
     data.map_err(|error| TrainError::Device(error.to_string()))
+}
+
+/// Waits for the device to compute something, and for what it says to that.
+pub(crate) fn wait<B: Backend>(value: Tensor<B, 1>) -> Result<(), TrainError> {
+    let done = value.try_into_data();
+    done.map(drop).map_err(|error| TrainError::Device(error.to_string()))
 }
 
 /// The type that a backend other than the CPU's computes with.

@@ -33,6 +33,7 @@ pub struct TransferLearner<B: AutodiffBackend> {
     pub(crate) cache: Option<FeatureCache>,
     pub(crate) memory_limit: u64,
     pub(crate) precision: Precision,
+    pub(crate) devices: Vec<B::Device>,
     pub(crate) resize: Resize,
     pub(crate) preprocessing: Preprocessing,
     pub(crate) observer: Box<dyn Observer>,
@@ -96,6 +97,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             cache: None,
             memory_limit: 1 << 30,
             precision: Precision::F32,
+            devices: Vec::new(),
             resize: Resize::default(),
             // Both networks of the registry take it.
             preprocessing: Preprocessing::Tf,
@@ -288,7 +290,27 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         self
     }
 
-    /// What the frozen part computes with; default f32. `Bf16` is for processors with AVX-512 BF16, and within 2 %.
+    /// Photos that go through what trains at once, whose gradients are added to those of the rest of their batch: less memory for
+    /// the same steps. Default is the whole batch, or as much of it as a GPU has memory for, which is tried first.
+    /// Normalizations that take the batch's statistics take those of each part.
+    #[must_use]
+    pub fn micro_batch(mut self, photos: usize) -> Self {
+        self.config.micro_batch = Some(photos);
+        self
+    }
+
+    /// Several devices of the backend: photos, and parts of each batch, are shared among them, and the first adds up what
+    /// they learn. Default is the one that the network is on. Normalizations that take the batch's statistics take
+    /// those of each part.
+    #[must_use]
+    pub fn devices(mut self, devices: Vec<B::Device>) -> Self {
+        self.devices = devices;
+        self
+    }
+
+    /// What is computed with; default f32. On the CPU it is for the frozen part: `Bf16` is for processors with AVX-512 BF16,
+    /// and within 2 %. On a GPU what trains is computed with it too, but for parameters, sums and the loss; with `F16`
+    /// losses are scaled, and a step whose gradients are too large is left out.
     #[must_use]
     pub fn precision(mut self, precision: Precision) -> Self {
         self.precision = precision;

@@ -10,7 +10,7 @@ use rekindle_vision::{Sample, Skipped};
 
 use crate::batches::{Batches, Live, Stored};
 use crate::checkpoint::Snapshot;
-use crate::engine::Scope;
+use crate::engine::{Place, Scope};
 use crate::features::{BATCH, Prefix, Recipe, Views};
 use crate::fit::{Phase, Run, fit};
 use crate::learner::{FitReport, numbers};
@@ -32,7 +32,7 @@ struct Prepared<B: AutodiffBackend> {
     skipped: Vec<Skipped>,
     strict: bool,
     class_weights: Vec<f32>,
-    device: B::Device,
+    place: Place<B::Device>,
     feature_seconds: f64,
     waiting_seconds: f64,
     cached: usize,
@@ -64,7 +64,14 @@ fn prepare<B: AutodiffBackend>(
         learner.config.loss = Loss::Sigmoid;
         learner.head.multi_label = true;
     }
-    let device = learner.backbone.devices().into_iter().next().unwrap_or_default();
+    let own = learner.backbone.devices().into_iter().next().unwrap_or_default();
+    let devices = match learner.devices.as_slice() {
+        [] => vec![own],
+        devices => devices.to_vec(),
+    };
+    let device = devices[0].clone();
+    let backbone = learner.backbone.clone().fork(&device);
+    let place = Place { devices, precision: learner.precision };
     let photos = Photos {
         size: architecture.size(),
         resize: learner.resize,
@@ -72,7 +79,7 @@ fn prepare<B: AutodiffBackend>(
     };
     let (mut train, mut valid) = data.split()?;
     let (head, classes) = match learner.trained.take() {
-        Some(trained) => trained,
+        Some((head, classes)) => (head.fork(&device), classes),
         None => {
             let features = learner.backbone.output_shape(architecture.input())?;
             let (classes, seed) = (data.classes().to_vec(), learner.config.seed);
@@ -93,7 +100,7 @@ fn prepare<B: AutodiffBackend>(
     train.iter().flat_map(|sample| &sample.labels).for_each(|&label| counts[label] += 1);
     let class_weights = learner.config.class_weights.resolve(&counts)?;
     Ok(Prepared {
-        model: Model { backbone: learner.backbone.clone(), head: Some(head) },
+        model: Model { backbone, head: Some(head) },
         photos,
         classes,
         train,
@@ -101,7 +108,7 @@ fn prepare<B: AutodiffBackend>(
         skipped: data.skipped().to_vec(),
         strict: data.is_strict(),
         class_weights,
-        device,
+        place,
         feature_seconds: 0.0,
         waiting_seconds: 0.0,
         cached: 0,
@@ -326,9 +333,8 @@ pub(crate) fn run<B: AutodiffBackend>(
             let own = progress.take();
             let frozen = model.valid();
             let cut = scope.cut.clone();
-            let device = prepared.device.clone();
-            let (photos, precision) = (prepared.photos, learner.precision);
-            let prefix = Prefix::new(&frozen, cut.as_deref(), photos, precision, &device)?;
+            let place = prepared.place.clone();
+            let prefix = Prefix::new(&frozen, cut.as_deref(), prepared.photos, &place)?;
             let stores = stores(&learner, &mut prepared, &prefix, run.observer)?;
             let classes = prepared.classes.len();
             let train: Box<dyn Batches + '_> = match &stores.train {
@@ -356,7 +362,7 @@ pub(crate) fn run<B: AutodiffBackend>(
                 class_weights: &prepared.class_weights,
                 classes,
             };
-            model = fit(model, &phase, &mut run, own, &prepared.device)?;
+            model = fit(model, &phase, &mut run, own, &place)?;
         }
         before += epochs;
     }
@@ -385,9 +391,8 @@ pub(crate) fn find_rate<B: AutodiffBackend>(
     // Augmentation would only blur what is looked for.
     learner.augmentation = rekindle_vision::Augmentation::new();
     let (model, frozen) = (prepared.model.clone(), prepared.model.valid());
-    let device = prepared.device.clone();
-    let (cut, photos) = (scope.cut.as_deref(), prepared.photos);
-    let prefix = Prefix::new(&frozen, cut, photos, learner.precision, &device)?;
+    let (cut, place) = (scope.cut.clone(), prepared.place.clone());
+    let prefix = Prefix::new(&frozen, cut.as_deref(), prepared.photos, &place)?;
     let stores = stores(&learner, &mut prepared, &prefix, observer.as_mut())?;
     let Some(store) = &stores.train else { unreachable!("without augmentation there is a store") };
     let train = Stored { store, classes: prepared.classes.len() };
@@ -398,6 +403,6 @@ pub(crate) fn find_rate<B: AutodiffBackend>(
         prepared.classes.len(),
         &learner.config,
         &prepared.class_weights,
-        &prepared.device,
+        &place,
     )
 }

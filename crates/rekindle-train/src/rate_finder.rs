@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::batches::{Batches, Stored};
 use crate::curves::{Line, draw_lines};
-use crate::engine::{Scope, Step, engine};
+use crate::engine::{Place, Scope, Step, engine};
 use crate::{FitConfig, TrainError};
 
 /// The lowest and the highest rate that are tried.
@@ -37,9 +37,9 @@ pub(crate) fn find<B: AutodiffBackend>(
     classes: usize,
     config: &FitConfig,
     class_weights: &[f32],
-    device: &B::Device,
+    place: &Place<B::Device>,
 ) -> Result<RateFinder, TrainError> {
-    let mut engine = engine(model, scope, device)?;
+    let mut engine = engine(model, scope, place)?;
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let mut order: Vec<usize> = (0..train.len()).collect();
     let (mut rates, mut losses) = (Vec::new(), Vec::new());
@@ -54,7 +54,7 @@ pub(crate) fn find<B: AutodiffBackend>(
                 return Ok(());
             }
             let photos = batch.labels.len() as f64;
-            let pass = Pass::Training { seed: config.seed, step: step as u64 };
+            let pass = Pass::Training { seed: config.seed, step: step as u64, part: None };
             let weights = batch.weights(class_weights);
             config.loss.smooth(&mut batch.targets, config.label_smoothing, classes);
             let logits = engine.forward(std::mem::take(&mut batch.features), pass)?;

@@ -179,7 +179,7 @@ impl<B: Backend> TrainedModel<B> {
                 self.frozen.get_or_init(|| made)
             }
         };
-        Ok(frozen.run(&self.model, None, images, &self.photos, &device)?.0)
+        Ok(frozen.start(&self.model, None, images, &self.photos, &device)?.finish()?.0)
     }
 
     /// The network for photos of this size, made once for all that share its weights.

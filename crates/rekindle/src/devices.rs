@@ -217,10 +217,14 @@ mod gpu {
         gpus.iter().map(|gpu| Listed { device: device(gpu), found: found(gpu) }).collect()
     }
 
-    /// The device that was asked for, if it is among those of its kind.
+    /// The device that was asked for, if it is among those of its kind. What is tuned and compiled for it is kept beside the
+    /// downloaded weights.
     #[cfg(any(feature = "cuda-untuned", feature = "wgpu-untuned"))]
     fn check(wanted: Device) -> Result<Device, DeviceError> {
         let all = list(wanted)?;
+        if let Some(cache) = rekindle_weights::Downloader::default().cache {
+            rekindle_kernels::gpu::keep_kernels(&cache.join("kernels"));
+        }
         let found = match wanted {
             Device::Wgpu(None) => all.first(),
             _ => all.iter().find(|listed| listed.device == wanted),

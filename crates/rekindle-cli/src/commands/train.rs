@@ -2,8 +2,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use burn::tensor::backend::Backend;
+use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
+use burn::prelude::DeviceOps;
+use burn::tensor::backend::{AutodiffBackend, Backend, DeviceId};
 use rekindle::devices::Job;
+use rekindle::kernels::serves;
 use rekindle::prelude::*;
 use rekindle::train::{
     Bars, CsvLog, Event, FitConfig, FitReport, JsonLog, Observer, TensorBoard, TrainError,
@@ -94,22 +97,28 @@ impl Job for Fit<'_> {
     type Output = Outcome;
 
     fn run<B: Backend>(self, device: &B::Device) -> Outcome {
-        fit::<B>(self.args, self.folder, device, self.start)
+        if !self.args.optimization.gradient_checkpointing {
+            return fit::<B, Autodiff<B>>(self, device);
+        }
+        if serves::<B>(device) {
+            let reason =
+                "--gradient-checkpointing is for GPUs; on the CPU, --micro-batch takes less memory";
+            return Err(reason.into());
+        }
+        fit::<B, Autodiff<B, BalancedCheckpointing>>(self, device)
     }
 }
 
-fn fit<B: Backend>(
-    args: &TrainArgs,
-    folder: ImageFolder,
+fn fit<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>(
+    Fit { args, folder, start }: Fit<'_>,
     device: &B::Device,
-    start: Instant,
 ) -> Outcome {
     let valid = match args.records.html {
         Some(_) => folder.split()?.1,
         None => Vec::new(),
     };
     let photos = folder.clone();
-    let learner = learner::<B>(args, folder, device)?;
+    let learner = learner::<B, A>(args, folder, device)?.devices(devices::<B>(args, device)?);
     if args.optimization.find_lr {
         let found = learner.observer(Lines::new(args.records.plain)).find_learning_rate()?;
         let picture = args.out.with_file_name("rates.png");
@@ -161,19 +170,40 @@ fn observers(args: &TrainArgs) -> Result<Vec<Box<dyn Observer>>, TrainError> {
     Ok(observers)
 }
 
-fn learner<B: Backend>(
+/// The devices of `--devices`, or none.
+fn devices<B: Backend>(args: &TrainArgs, device: &B::Device) -> Result<Vec<B::Device>, String> {
+    let own = device.to_id();
+    let there = B::device_count(own.type_id);
+    let mut all = Vec::new();
+    for (position, &number) in args.devices.iter().enumerate() {
+        if usize::from(number) >= there {
+            let name = args.device.device;
+            return Err(format!(
+                "--devices {number}: there {} of the kind of {name}, counted from 0; `rekindle devices` lists them",
+                if there == 1 { "is 1 device".to_owned() } else { format!("are {there} devices") }
+            ));
+        }
+        if args.devices[..position].contains(&number) {
+            return Err(format!("--devices {number}: it is named twice"));
+        }
+        all.push(B::Device::from_id(DeviceId::new(own.type_id, number)));
+    }
+    Ok(all)
+}
+
+fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>(
     args: &TrainArgs,
     folder: ImageFolder,
     device: &B::Device,
-) -> Result<TransferLearner<Autodiff<B>>, Box<dyn std::error::Error>> {
+) -> Result<TransferLearner<A>, Box<dyn std::error::Error>> {
     let mut learner = match &args.from {
         Some(path) => {
             let trained = super::load::<B>(path, args.labels.as_deref(), device)?;
-            TransferLearner::<Autodiff<B>>::from_trained(&trained)
+            TransferLearner::<A>::from_trained(&trained)
         }
         None => {
             let architecture = args.base.architecture();
-            let base = args.weights.backbone::<Autodiff<B>>(architecture, args.size, device)?;
+            let base = args.weights.backbone::<A>(architecture, args.size, device)?;
             TransferLearner::new(base).head(args.head.config())
         }
     };
@@ -197,6 +227,7 @@ fn learner<B: Backend>(
             label_smoothing: optimization.label_smoothing,
             class_weights: weights,
             accumulate: optimization.accumulate,
+            micro_batch: optimization.micro_batch,
             batch_norm,
             early_stopping: optimization.early_stopping.map(stopping),
             ..FitConfig::default()
@@ -221,7 +252,7 @@ fn learner<B: Backend>(
 }
 
 /// With what of the network trains, from the start and then.
-fn unfrozen<B: burn::tensor::backend::AutodiffBackend>(
+fn unfrozen<B: AutodiffBackend>(
     mut learner: TransferLearner<B>,
     args: &UnfreezingArgs,
 ) -> TransferLearner<B> {

@@ -6,6 +6,8 @@ mod backend;
 mod cuda;
 #[cfg(feature = "gpu")]
 mod depthwise;
+#[cfg(feature = "gpu")]
+mod keep;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
@@ -13,6 +15,8 @@ mod wgpu;
 pub use backend::{DepthwiseOps, depthwise};
 #[cfg(feature = "cuda")]
 pub use cuda::cuda_gpus;
+#[cfg(feature = "gpu")]
+pub use keep::keep_kernels;
 #[cfg(feature = "wgpu")]
 pub use wgpu::wgpu_gpus;
 

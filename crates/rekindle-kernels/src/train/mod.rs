@@ -18,7 +18,7 @@ mod rule;
 mod run;
 
 use rekindle_nn::layers::Activation;
-use rekindle_nn::{Shape, VariableSpec};
+use rekindle_nn::{Part, Shape, VariableSpec};
 
 pub use build::TrainerConfig;
 pub use rule::Rule;
@@ -85,6 +85,8 @@ pub enum Pass {
         seed: u64,
         /// Counted from 0 over the whole run.
         step: u64,
+        /// Which of the step's samples these are; none where they are all of them.
+        part: Option<Part>,
     },
 }
 

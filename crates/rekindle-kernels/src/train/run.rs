@@ -23,7 +23,7 @@ impl Trainer {
         self.batch = inputs.len() / count;
         let mut masks = match pass {
             Pass::Inference => None,
-            Pass::Training { seed, step } => Some(DropoutMasks::new(seed, step)),
+            Pass::Training { seed, step, part } => Some(DropoutMasks::new(seed, step).of(part)),
         };
         for index in 0..self.nodes.len() {
             if matches!(self.nodes[index].work, Work::Fused) {
@@ -120,7 +120,7 @@ impl Trainer {
             &Work::Dropout(rate) => match masks {
                 Some(masks) if rate > 0.0 => {
                     // Drawn channel by channel, as other backends have their maps.
-                    let drawn = masks.next(rate, out.len());
+                    let drawn = masks.next(rate, self.batch, out.len() / self.batch);
                     let mut mask = vec![0.0; out.len()];
                     layers::channels_last(&drawn, channels, pixels, &mut mask);
                     for ((y, x), mask) in out.iter_mut().zip(x).zip(&mask) {

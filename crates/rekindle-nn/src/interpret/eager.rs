@@ -5,11 +5,11 @@ use burn::tensor::activation::relu;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::PadMode;
 use burn::tensor::ops::PaddedConvOptions;
-use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData, backend::Backend};
 
 use crate::layers::{BatchNorm, Conv2d};
 use crate::op::correct_pad;
-use crate::{DropoutMasks, Interpreter, NetworkError, Op, Pool, Shape};
+use crate::{DropoutMasks, Interpreter, NetworkError, Op, Part, Pool, Shape};
 
 /// A batch of values between two layers.
 #[derive(Debug, Clone)]
@@ -113,6 +113,12 @@ impl Eager {
         Self { dropout: Some(DropoutMasks::new(seed, step)), ..Self::logits() }
     }
 
+    /// Only some samples of the step's batch, which drop what they drop in the whole of it.
+    #[must_use]
+    pub fn part(self, part: Option<Part>) -> Self {
+        Self { dropout: self.dropout.map(|masks| masks.of(part)), ..self }
+    }
+
     /// The normalizations with these Keras names take the batch's statistics, and the moving ones follow.
     #[must_use]
     pub fn live(self, layers: HashSet<String>) -> Self {
@@ -127,11 +133,12 @@ impl Eager {
     /// Normalizes by the batch's mean and biased variance.
     fn live_norm<B: Backend>(&mut self, norm: &BatchNorm<B>, x: Features<B>) -> Features<B> {
         let channels = norm.channels;
-        // [channels, values]
+        // [channels, values]; a half has too few bits for sums and squares.
         let rows: Tensor<B, 2> = match &x {
             Features::Map(x) => x.clone().permute([1, 0, 2, 3]).flatten(1, 3),
             Features::Flat(x) => x.clone().transpose(),
         };
+        let rows = as_type(rows, DType::F32);
         let mean = rows.clone().mean_dim(1);
         let variance = (rows - mean.clone()).square().mean_dim(1);
         let (mean, variance) = (mean.reshape([channels]), variance.reshape([channels]));
@@ -154,13 +161,15 @@ impl Eager {
         match x {
             Features::Map(x) => {
                 let shape = x.dims();
-                let mask = TensorData::new(masks.next(rate, shape.iter().product()), shape);
-                Features::Map(x.clone() * Tensor::from_data(mask, &x.device()))
+                let mask = masks.next(rate, shape[0], shape[1..].iter().product());
+                let mask = Tensor::from_data(TensorData::new(mask, shape), &x.device());
+                Features::Map(x.clone() * as_type(mask, x.dtype()))
             }
             Features::Flat(x) => {
                 let shape = x.dims();
-                let mask = TensorData::new(masks.next(rate, shape.iter().product()), shape);
-                Features::Flat(x.clone() * Tensor::from_data(mask, &x.device()))
+                let mask = masks.next(rate, shape[0], shape[1]);
+                let mask = Tensor::from_data(TensorData::new(mask, shape), &x.device());
+                Features::Flat(x.clone() * as_type(mask, x.dtype()))
             }
         }
     }
@@ -209,7 +218,9 @@ impl<B: Backend> Interpreter<B> for Eager {
             }
             (Op::Flatten, x, _) => x,
             (Op::Dense(dense), Features::Flat(x), _) => {
-                let y = x.matmul(dense.weight.val()) + dense.bias.val().unsqueeze();
+                let (weight, bias) = (dense.weight.val(), dense.bias.val().unsqueeze());
+                let dtype = x.dtype();
+                let y = x.matmul(as_type(weight, dtype)) + as_type(bias, dtype);
                 let logits = self.logits && dense.classifier && dense.activation.is_probability();
                 Features::Flat(if logits { y } else { dense.activation.forward(y) })
             }
@@ -243,11 +254,23 @@ impl<B: Backend> Interpreter<B> for Eager {
 /// `x * scale + shift`, for each channel.
 fn scaled<B: Backend>(x: Features<B>, scale: Tensor<B, 1>, shift: Tensor<B, 1>) -> Features<B> {
     let channels = scale.dims()[0];
-    let per_map = |x: Tensor<B, 1>| x.reshape([1, channels, 1, 1]);
     match x {
-        Features::Map(x) => Features::Map(x * per_map(scale) + per_map(shift)),
-        Features::Flat(x) => Features::Flat(x * scale.unsqueeze() + shift.unsqueeze()),
+        Features::Map(x) => {
+            let like = |y: Tensor<B, 1>| as_type(y.reshape([1, channels, 1, 1]), x.dtype());
+            let (scale, shift) = (like(scale), like(shift));
+            Features::Map(x * scale + shift)
+        }
+        Features::Flat(x) => {
+            let like = |y: Tensor<B, 1>| as_type(y.unsqueeze(), x.dtype());
+            let (scale, shift) = (like(scale), like(shift));
+            Features::Flat(x * scale + shift)
+        }
     }
+}
+
+/// In the type that a batch is computed with: parameters keep f32 where batches are halves.
+pub fn as_type<B: Backend, const D: usize>(x: Tensor<B, D>, dtype: DType) -> Tensor<B, D> {
+    if x.dtype() == dtype { x } else { x.cast(FloatDType::from(dtype)) }
 }
 
 fn convolve<B: Backend>(conv: &Conv2d<B>, x: Tensor<B, 4>) -> Tensor<B, 4> {
@@ -257,8 +280,9 @@ fn convolve<B: Backend>(conv: &Conv2d<B>, x: Tensor<B, 4>) -> Tensor<B, 4> {
     let (before, after) = ([rows[0], columns[0]], [rows[1], columns[1]]);
     let groups = if conv.depthwise { conv.channels[0] } else { 1 };
     let options = PaddedConvOptions::asymmetric(conv.stride, before, after, [1, 1], groups);
-    let bias = conv.bias.as_ref().map(|bias| bias.val());
-    conv2d(x, conv.weight.val(), bias, options)
+    let bias = conv.bias.as_ref().map(|bias| as_type(bias.val(), x.dtype()));
+    let weight = as_type(conv.weight.val(), x.dtype());
+    conv2d(x, weight, bias, options)
 }
 
 /// Padding of a pool: `[[top, bottom], [left, right]]`.

@@ -6,7 +6,7 @@ mod section;
 mod summarize;
 mod variables;
 
-pub use eager::{Eager, Features, pad};
+pub use eager::{Eager, Features, as_type, pad};
 pub use graph::{Graph, GraphLayer};
 pub use section::{Section, unknown_layer};
 pub use summarize::{LayerRow, Parameters, Summarize, Summary};

@@ -2,26 +2,34 @@ use std::collections::HashMap;
 
 use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::{Tensor, TensorData};
-use rekindle_kernels::Accelerated;
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{DType, Tensor, TensorData};
 use rekindle_kernels::train::{Pass, Rule};
+use rekindle_kernels::{Accelerated, Precision};
+use rekindle_nn::interpret::as_type;
 use rekindle_nn::{
-    Eager, Features, Model, Network, Section, assign, read, require_gradients_of, variables,
+    Eager, Features, Model, Network, Part, Section, assign, read, require_gradients_of, variables,
 };
 
-use super::{Engine, Scope, Step, Variable, in_order};
+use super::scaler::Scaler;
+use super::{Engine, Place, Scope, Step, Variable, in_order};
 use crate::TrainError;
 use crate::evaluate::host;
 use crate::frozen;
 
-/// Burn's autodiff, on any backend.
+/// Burn's autodiff, on any backend. Where there are several devices, each computes a part of the batch with its own copy of
+/// the model, and the first one adds their gradients and takes the step.
 pub(super) struct Burn<B: AutodiffBackend> {
     model: Model<B>,
+    /// The copies on the other devices, since the last step.
+    copies: Vec<Model<B>>,
     scope: Scope,
-    device: B::Device,
-    /// The logits of the last forward pass.
-    logits: Option<Tensor<B, 2>>,
+    devices: Vec<B::Device>,
+    dtype: DType,
+    /// Of f16 only: bf16 has the range of f32.
+    scaler: Option<Scaler>,
+    /// The logits of the last forward pass, of each device that had a part.
+    logits: Vec<Tensor<B, 2>>,
     gradients: GradientsAccumulator<Model<B>>,
     /// The gradients of the steps so far, once they are asked for.
     taken: Option<GradientsParams>,
@@ -32,7 +40,11 @@ pub(super) struct Burn<B: AutodiffBackend> {
 }
 
 impl<B: AutodiffBackend> Burn<B> {
-    pub fn new(model: Model<B>, scope: Scope, device: B::Device) -> Self {
+    pub fn new(
+        model: Model<B>,
+        scope: Scope,
+        place: &Place<B::Device>,
+    ) -> Result<Self, TrainError> {
         let all = variables(&model);
         let changing = all.into_iter().filter(|variable| {
             let trains = variable.spec.trainable && scope.trains.contains(&variable.layer);
@@ -40,44 +52,140 @@ impl<B: AutodiffBackend> Burn<B> {
         });
         let names: HashMap<ParamId, (String, &'static str)> =
             changing.map(|v| (v.spec.id, (v.layer, v.spec.name))).collect();
-        let model = require_gradients_of(model, &|layer| scope.trains.contains(layer));
-        let (logits, taken, slots) = (None, None, HashMap::new());
-        let gradients = GradientsAccumulator::new();
-        Self { model, scope, device, logits, gradients, taken, slots, names }
+        let devices = match place.devices.as_slice() {
+            [] => vec![B::Device::default()],
+            devices => devices.to_vec(),
+        };
+        for device in &devices {
+            frozen::float_type::<B::InnerBackend>(place.precision, device)?;
+        }
+        let dtype = match place.precision {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::BF16,
+            Precision::F16 => DType::F16,
+        };
+        Ok(Self {
+            model: require_gradients_of(model, &|layer| scope.trains.contains(layer)),
+            copies: Vec::new(),
+            scope,
+            devices,
+            dtype,
+            scaler: (dtype == DType::F16).then(Scaler::new),
+            logits: Vec::new(),
+            gradients: GradientsAccumulator::new(),
+            taken: None,
+            slots: HashMap::new(),
+            names,
+        })
     }
 
     fn taken(&mut self) -> &mut GradientsParams {
         let Self { taken, gradients, .. } = self;
         taken.get_or_insert_with(|| gradients.grads())
     }
+
+    /// What gradients are multiplied by.
+    fn loss_scale(&self) -> f32 {
+        self.scaler.map_or(1.0, |scaler| scaler.scale())
+    }
+
+    /// The length of all gradients, as they are.
+    fn norm(&mut self) -> f64 {
+        let model = self.model.clone();
+        let mut norm = Norm::<B> { squares: None, gradients: self.taken() };
+        model.visit(&mut norm);
+        // One number comes from the device, not one for each parameter.
+        let squares = norm.squares.map(|squares| host(squares).first().copied());
+        squares.map_or(0.0, |squares| f64::from(squares.unwrap_or(f32::NAN)).sqrt())
+    }
+
+    /// The logits of a step's samples, on the devices, and the moving statistics behind them.
+    fn train_forward(
+        &mut self,
+        features: &[f32],
+        [seed, step]: [u64; 2],
+        part: Option<Part>,
+    ) -> Result<HashMap<ParamId, TensorData>, TrainError> {
+        let each = self.scope.input.count();
+        let samples = features.len() / each.max(1);
+        let part = part.unwrap_or(Part { first: 0, of: samples });
+        let own = samples.div_ceil(self.devices.len()).max(1);
+        if self.copies.is_empty() {
+            let others = self.devices[1..].iter();
+            self.copies = others.map(|device| self.model.clone().fork(device)).collect();
+        }
+        self.logits.clear();
+        let models = [&self.model].into_iter().chain(&self.copies).zip(&self.devices);
+        let mut followed: Vec<HashMap<ParamId, TensorData>> = Vec::new();
+        for ((model, device), (number, values)) in
+            models.zip(features.chunks(own * each.max(1)).enumerate())
+        {
+            let part = Part { first: part.first + number * own, ..part };
+            let mut eager = Eager::training(seed, step).part(Some(part));
+            eager = eager.live(self.scope.live.clone());
+            let inputs = Features::from_values(values.to_vec(), self.scope.input, device);
+            let inputs = halved(inputs, self.dtype);
+            self.logits.push(run(model, &self.scope, &mut eager, inputs)?);
+            followed.push(eager.take_followed());
+        }
+        Ok(mean(followed))
+    }
 }
 
 impl<B: AutodiffBackend> Engine<B> for Burn<B> {
+    fn rehearse(&mut self, samples: usize) -> Result<(), TrainError> {
+        let zeros = vec![0.0; samples * self.scope.input.count()];
+        let logits = self.train_forward(&zeros, [0, 0], None);
+        // Nothing is kept, whatever came of it.
+        let result = logits.and_then(|_| {
+            let count: usize = self.logits.iter().map(|logits| logits.dims()[0]).sum();
+            let classes = self.logits.first().map_or(0, |logits| logits.dims()[1]);
+            self.backward(&vec![1e-3; count * classes])?;
+            let model = self.model.clone();
+            let mut norm = Norm::<B> { squares: None, gradients: self.taken() };
+            model.visit(&mut norm);
+            match norm.squares {
+                Some(squares) => frozen::wait(squares),
+                None => Ok(()),
+            }
+        });
+        self.logits.clear();
+        (self.gradients, self.taken) = (GradientsAccumulator::new(), None);
+        result
+    }
+
     fn forward(&mut self, features: Vec<f32>, pass: Pass) -> Result<Vec<f32>, TrainError> {
-        let Pass::Training { seed, step } = pass else {
-            let inputs = Features::from_values(features, self.scope.input, &self.device);
+        let Pass::Training { seed, step, part } = pass else {
+            let inputs = Features::from_values(features, self.scope.input, &self.devices[0]);
+            let inputs = halved(inputs, self.dtype);
             let logits = run(&self.model.valid(), &self.scope, &mut Eager::logits(), inputs)?;
             return values(logits);
         };
-        let inputs = Features::from_values(features, self.scope.input, &self.device);
-        let mut eager = Eager::training(seed, step).live(self.scope.live.clone());
-        let logits = run(&self.model, &self.scope, &mut eager, inputs)?;
-        self.logits = Some(logits.clone());
+        let followed = self.train_forward(&features, [seed, step], part)?;
         // The moving statistics follow at once; the graph has its own copies of what it needs.
-        let followed = eager.take_followed();
         if !followed.is_empty() {
             self.model = assign(self.model.clone(), followed);
         }
-        values(logits.inner())
+        let all = self.logits.iter().map(|logits| values(logits.clone().inner()));
+        Ok(all.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
     fn backward(&mut self, slope: &[f32]) -> Result<(), TrainError> {
-        let Some(logits) = self.logits.take() else { return Ok(()) };
-        let data = TensorData::new(slope.to_vec(), logits.dims());
-        // Its gradient by the logits is the slope.
-        let loss = (logits * Tensor::from_data(data, &self.device)).sum();
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
-        self.gradients.accumulate(&self.model, gradients);
+        let scale = self.loss_scale();
+        let mut rest = slope;
+        let models = [&self.model].into_iter().chain(&self.copies);
+        for (logits, model) in std::mem::take(&mut self.logits).into_iter().zip(models) {
+            let [samples, classes] = logits.dims();
+            let (own, others) = rest.split_at((samples * classes).min(rest.len()));
+            rest = others;
+            let own = own.iter().map(|slope| slope * scale).collect();
+            let data = TensorData::new(own, [samples, classes]);
+            // Its gradient by the logits is the slope.
+            let loss = (logits.clone() * Tensor::from_data(data, &logits.device())).sum();
+            let gradients = GradientsParams::from_grads(loss.backward(), model);
+            let gradients = gradients.to_device(&self.devices[0], &self.model);
+            self.gradients.accumulate(&self.model, gradients);
+        }
         Ok(())
     }
 
@@ -91,7 +199,7 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             .filter(|(_, (_, name))| *name == "kernel")
             .filter_map(|(id, (layer, _))| Some((*id, *self.scope.l2.get(layer)?)))
             .collect();
-        let model = self.model.clone();
+        let (model, scale) = (self.model.clone(), scale * self.loss_scale());
         let mut penalize = Penalize::<B> {
             factors,
             scale,
@@ -104,24 +212,29 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
     }
 
     fn gradient_norm(&mut self) -> f64 {
-        let model = self.model.clone();
-        let mut norm =
-            Norm::<B> { squares: 0.0, gradients: self.taken(), _backend: std::marker::PhantomData };
-        model.visit(&mut norm);
-        norm.squares.sqrt()
+        self.norm() / f64::from(self.loss_scale())
     }
 
     fn step(&mut self, step: &Step) {
+        let loss_scale = self.loss_scale();
+        if self.scaler.is_some() {
+            let is_finite = self.norm().is_finite();
+            if self.scaler.as_mut().is_some_and(|scaler| !scaler.hear(is_finite)) {
+                self.taken = None;
+                return;
+            }
+        }
         self.taken();
         let Some(gradients) = self.taken.take() else { return };
         let mut update = Update {
-            step,
+            step: &Step { scale: step.scale / loss_scale, ..*step },
             gradients,
             slots: &mut self.slots,
             names: &self.names,
             factors: &self.scope.factors,
         };
         self.model = self.model.clone().map(&mut update);
+        self.copies.clear();
     }
 
     fn state(&self) -> Vec<Variable> {
@@ -136,7 +249,11 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             let (name, values) = (variable.path(), variable.spec.from_burn(values));
             Some(Variable { name, shape: variable.spec.shape, values, slots })
         };
-        changing.filter_map(variable).collect()
+        let scaler = self.scaler.map(|scaler| {
+            let (name, values) = (Scaler::NAME.to_owned(), scaler.state());
+            Variable { name, shape: vec![values.len()], values, slots: Vec::new() }
+        });
+        changing.filter_map(variable).chain(scaler).collect()
     }
 
     fn restore(&mut self, state: Vec<Variable>) -> Result<(), TrainError> {
@@ -144,6 +261,11 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             .into_iter()
             .filter(|variable| self.names.contains_key(&variable.spec.id))
             .collect();
+        if let Some(scaler) = &mut self.scaler {
+            let saved = state.iter().find(|variable| variable.name == Scaler::NAME);
+            let saved = saved.and_then(|variable| Scaler::from_state(&variable.values));
+            *scaler = saved.ok_or(TrainError::Resume(format!("it has no `{}`", Scaler::NAME)))?;
+        }
         let state = in_order(state, changing.iter().map(rekindle_nn::Variable::path))?;
         let mut values = HashMap::new();
         for (variable, saved) in changing.into_iter().zip(state) {
@@ -154,11 +276,12 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             values.insert(variable.spec.id, variable.spec.to_burn(saved.values));
             let flat = |slot: Vec<f32>| {
                 let values = variable.spec.to_burn(slot).into_vec::<f32>().unwrap_or_default();
-                Tensor::from_data(TensorData::new(values, [count]), &self.device)
+                Tensor::from_data(TensorData::new(values, [count]), &self.devices[0])
             };
             self.slots.insert(variable.spec.id, saved.slots.into_iter().map(flat).collect());
         }
         self.model = assign(self.model.clone(), values);
+        self.copies.clear();
         Ok(())
     }
 
@@ -167,14 +290,43 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
     }
 }
 
+/// In the type that the model is computed with.
+fn halved<B: Backend>(features: Features<B>, dtype: DType) -> Features<B> {
+    match features {
+        Features::Map(x) => Features::Map(as_type(x, dtype)),
+        Features::Flat(x) => Features::Flat(as_type(x, dtype)),
+    }
+}
+
+/// The mean of what several devices found.
+fn mean(found: Vec<HashMap<ParamId, TensorData>>) -> HashMap<ParamId, TensorData> {
+    let share = 1.0 / found.len().max(1) as f32;
+    let mut all = found.into_iter();
+    let mut sums = all.next().unwrap_or_default();
+    if share == 1.0 {
+        return sums;
+    }
+    let list = |data: &TensorData| data.clone().convert::<f32>().into_vec::<f32>();
+    let rest: Vec<_> = all.collect();
+    for (id, data) in &mut sums {
+        let mut values = list(data).unwrap_or_default();
+        for other in rest.iter().filter_map(|found| list(found.get(id)?).ok()) {
+            values.iter_mut().zip(other).for_each(|(sum, value)| *sum += value);
+        }
+        values.iter_mut().for_each(|value| *value *= share);
+        *data = TensorData::new(values, data.shape.clone());
+    }
+    sums
+}
+
 /// The values, or what the device said about anything since the last time.
-fn values<B: burn::tensor::backend::Backend>(logits: Tensor<B, 2>) -> Result<Vec<f32>, TrainError> {
+fn values<B: Backend>(logits: Tensor<B, 2>) -> Result<Vec<f32>, TrainError> {
     let data = frozen::read(Features::Flat(logits))?;
     Ok(data.convert::<f32>().into_vec().unwrap_or_default())
 }
 
 /// What comes behind the cut.
-fn run<B: burn::tensor::backend::Backend>(
+fn run<B: Backend>(
     model: &Model<B>,
     scope: &Scope,
     eager: &mut Eager,
@@ -185,21 +337,24 @@ fn run<B: burn::tensor::backend::Backend>(
         Some(layer) => Section::after(model, accelerated, layer, inputs)?,
         None => model.walk(&mut accelerated, inputs)?,
     };
-    Ok(outputs.flat()?)
+    // The loss is one of f32, whatever the network is computed with.
+    Ok(as_type(outputs.flat()?, DType::F32))
 }
 
-/// The squares of all gradients.
-struct Norm<'a, B> {
-    squares: f64,
+/// The sum of the squares of all gradients, on the device.
+struct Norm<'a, B: AutodiffBackend> {
+    squares: Option<Tensor<B::InnerBackend, 1>>,
     gradients: &'a GradientsParams,
-    _backend: std::marker::PhantomData<B>,
 }
 
 impl<B: AutodiffBackend> ModuleVisitor<B> for Norm<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         if let Some(gradient) = self.gradients.get::<B::InnerBackend, D>(param.id) {
-            let sum = host(gradient.square().sum()).first().copied().unwrap_or(f32::NAN);
-            self.squares += f64::from(sum);
+            let sum = gradient.square().sum();
+            self.squares = Some(match self.squares.take() {
+                Some(squares) => squares + sum,
+                None => sum,
+            });
         }
     }
 }
@@ -256,7 +411,7 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
     }
 }
 
-fn update<I: burn::tensor::backend::Backend>(
+fn update<I: Backend>(
     step: &Step,
     rate: f64,
     decays: bool,

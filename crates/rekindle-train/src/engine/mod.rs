@@ -2,14 +2,14 @@
 
 mod burn;
 mod cpu;
+mod scaler;
 
 use std::collections::{HashMap, HashSet};
 
 use ::burn::module::AutodiffModule;
 use ::burn::tensor::backend::AutodiffBackend;
-use rekindle_kernels::PlanError;
-use rekindle_kernels::serves;
 use rekindle_kernels::train::{Pass, Rule, TrainerConfig};
+use rekindle_kernels::{PlanError, Precision, serves};
 use rekindle_nn::{Model, Shape};
 
 use crate::TrainError;
@@ -56,6 +56,11 @@ pub(crate) struct Variable {
 
 /// Computes steps of what is in a [`Scope`].
 pub(crate) trait Engine<B: AutodiffBackend> {
+    /// Takes a step of so many samples, and forgets it: whether there is memory for it. Between two steps.
+    fn rehearse(&mut self, _samples: usize) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     /// The logits of a batch.
     fn forward(&mut self, features: Vec<f32>, pass: Pass) -> Result<Vec<f32>, TrainError>;
 
@@ -81,13 +86,24 @@ pub(crate) trait Engine<B: AutodiffBackend> {
     fn model(&self) -> Model<B>;
 }
 
+/// Where an engine computes, and with what.
+#[derive(Debug, Clone)]
+pub(crate) struct Place<D> {
+    /// Batches are shared among them; the first one has the parameters.
+    pub devices: Vec<D>,
+    /// What is behind the cut is computed with it, but for parameters and sums; the CPU engine trains in f32.
+    pub precision: Precision,
+}
+
 /// The engine for a model's backend: the CPU engine's where tensors are in the CPU's memory and it knows every layer.
 pub(crate) fn engine<B: AutodiffBackend>(
     model: Model<B>,
     scope: Scope,
-    device: &B::Device,
+    place: &Place<B::Device>,
 ) -> Result<Box<dyn Engine<B>>, TrainError> {
-    if serves::<B::InnerBackend>(device) {
+    if let [device] = place.devices.as_slice()
+        && serves::<B::InnerBackend>(device)
+    {
         let config = TrainerConfig {
             after: scope.cut.as_deref(),
             input: scope.input,
@@ -103,7 +119,7 @@ pub(crate) fn engine<B: AutodiffBackend>(
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(Box::new(burn::Burn::new(model, scope, device.clone())))
+    Ok(Box::new(burn::Burn::new(model, scope, place)?))
 }
 
 /// Puts a saved state in the order of `names`, with all of the rule's slots.
@@ -120,9 +136,10 @@ fn in_order(
 
 #[cfg(test)]
 mod tests {
+    use ::burn::backend::flex::FlexDevice;
     use ::burn::backend::{Autodiff, Flex};
     use rekindle_nn::layers::Activation;
-    use rekindle_nn::{HeadConfig, MobileNetV2Config, Network, require_gradients};
+    use rekindle_nn::{HeadConfig, MobileNetV2Config, Network, Part, require_gradients};
 
     use super::*;
 
@@ -138,28 +155,111 @@ mod tests {
         require_gradients(Model { backbone: backbone.into(), head: Some(head) })
     }
 
-    /// The CPU engine's trainer and Burn's autodiff take the same steps, whatever the rule.
-    #[test]
-    fn engines_take_the_same_steps() {
-        let model = model();
-        let layers = rekindle_nn::variables(&model).into_iter().map(|variable| variable.layer);
+    /// The last block and what comes behind it; `live` are normalizations that take the batch's statistics.
+    fn scope(model: &Model<B>, live: &[&str]) -> Scope {
+        let layers = rekindle_nn::variables(model).into_iter().map(|variable| variable.layer);
         let trains: HashSet<String> = layers
             .filter(|layer| {
                 ["block_16", "Conv_1", "head"].iter().any(|part| layer.starts_with(part))
             })
             .collect();
-        let live = ["block_16_expand_BN", "head_batch_normalization"].map(String::from);
         let cut = model.cut(&|layer| trains.contains(layer));
         assert_eq!(cut.as_deref(), Some("block_15_add"));
-        let input = rekindle_nn::Shape::Map { height: 2, width: 2, channels: 56 };
-        let scope = Scope {
+        Scope {
             cut,
-            input,
+            input: Shape::Map { height: 2, width: 2, channels: 56 },
             trains,
-            live: live.into_iter().collect(),
+            live: live.iter().map(|&layer| layer.to_owned()).collect(),
             factors: HashMap::from([("Conv_1".to_owned(), 0.5)]),
             l2: HashMap::from([("head_dense".to_owned(), 0.1)]),
+        }
+    }
+
+    fn place(devices: usize) -> Place<FlexDevice> {
+        Place { devices: vec![Default::default(); devices], precision: Precision::F32 }
+    }
+
+    /// A batch that is divided, among devices or one part after the other, takes the step of the whole one.
+    #[test]
+    fn parts_of_a_batch_take_the_same_steps() {
+        let (model, scope) = (model(), scope(&model(), &[]));
+        let burn = |devices| -> Box<dyn Engine<B>> {
+            let made = burn::Burn::new(model.clone(), scope.clone(), &place(devices));
+            Box::new(made.expect("f32"))
         };
+        let cpu = || engine(model.clone(), scope.clone(), &place(1)).expect("trains");
+        let each = scope.input.count();
+        let features: Vec<f32> =
+            (0..10 * each).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+        let slope: Vec<f32> = (0..30).map(|i| (i % 7) as f32 / 20.0 - 0.15).collect();
+        let mut seen: Vec<Vec<f32>> = Vec::new();
+        for (mut engine, photos) in
+            [(cpu(), 10), (cpu(), 4), (burn(1), 10), (burn(1), 3), (burn(3), 10), (burn(4), 5)]
+        {
+            let mut all = Vec::new();
+            for time in 1..=3 {
+                // What is only tried leaves no trace.
+                engine.rehearse(7).expect("there is memory");
+                for (number, own) in features.chunks(photos * each).enumerate() {
+                    let first = number * photos;
+                    let part = Some(Part { first, of: 10 });
+                    let pass = Pass::Training { seed: 1, step: time, part };
+                    let logits = engine.forward(own.to_vec(), pass).expect("runs");
+                    engine.backward(&slope[first * 3..][..logits.len()]).expect("runs");
+                    all.extend(logits);
+                }
+                engine.step(&Step { rule: Rule::adam(), time, rate: 1e-3, scale: 1.0 });
+            }
+            seen.push(all);
+        }
+        for other in &seen[1..] {
+            assert_eq!(other.len(), seen[0].len());
+            for (a, b) in other.iter().zip(&seen[0]) {
+                assert!((a - b).abs() < 1e-3 * (1.0 + b.abs()), "{a} {b}");
+            }
+        }
+        assert_ne!(seen[0][..30], seen[0][30..60], "it trains");
+    }
+
+    /// Halves round, and nothing else: the gradients are those of f32, scaled losses or not, and a state goes on.
+    #[test]
+    fn halves_have_the_gradients_of_f32() {
+        let (model, scope) = (model(), scope(&model(), &["head_batch_normalization"]));
+        let features: Vec<f32> =
+            (0..6 * 4 * 56).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+        let slope: Vec<f32> = (0..18).map(|i| (i % 5) as f32 / 20.0 - 0.1).collect();
+        let run = |precision| {
+            let place = Place { precision, ..place(1) };
+            let mut engine =
+                burn::Burn::<B>::new(model.clone(), scope.clone(), &place).expect("Flex has it");
+            let pass = Pass::Training { seed: 1, step: 0, part: None };
+            let mut all = engine.forward(features.clone(), pass).expect("runs");
+            engine.backward(&slope).expect("runs");
+            all.push(engine.penalize(1.0) as f32);
+            all.push(engine.gradient_norm() as f32);
+            let step = Step { rule: Rule::sgd(0.0, false), time: 1, rate: 1e-2, scale: 1.0 };
+            engine.step(&step);
+            let state = engine.state();
+            engine.restore(state).expect("its own");
+            all.extend(engine.forward(features.clone(), Pass::Inference).expect("runs"));
+            (all, engine.state().len())
+        };
+        let (exact, variables) = run(Precision::F32);
+        for (precision, most) in [(Precision::F16, 5e-3), (Precision::Bf16, 4e-2)] {
+            let (found, own) = run(precision);
+            assert_ne!(found, exact);
+            assert_eq!(own, variables + usize::from(precision == Precision::F16));
+            for (a, b) in found.iter().zip(&exact) {
+                assert!((a - b).abs() < most * (1.0 + b.abs()), "{precision}: {a} {b}");
+            }
+        }
+    }
+
+    /// The CPU engine's trainer and Burn's autodiff take the same steps, whatever the rule.
+    #[test]
+    fn engines_take_the_same_steps() {
+        let model = model();
+        let scope = scope(&model, &["block_16_expand_BN", "head_batch_normalization"]);
         let features: Vec<f32> =
             (0..6 * 4 * 56).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
         let nesterov = Rule::sgd(0.9, true);
@@ -172,8 +272,8 @@ mod tests {
             rms,
             Rule::rms_prop(),
         ] {
-            let cpu = engine(model.clone(), scope.clone(), &Default::default()).expect("trains");
-            let burn = burn::Burn::new(model.clone(), scope.clone(), Default::default());
+            let cpu = engine(model.clone(), scope.clone(), &place(1)).expect("trains");
+            let burn = burn::Burn::new(model.clone(), scope.clone(), &place(1)).expect("f32");
             let mut engines: [Box<dyn Engine<B>>; 2] = [cpu, Box::new(burn)];
             let mut seen: Vec<Vec<f32>> = Vec::new();
             for engine in &mut engines {
@@ -181,7 +281,7 @@ mod tests {
                 for time in 1..=3 {
                     // Two batches in a step.
                     for half in 0..2 {
-                        let pass = Pass::Training { seed: 1, step: 2 * time + half };
+                        let pass = Pass::Training { seed: 1, step: 2 * time + half, part: None };
                         let logits = engine.forward(features.clone(), pass).expect("runs");
                         let slope: Vec<f32> =
                             (0..18).map(|i| (i % 5) as f32 / 20.0 - 0.1).collect();
