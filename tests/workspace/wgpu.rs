@@ -1,9 +1,12 @@
 //! The same on wgpu: Mesa's software Vulkan in CI, a GPU where there is one.
 
+use std::process::Command;
+
 use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
 use burn::backend::{Autodiff, Flex, Wgpu};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{DType, FloatDType};
+use burn::tensor::{DType, FloatDType, Tensor};
+use rekindle::kernels::gpu::{device_failure, watch_devices};
 use rekindle::kernels::{Folded, Isa, Precision, lower};
 use rekindle::nn::Features;
 use rekindle::prelude::*;
@@ -144,6 +147,33 @@ fn tune<A: AutodiffBackend>(
     let learner = learner.fine_tune(FineTune::from("block_14_add").epochs(2).lr(1e-3));
     let tuned = set(learner).fit().expect("fits");
     tuned.history().epochs.iter().map(|epoch| epoch.loss).collect()
+}
+
+/// Burn tells nobody where a device has no memory, and goes on with zeros; we do. In a process of its own, since the failure is
+/// of all who use the device.
+#[test]
+fn memory_that_is_not_there_is_noticed_on_wgpu() {
+    const CHILD: &str = "REKINDLE_TEST_MEMORY";
+    let Some(device) = wgpu_device() else { return };
+    if std::env::var_os(CHILD).is_none() {
+        let name = "wgpu::memory_that_is_not_there_is_noticed_on_wgpu";
+        let mut child = Command::new(std::env::current_exe().expect("this program"));
+        let child = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1");
+        let output = child.output().expect("starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    watch_devices();
+    // 16 TiB.
+    let large = Tensor::<Wgpu, 2>::ones([1 << 21, 1 << 21], &device);
+    let sum = large.sum().try_into_data();
+    let failure = device_failure::<Wgpu>(&device);
+    let said = failure.clone().or(sum.err().map(|error| error.to_string()));
+    assert!(said.is_some_and(|said| said.contains("allocate")), "{failure:?}");
+    // And the device goes on.
+    let small = Tensor::<Wgpu, 1>::ones([4], &device).sum().into_data();
+    assert_eq!(small.into_vec::<f32>().expect("f32"), [4.0]);
+    assert_eq!(device_failure::<Wgpu>(&device), None);
 }
 
 fn near(found: &[f32], expected: &[f32], share: f32) {

@@ -240,6 +240,11 @@ impl FeatureStore {
         self.labels.is_empty()
     }
 
+    /// Bytes of memory that they take.
+    pub(crate) fn memory(&self) -> u64 {
+        self.rows.memory()
+    }
+
     /// How long the frozen part waited for photos to be decoded.
     #[must_use]
     pub fn waited(&self) -> Duration {

@@ -1,5 +1,6 @@
-use burn::tensor::backend::Backend;
+use burn::tensor::backend::{Backend, ExecutionError};
 use burn::tensor::{DType, ElementConversion, FloatDType, Int, Tensor, TensorData};
+use rekindle_kernels::gpu::{device_failure, watch_devices};
 use rekindle_kernels::{ByteScale, Folded, Plan, PlanConfig, PlanError, Precision, lower, serves};
 use rekindle_nn::{Eager, Features, Model, Network, Section, Shape};
 use rekindle_vision::Preprocessing;
@@ -33,6 +34,7 @@ impl<B: Backend> Frozen<B> {
         let made = if serves::<B>(device) {
             lower(model, until, shape, PlanConfig::detect(precision)?).map(Box::new).map(Self::Plan)
         } else {
+            watch_devices();
             let dtype = float_type::<B>(precision, device)?;
             let folded = Folded::new(model, until, shape, dtype, device);
             folded.map(|folded| Self::Folded(folded, precision))
@@ -116,17 +118,29 @@ impl<B: Backend> Started<B> {
 
 /// The values, or what the device said when it computed them.
 pub(crate) fn read<B: Backend>(outputs: Features<B>) -> Result<TensorData, TrainError> {
-    let data = match outputs {
-        Features::Map(x) => x.try_into_data(),
-        Features::Flat(x) => x.try_into_data(),
+    let (data, device) = match outputs {
+        Features::Map(x) => (x.clone().try_into_data(), x.device()),
+        Features::Flat(x) => (x.clone().try_into_data(), x.device()),
     };
-    data.map_err(|error| TrainError::Device(error.to_string()))
+    checked::<B>(data, &device)
+}
+
+/// Burn does not tell when a device had no memory for something, which then is zeros.
+fn checked<B: Backend>(
+    data: Result<TensorData, ExecutionError>,
+    device: &B::Device,
+) -> Result<TensorData, TrainError> {
+    let data = data.map_err(|error| TrainError::Device(error.to_string()))?;
+    match device_failure::<B>(device) {
+        Some(failure) => Err(TrainError::Device(failure)),
+        None => Ok(data),
+    }
 }
 
 /// Waits for the device to compute something, and for what it says to that.
 pub(crate) fn wait<B: Backend>(value: Tensor<B, 1>) -> Result<(), TrainError> {
-    let done = value.try_into_data();
-    done.map(drop).map_err(|error| TrainError::Device(error.to_string()))
+    let device = value.device();
+    checked::<B>(value.try_into_data(), &device).map(drop)
 }
 
 /// The type that a backend other than the CPU's computes with.

@@ -95,7 +95,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             checkpoint: None,
             resume: false,
             cache: None,
-            memory_limit: 1 << 30,
+            memory_limit: 768 << 20,
             precision: Precision::F32,
             devices: Vec::new(),
             resize: Resize::default(),
@@ -283,7 +283,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         self
     }
 
-    /// Bytes of features that may be in memory, the rest is in a temporary file; default 1 GiB.
+    /// Bytes of features that may be in memory, the rest is in a temporary file; default 768 MiB.
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = bytes;

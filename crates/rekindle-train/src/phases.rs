@@ -186,12 +186,12 @@ fn stores<B: AutodiffBackend>(
         }
         _ => None,
     };
-    let recipe = |views, cache| Recipe {
+    let recipe = |views, cache, limit| Recipe {
         prefix,
         photos: prepared.photos,
         views,
         strict: prepared.strict,
-        limit: learner.memory_limit,
+        limit,
         cache,
     };
     let cache = learner.cache.as_ref();
@@ -204,12 +204,14 @@ fn stores<B: AutodiffBackend>(
         skipped.extend(damaged);
         None
     } else {
-        let recipe = recipe(views, cache);
+        let recipe = recipe(views, cache, learner.memory_limit);
         let (store, damaged) = FeatureStore::compute(&recipe, &prepared.train, classes, observer)?;
         skipped.extend(damaged);
         Some(store)
     };
-    let recipe = recipe(None, cache);
+    // Both together stay below the limit.
+    let taken = train.as_ref().map_or(0, FeatureStore::memory);
+    let recipe = recipe(None, cache, learner.memory_limit.saturating_sub(taken));
     let (valid, damaged) = FeatureStore::compute(&recipe, &prepared.valid, classes, observer)?;
     skipped.extend(damaged);
     for file in skipped {

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use crate::TrainError;
 
+/// Values that are turned into bytes at once: 4 MiB.
+const PIECE: usize = 1 << 20;
+
 /// Rows of one length.
 #[derive(Debug, Clone)]
 pub(crate) enum Rows {
@@ -33,7 +36,10 @@ impl Rows {
                 return Ok(());
             }
             let mut file = tempfile::tempfile().map_err(spilled)?;
-            file.write_all(&bytes(rows)).map_err(spilled)?;
+            // A piece at a time: there is no memory for all of it twice.
+            for piece in rows.chunks(PIECE) {
+                file.write_all(&bytes(piece)).map_err(spilled)?;
+            }
             let length = rows.len() as u64 * 4;
             *self = Self::File(Arc::new(file), length);
         }
@@ -55,6 +61,14 @@ impl Rows {
             }
         }
         Ok(())
+    }
+
+    /// Bytes of memory that they take.
+    pub fn memory(&self) -> u64 {
+        match self {
+            Self::Memory(rows) => rows.len() as u64 * 4,
+            Self::File(..) => 0,
+        }
     }
 
     /// How many numbers there are.
@@ -111,5 +125,6 @@ mod tests {
             assert_eq!((&a, a.as_slice()), (&b, &values[row * 3..][..3]));
         }
         assert_eq!((memory.len(), file.len()), (60, 60));
+        assert_eq!((memory.memory(), file.memory()), (240, 0));
     }
 }

@@ -8,6 +8,7 @@ mod cuda;
 mod depthwise;
 #[cfg(feature = "gpu")]
 mod keep;
+mod watch;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
@@ -17,6 +18,7 @@ pub use backend::{DepthwiseOps, depthwise};
 pub use cuda::cuda_gpus;
 #[cfg(feature = "gpu")]
 pub use keep::keep_kernels;
+pub use watch::{device_failure, watch_devices};
 #[cfg(feature = "wgpu")]
 pub use wgpu::wgpu_gpus;
 

@@ -4,6 +4,7 @@ use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param, P
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Tensor, TensorData};
+use rekindle_kernels::gpu::watch_devices;
 use rekindle_kernels::train::{Pass, Rule};
 use rekindle_kernels::{Accelerated, Precision};
 use rekindle_nn::interpret::as_type;
@@ -56,6 +57,7 @@ impl<B: AutodiffBackend> Burn<B> {
             [] => vec![B::Device::default()],
             devices => devices.to_vec(),
         };
+        watch_devices();
         for device in &devices {
             frozen::float_type::<B::InnerBackend>(place.precision, device)?;
         }
