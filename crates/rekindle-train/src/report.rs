@@ -149,7 +149,9 @@ fn matrix(page: &mut String, evaluation: &Evaluation) {
         for (column, count) in counts.iter().enumerate() {
             let color = if row == column { "31,119,180" } else { "255,127,14" };
             let share = *count as f64 / total;
-            let _ = write!(page, "<td style=\"background:rgba({color},{share:.2})\">{count}");
+            // Dark cells have light numbers.
+            let text = if share > 0.6 { ";color:#fff" } else { "" };
+            let _ = write!(page, "<td style=\"background:rgba({color},{share:.2}){text}\">{count}");
         }
     }
     *page += "</tr></table>";
