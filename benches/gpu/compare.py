@@ -7,7 +7,7 @@ On a machine with a GPU, from the repository root (both programs can be built on
     .venv/bin/python benches/gpu/compare.py [--devices cuda,wgpu] [--rounds 5] [--only inference|train|fit] [--json FILE]
 
 Inference: networks without top, random weights, batches of 1, 32 and 256; PyTorch's torchvision networks with channels_last,
-cudnn.benchmark and torch.compile, in float32 with TF32 and in bf16. Training: batches of 32 at 160 pixels; ours computes what is
+cudnn.benchmark and torch.compile, in float32 with TF32 and in bf16. Training: the same, batches of 32 at 160 pixels; ours computes what is
 frozen once, PyTorch in every step. The tutorial's program: InceptionV3 at 160 pixels, frozen, Flatten, Dense(512), Dropout(0.5),
 Dense(5), 10 epochs; PyTorch decodes, resizes and forwards every photo in every epoch, with as many workers as cores. Medians
 after warm-up; a row whose device is not there says so. `--check` runs only ours, small and without PyTorch: on software Vulkan,
@@ -15,6 +15,7 @@ after warm-up; a row whose device is not there says so. `--check` runs only ours
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -76,7 +77,7 @@ def torch_inference(name, size, batch, precision, runs):
         return torch_median(lambda: network(images), runs) / batch
 
 
-def torch_step(name, frozen, runs):
+def torch_step(name, frozen, precision, runs):
     """Batches of 32 at 160 pixels; `frozen` is Keras's name of the last layer that is."""
     import torch
 
@@ -97,9 +98,10 @@ def torch_step(name, frozen, runs):
     body = torch.compile(network)
 
     def step():
-        features = body(images)
-        features = features.mean((2, 3)) if features.dim() == 4 else features
-        loss = torch.nn.functional.cross_entropy(head(features), labels)
+        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+            features = body(images)
+            features = features.mean((2, 3)) if features.dim() == 4 else features
+            loss = torch.nn.functional.cross_entropy(head(features), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -182,16 +184,19 @@ def main():
         rows.append(row)
         print("  ".join(f"{k}: {v:.4g}" if isinstance(v, float) else f"{k}: {v}" for k, v in row.items()), flush=True)
 
+    precisions = ["f32"] if args.check else ["f32", "bf16"]
+    # What wgpu has instead.
+    half = lambda precision, device: "f16" if precision == "bf16" and device.startswith("wgpu") else precision
+
     def inference(name, batch, precision, size, runs):
         mine = lambda device: json.loads(ours("bench", name, "--size", size, "--batch", batch, "--runs", runs, "--device", device,
-                                              "--precision", "f16" if precision == "bf16" and device.startswith("wgpu") else precision,
-                                              "--json"))["milliseconds"]
+                                              "--precision", half(precision, device), "--json"))["milliseconds"]
         compare(f"{name} {size}, batch {batch}, {precision}", "ms an image", mine,
                 lambda: torch_inference(name, size, batch, precision, runs))
 
     if args.only in ("", "inference"):
         for name, size in SIZES.items():
-            for precision in ["f32"] if args.check else ["f32", "bf16"]:
+            for precision in precisions:
                 for batch in [2] if args.check else [1, 32, 256]:
                     inference(name, batch, precision, 96 if args.check else size, 2 if args.check else 30)
     with tempfile.TemporaryDirectory() as folder:
@@ -207,13 +212,15 @@ def main():
                 return json.load(file)
 
         if args.only in ("", "train"):
-            for base, label, frozen in TRAIN:
-                def step(device, base=base, frozen=frozen):
-                    report = train(device, base, "--weights", "random", "--freeze-until", frozen, "--epochs", 4, "--valid-split", 0)
+            for (base, label, frozen), precision in itertools.product(TRAIN, precisions):
+                def step(device, base=base, frozen=frozen, precision=precision):
+                    report = train(device, base, "--weights", "random", "--freeze-until", frozen, "--epochs", 4, "--valid-split", 0,
+                                   "--precision", half(precision, device))
                     seconds = [epoch["seconds"] for epoch in report["epochs"]][1:]
                     return statistics.median(seconds) * 1e3 / -(-count // 32)
 
-                compare(f"{base} {size}, {label}, batch 32", "ms a step", step, lambda: torch_step(base, frozen, 30))
+                compare(f"{base} {size}, {label}, batch 32, {precision}", "ms a step", step,
+                        lambda: torch_step(base, frozen, precision, 30))
         if args.only in ("", "fit"):
             def fit(device):
                 return train(device, "inception-v3", "--weights", "random", "--head", "flatten-512", "--epochs",

@@ -22,8 +22,8 @@ import tempfile
 import time
 
 CASES = [
-    ("mobilenet-v2", 224, 1, 20), ("mobilenet-v2", 224, 32, 3), ("mobilenet-v2", 160, 1, 20), ("mobilenet-v2", 160, 32, 5),
-    ("inception-v3", 299, 1, 5), ("inception-v3", 299, 8, 2), ("inception-v3", 160, 1, 10), ("inception-v3", 160, 8, 3),
+    ("mobilenet-v2", 224, 1, 20), ("mobilenet-v2", 224, 32, 4), ("mobilenet-v2", 160, 1, 20), ("mobilenet-v2", 160, 32, 6),
+    ("inception-v3", 299, 1, 8), ("inception-v3", 299, 8, 4), ("inception-v3", 160, 1, 15), ("inception-v3", 160, 8, 10),
 ]
 PLAN = os.path.join(os.path.dirname(__file__), "..", "..", "target", "release", "plan")
 

@@ -304,6 +304,17 @@ fn devices_are_listed_and_missing_ones_named() {
         assert!(error.contains(&format!("device `{device}`: ")), "{error}");
         assert!(!Path::new("never-written").exists());
     }
+    // What is for GPUs, on the CPU.
+    let photos = repository("demo/photos").display().to_string();
+    for (words, message) in [
+        (&["--devices", "0,1"][..], "--devices 1: there is 1 device of the kind of cpu"),
+        (&["--gradient-checkpointing"], "--micro-batch takes less memory"),
+        (&["--precision", "f16"], "f16"),
+    ] {
+        let output = rekindle(&[&["train", &photos][..], words].concat());
+        let error = text(&output.stderr);
+        assert!(!output.status.success() && error.contains(message), "{error}");
+    }
     let output = rekindle(&["demo", "--device", "tpu"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("expected cpu, cuda[:N]"), "{}", text(&output.stderr));

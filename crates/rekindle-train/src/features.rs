@@ -62,6 +62,8 @@ pub(crate) struct Prefix<'a, B: Backend> {
     photos: Photos,
     units: Vec<Unit<B>>,
     next: AtomicUsize,
+    /// Photos in one pass.
+    at_once: usize,
 }
 
 /// The frozen part on one device.
@@ -88,7 +90,7 @@ impl<'a, B: Backend> Prefix<'a, B> {
         };
         let devices = place.devices.iter().enumerate().filter(|_| cut.is_some());
         let units = devices.map(unit).collect::<Result<_, TrainError>>()?;
-        Ok(Self { model, cut, photos, units, next: AtomicUsize::new(0) })
+        Ok(Self { model, cut, photos, units, next: AtomicUsize::new(0), at_once: BATCH })
     }
 
     /// The network, and the frozen part's last layer; nothing for the photos themselves.
@@ -99,6 +101,15 @@ impl<'a, B: Backend> Prefix<'a, B> {
     /// What its products are computed with.
     pub fn precision(&self) -> Precision {
         self.units.first().map_or(Precision::F32, |unit| unit.frozen.precision())
+    }
+
+    /// With as many photos in a pass as every device has memory for.
+    pub fn rehearsed(mut self) -> Result<Self, TrainError> {
+        for Unit { model, frozen, device } in &self.units {
+            let own = frozen.photos_at_once(model, self.cut, &self.photos, device)?;
+            self.at_once = self.at_once.min(own);
+        }
+        Ok(self)
     }
 
     /// Has the features of photos computed on the device whose turn it is.
@@ -117,7 +128,16 @@ impl<'a, B: Backend> Prefix<'a, B> {
 
     /// The features of photos, and the shape of each.
     pub fn run(&self, images: Images) -> Result<(Vec<f32>, Shape), TrainError> {
-        self.start(images)?.finish()
+        let (mut all, mut shape) = (Vec::new(), Shape::Flat(0));
+        for part in images.parts(self.at_once * self.photos.size * self.photos.size * 3) {
+            let (values, own) = self.start(part)?.finish()?;
+            shape = own;
+            match all.is_empty() {
+                true => all = values,
+                false => all.extend(values),
+            }
+        }
+        Ok((all, shape))
     }
 }
 
@@ -177,24 +197,25 @@ impl FeatureStore {
                 store.shape = shape;
                 store.rows.extend(&values, recipe.limit)
             };
-            let waited = recipe.photos.for_each_batch(&jobs, BATCH, recipe.strict, |batch| {
-                done += batch.rows.len() + batch.skipped.len();
-                if !batch.rows.is_empty() {
-                    started.push_back(prefix.start(batch.images)?);
-                    if started.len() > prefix.units.len()
-                        && let Some(first) = started.pop_front()
-                    {
-                        keep(&mut store, first)?;
+            let waited =
+                recipe.photos.for_each_batch(&jobs, prefix.at_once, recipe.strict, |batch| {
+                    done += batch.rows.len() + batch.skipped.len();
+                    if !batch.rows.is_empty() {
+                        started.push_back(prefix.start(batch.images)?);
+                        if started.len() > prefix.units.len()
+                            && let Some(first) = started.pop_front()
+                        {
+                            keep(&mut store, first)?;
+                        }
+                        ordered.extend(batch.rows.iter().map(|&row| fresh[row]));
                     }
-                    ordered.extend(batch.rows.iter().map(|&row| fresh[row]));
-                }
-                for (row, file) in batch.skipped {
-                    observer.on_event(&Event::Skipped(&file));
-                    damaged.push((fresh[row].1, file));
-                }
-                observer.on_event(&Event::Features { done, total });
-                Ok(())
-            })?;
+                    for (row, file) in batch.skipped {
+                        observer.on_event(&Event::Skipped(&file));
+                        damaged.push((fresh[row].1, file));
+                    }
+                    observer.on_event(&Event::Features { done, total });
+                    Ok(())
+                })?;
             started.into_iter().try_for_each(|started| keep(&mut store, started))?;
             store.waited += waited;
             if let (0, true) = (jobs.len(), done > 0) {

@@ -12,6 +12,7 @@ use crate::batches::{Batch, Batches, Stored};
 use crate::checkpoint::{Position, Progress, Snapshot};
 use crate::engine::{Engine, Place, Scope, Step, engine};
 use crate::evaluate::best_class;
+use crate::frozen::most_at_once;
 use crate::progress::{Event, Observer};
 use crate::schedule::Moment;
 use crate::{Epoch, FitConfig, History, Loss, Schedule, TrainError};
@@ -125,6 +126,7 @@ fn fit_with<B: AutodiffBackend>(
             if is_step && run.observer.stops() {
                 at.batch = number + 1;
                 (at.loss_sum, at.right, at.seen) = (sums.loss, sums.right, sums.seen);
+                engine.settle()?;
                 let checkpoint = match run.snapshot {
                     Some(snapshot) => {
                         snapshot.save(phase.number, &at, engine, &run.history)?;
@@ -136,9 +138,10 @@ fn fit_with<B: AutodiffBackend>(
             }
             Ok(())
         })?;
+        engine.settle()?;
         let checked = match phase.valid.store.is_empty() {
             true => None,
-            false => Some(score(engine, phase, config)?),
+            false => Some(score(engine, phase, config, at_once)?),
         };
         let result = Epoch {
             loss: (sums.loss / sums.seen.max(1) as f64) as f32,
@@ -189,16 +192,10 @@ fn photos_at_once<B: AutodiffBackend>(
     if let Some(photos) = config.micro_batch {
         return Ok(photos.min(config.batch_size));
     }
-    let mut at_once = config.batch_size.min(photos).max(1);
-    while let Err(error) = engine.rehearse(at_once) {
-        if !matches!(error, TrainError::Device(_)) || at_once == 1 {
-            return Err(error);
-        }
-        tracing::warn!("{at_once} photos at once are too many, taking half: {error}");
-        at_once = at_once.div_ceil(2);
-    }
+    let all = config.batch_size.min(photos).max(1);
+    let at_once = most_at_once(all, |photos| engine.rehearse(photos))?;
     // A batch that is not divided is one part, whatever its size.
-    Ok(if at_once == config.batch_size.min(photos) { config.batch_size } else { at_once })
+    Ok(if at_once == all { config.batch_size } else { at_once })
 }
 
 /// Adds the gradients of a batch, part by part; the sum of its losses, and its logits.
@@ -252,10 +249,11 @@ fn score<B: AutodiffBackend>(
     engine: &mut dyn Engine<B>,
     phase: &Phase<'_>,
     config: &FitConfig,
+    at_once: usize,
 ) -> Result<(f32, f32), TrainError> {
     let mut sums = Sums::default();
     let order: Vec<usize> = (0..phase.valid.len()).collect();
-    phase.valid.for_each(&order, 1, config.batch_size, &mut |_, mut batch| {
+    phase.valid.for_each(&order, 1, at_once.min(config.batch_size), &mut |_, mut batch| {
         let logits = engine.forward(std::mem::take(&mut batch.features), Pass::Inference)?;
         let weights = vec![1.0; batch.labels.len()];
         sums.loss += config.loss.grade(&logits, &batch.targets, &weights, phase.classes).sum;

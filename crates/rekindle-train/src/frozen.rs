@@ -5,6 +5,7 @@ use rekindle_kernels::{ByteScale, Folded, Plan, PlanConfig, PlanError, Precision
 use rekindle_nn::{Eager, Features, Model, Network, Section, Shape};
 use rekindle_vision::Preprocessing;
 
+use crate::features::BATCH;
 use crate::photos::Images;
 use crate::{Photos, TrainError};
 
@@ -55,6 +56,26 @@ impl<B: Backend> Frozen<B> {
             Self::Folded(_, precision) => *precision,
             Self::Eager => Precision::F32,
         }
+    }
+
+    /// How many photos, at most [`BATCH`], the device has memory for: as many as a trial shows.
+    ///
+    /// # Errors
+    /// When it has none for a single one.
+    pub fn photos_at_once(
+        &self,
+        model: &Model<B>,
+        until: Option<&str>,
+        photos: &Photos,
+        device: &B::Device,
+    ) -> Result<usize, TrainError> {
+        if matches!(self, Self::Plan(_)) {
+            return Ok(BATCH);
+        }
+        most_at_once(BATCH, |count| {
+            let images = Images::Bytes(vec![0; count * photos.size * photos.size * 3]);
+            self.start(model, until, images, photos, device)?.finish().map(drop)
+        })
     }
 
     /// Has the outputs for photos computed, and waits for a device other than the CPU only when they are read.
@@ -116,6 +137,25 @@ impl<B: Backend> Started<B> {
     }
 }
 
+/// The largest of `count`, half of it and so on that can be tried without the device's memory ending.
+///
+/// # Errors
+/// When it ends for one, and those of the trial that are of anything else.
+pub(crate) fn most_at_once(
+    count: usize,
+    mut trial: impl FnMut(usize) -> Result<(), TrainError>,
+) -> Result<usize, TrainError> {
+    let mut at_once = count;
+    while let Err(error) = trial(at_once) {
+        if !matches!(error, TrainError::Device(_)) || at_once <= 1 {
+            return Err(error);
+        }
+        tracing::warn!("{at_once} photos at once are too many, taking half: {error}");
+        at_once = at_once.div_ceil(2);
+    }
+    Ok(at_once)
+}
+
 /// The values, or what the device said when it computed them.
 pub(crate) fn read<B: Backend>(outputs: Features<B>) -> Result<TensorData, TrainError> {
     let (data, device) = match outputs {
@@ -134,6 +174,15 @@ fn checked<B: Backend>(
     match device_failure::<B>(device) {
         Some(failure) => Err(TrainError::Device(failure)),
         None => Ok(data),
+    }
+}
+
+/// Waits for all that a device has to do, and for what it says to that.
+pub(crate) fn settle<B: Backend>(device: &B::Device) -> Result<(), TrainError> {
+    B::sync(device).map_err(|error| TrainError::Device(error.to_string()))?;
+    match device_failure::<B>(device) {
+        Some(failure) => Err(TrainError::Device(failure)),
+        None => Ok(()),
     }
 }
 

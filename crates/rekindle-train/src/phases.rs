@@ -336,7 +336,8 @@ pub(crate) fn run<B: AutodiffBackend>(
             let frozen = model.valid();
             let cut = scope.cut.clone();
             let place = prepared.place.clone();
-            let prefix = Prefix::new(&frozen, cut.as_deref(), prepared.photos, &place)?;
+            let prefix =
+                Prefix::new(&frozen, cut.as_deref(), prepared.photos, &place)?.rehearsed()?;
             let stores = stores(&learner, &mut prepared, &prefix, run.observer)?;
             let classes = prepared.classes.len();
             let train: Box<dyn Batches + '_> = match &stores.train {
@@ -394,7 +395,7 @@ pub(crate) fn find_rate<B: AutodiffBackend>(
     learner.augmentation = rekindle_vision::Augmentation::new();
     let (model, frozen) = (prepared.model.clone(), prepared.model.valid());
     let (cut, place) = (scope.cut.clone(), prepared.place.clone());
-    let prefix = Prefix::new(&frozen, cut.as_deref(), prepared.photos, &place)?;
+    let prefix = Prefix::new(&frozen, cut.as_deref(), prepared.photos, &place)?.rehearsed()?;
     let stores = stores(&learner, &mut prepared, &prefix, observer.as_mut())?;
     let Some(store) = &stores.train else { unreachable!("without augmentation there is a store") };
     let train = Stored { store, classes: prepared.classes.len() };

@@ -57,6 +57,16 @@ impl Images {
         }
     }
 
+    /// In parts of so many values, the last one of what is left.
+    pub fn parts(self, values: usize) -> Vec<Self> {
+        match self {
+            Self::Values(all) if all.len() <= values => vec![Self::Values(all)],
+            Self::Bytes(all) if all.len() <= values => vec![Self::Bytes(all)],
+            Self::Values(all) => all.chunks(values).map(|part| Self::Values(part.into())).collect(),
+            Self::Bytes(all) => all.chunks(values).map(|part| Self::Bytes(part.into())).collect(),
+        }
+    }
+
     /// All of them preprocessed.
     pub fn into_values(self, photos: &Photos) -> Vec<f32> {
         match self {

@@ -11,7 +11,6 @@ use rekindle_vision::{ImageFolder, Preprocessing, Resize, open_image};
 use rekindle_weights::{Checkpoint, ModelCard, load, save, variables_to_save};
 
 use crate::evaluate::judged;
-use crate::features::BATCH;
 use crate::frozen::Frozen;
 use crate::learner::{FitReport, numbers};
 use crate::photos::{Images, Job};
@@ -205,7 +204,10 @@ impl<B: Backend> TrainedModel<B> {
         let jobs: Vec<Job<'_>> =
             samples.iter().map(|sample| Job { sample, change: None }).collect();
         let mut found = Vec::with_capacity(samples.len());
-        self.photos.for_each_batch(&jobs, BATCH, folder.is_strict(), |batch| {
+        let device = self.device();
+        let frozen = self.frozen(&device)?;
+        let at_once = frozen.photos_at_once(&self.model, None, &self.photos, &device)?;
+        self.photos.for_each_batch(&jobs, at_once, folder.is_strict(), |batch| {
             for (_, file) in &batch.skipped {
                 tracing::warn!("skipped {}: {}", file.path.display(), file.reason);
             }

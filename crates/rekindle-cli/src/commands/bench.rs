@@ -3,6 +3,7 @@ use std::time::Instant;
 
 use burn::tensor::backend::Backend;
 use rekindle::devices::{Device, Job};
+use rekindle::kernels::gpu::{device_failure, watch_devices};
 use rekindle::kernels::{Folded, PlanConfig, StepTime, lower};
 use rekindle::nn::Features;
 use rekindle::prelude::*;
@@ -95,6 +96,7 @@ impl Job for Gpu<'_> {
     /// With the images on the device; a run ends when the device has computed the outputs.
     fn run<B: Backend>(self, device: &B::Device) -> Self::Output {
         let Self { args, architecture, images } = self;
+        watch_devices();
         let network = architecture.init::<B>(device)?;
         let input = architecture.input();
         let dtype = float_type::<B>(args.device.precision, device)?;
@@ -104,7 +106,10 @@ impl Job for Gpu<'_> {
         };
         let milliseconds = median(args, || {
             let outputs = folded.run(images.clone());
-            B::sync(device).map(|()| drop(outputs))
+            B::sync(device).map_err(|error| error.to_string())?;
+            drop(outputs);
+            // Without memory for something, a device computes something else.
+            device_failure::<B>(device).map_or(Ok(()), Err)
         })?;
         let device = format!("{}, {}", B::name(device), args.device.precision);
         let (network, layers) = (architecture.to_string(), Vec::new());

@@ -239,6 +239,10 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
         self.copies.clear();
     }
 
+    fn settle(&self) -> Result<(), TrainError> {
+        self.devices.iter().try_for_each(frozen::settle::<B>)
+    }
+
     fn state(&self) -> Vec<Variable> {
         let mut values = read(&self.model);
         let changing = variables(&self.model).into_iter();

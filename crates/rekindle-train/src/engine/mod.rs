@@ -76,6 +76,11 @@ pub(crate) trait Engine<B: AutodiffBackend> {
     /// Changes the parameters, and forgets the gradients.
     fn step(&mut self, step: &Step);
 
+    /// Waits for what the device still computes, and hears whether it could: what failed must not be saved.
+    fn settle(&self) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     /// All that changes.
     fn state(&self) -> Vec<Variable>;
 
