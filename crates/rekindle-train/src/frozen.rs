@@ -233,7 +233,10 @@ fn preprocessed<B: Backend>(
     let packed: Vec<i32> =
         bytes.as_chunks::<4>().0.iter().map(|four| i32::from_le_bytes(*four)).collect();
     let length = packed.len();
-    let packed = Tensor::<B, 2, Int>::from_data(TensorData::new(packed, [length, 1]), device);
+    let mut packed = TensorData::new(packed, [length, 1]);
+    // CUDA then copies from pinned memory, while it computes the batch before.
+    B::staging(std::iter::once(&mut packed), device);
+    let packed = Tensor::<B, 2, Int>::from_data(packed, device);
     let byte = |index: i32| {
         packed.clone().bitwise_right_shift_scalar((8 * index).elem()).bitwise_and_scalar(255.elem())
     };
