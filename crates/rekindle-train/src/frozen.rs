@@ -74,7 +74,12 @@ impl<B: Backend> Frozen<B> {
         }
         most_at_once(BATCH, |count| {
             let images = Images::Bytes(vec![0; count * photos.size * photos.size * 3]);
-            self.start(model, until, images, photos, device)?.finish().map(drop)
+            let tried = self.start(model, until, images, photos, device).and_then(Started::finish);
+            if tried.is_err() {
+                // What was too large is not to be in the way of what comes next.
+                B::memory_cleanup(device);
+            }
+            tried.map(drop)
         })
     }
 
@@ -158,17 +163,16 @@ pub(crate) fn most_at_once(
 
 /// The values, or what the device said when it computed them.
 pub(crate) fn read<B: Backend>(outputs: Features<B>) -> Result<TensorData, TrainError> {
-    let (data, device) = match outputs {
-        Features::Map(x) => (x.clone().try_into_data(), x.device()),
-        Features::Flat(x) => (x.clone().try_into_data(), x.device()),
-    };
-    checked::<B>(data, &device)
+    match outputs {
+        Features::Map(x) => checked::<B>(&x.device(), x.try_into_data()),
+        Features::Flat(x) => checked::<B>(&x.device(), x.try_into_data()),
+    }
 }
 
 /// Burn does not tell when a device had no memory for something, which then is zeros.
 fn checked<B: Backend>(
-    data: Result<TensorData, ExecutionError>,
     device: &B::Device,
+    data: Result<TensorData, ExecutionError>,
 ) -> Result<TensorData, TrainError> {
     let data = data.map_err(|error| TrainError::Device(error.to_string()))?;
     match device_failure::<B>(device) {
@@ -188,8 +192,7 @@ pub(crate) fn settle<B: Backend>(device: &B::Device) -> Result<(), TrainError> {
 
 /// Waits for the device to compute something, and for what it says to that.
 pub(crate) fn wait<B: Backend>(value: Tensor<B, 1>) -> Result<(), TrainError> {
-    let device = value.device();
-    checked::<B>(value.try_into_data(), &device).map(drop)
+    checked::<B>(&value.device(), value.try_into_data()).map(drop)
 }
 
 /// The type that a backend other than the CPU's computes with.

@@ -91,13 +91,18 @@ impl<B: AutodiffBackend> Burn<B> {
         self.scaler.map_or(1.0, |scaler| scaler.scale())
     }
 
-    /// The length of all gradients, as they are.
-    fn norm(&mut self) -> f64 {
+    /// The sum of the squares of all gradients, on the device.
+    fn squares(&mut self) -> Option<Tensor<B::InnerBackend, 1>> {
         let model = self.model.clone();
         let mut norm = Norm::<B> { squares: None, gradients: self.taken() };
         model.visit(&mut norm);
+        norm.squares
+    }
+
+    /// The length of all gradients, as they are.
+    fn norm(&mut self) -> f64 {
         // One number comes from the device, not one for each parameter.
-        let squares = norm.squares.map(|squares| host(squares).first().copied());
+        let squares = self.squares().map(|squares| host(squares).first().copied());
         squares.map_or(0.0, |squares| f64::from(squares.unwrap_or(f32::NAN)).sqrt())
     }
 
@@ -143,16 +148,14 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             let count: usize = self.logits.iter().map(|logits| logits.dims()[0]).sum();
             let classes = self.logits.first().map_or(0, |logits| logits.dims()[1]);
             self.backward(&vec![1e-3; count * classes])?;
-            let model = self.model.clone();
-            let mut norm = Norm::<B> { squares: None, gradients: self.taken() };
-            model.visit(&mut norm);
-            match norm.squares {
-                Some(squares) => frozen::wait(squares),
-                None => Ok(()),
-            }
+            self.squares().map_or(Ok(()), frozen::wait)
         });
         self.logits.clear();
         (self.gradients, self.taken) = (GradientsAccumulator::new(), None);
+        if result.is_err() {
+            // What was too large is not to be in the way of what comes next.
+            self.devices.iter().for_each(B::memory_cleanup);
+        }
         result
     }
 
@@ -166,6 +169,9 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
         let followed = self.train_forward(&features, [seed, step], part)?;
         // The moving statistics follow at once; the graph has its own copies of what it needs.
         if !followed.is_empty() {
+            for copy in &mut self.copies {
+                *copy = assign(copy.clone(), followed.clone());
+            }
             self.model = assign(self.model.clone(), followed);
         }
         let all = self.logits.iter().map(|logits| values(logits.clone().inner()));

@@ -226,6 +226,30 @@ mod tests {
         assert_ne!(seen[0][..30], seen[0][30..60], "it trains");
     }
 
+    /// Devices take the statistics of their parts, and go on with the mean of what they found: of the first normalization
+    /// that is the whole batch's.
+    #[test]
+    fn moving_statistics_are_the_same_on_all_devices() {
+        let (model, scope) = (model(), scope(&model(), &["block_16_expand_BN"]));
+        let count = 6 * scope.input.count();
+        let features: Vec<f32> = (0..count).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+        let moving_mean = |devices| {
+            let made = burn::Burn::<B>::new(model.clone(), scope.clone(), &place(devices));
+            let mut engine = made.expect("f32");
+            for step in 0..3 {
+                let pass = Pass::Training { seed: 1, step, part: None };
+                engine.forward(features.clone(), pass).expect("runs");
+                engine.backward(&[0.0; 18]).expect("runs");
+            }
+            let state = engine.state().into_iter();
+            let found = state.filter(|v| v.name == "block_16_expand_BN/moving_mean");
+            found.map(|variable| variable.values).next().expect("it follows")
+        };
+        for (a, b) in moving_mean(1).iter().zip(moving_mean(3)) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+
     /// Halves round, and nothing else: the gradients are those of f32, scaled losses or not, and a state goes on.
     #[test]
     fn halves_have_the_gradients_of_f32() {
