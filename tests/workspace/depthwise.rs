@@ -26,7 +26,9 @@ impl Case {
             (padded - self.kernel[axis]) / self.stride[axis] + 1
         };
         let output = [out(0), out(1)];
-        DepthwiseConfig { kernel: self.kernel, stride: self.stride, before: self.before, output }
+        let limits = DepthwiseConfig::NO_LIMITS;
+        let (kernel, stride, before) = (self.kernel, self.stride, self.before);
+        DepthwiseConfig { kernel, stride, before, output, limits }
     }
 }
 
@@ -99,15 +101,17 @@ fn depthwise_kernels_are_burn_s_convolutions() {
     }
 }
 
-/// Without autodiff, and with a bias, which the kernel adds.
+/// Without autodiff, and with a bias, which the kernel adds, and limits, which it clamps to; with autodiff, both are Burn's.
 #[test]
-fn a_bias_is_added() {
+fn a_bias_is_added_and_limits_hold() {
     let Some(device) = wgpu_device() else { return };
     let x =
         Tensor::<Wgpu, 4>::from_data(TensorData::new(wave(2 * 3 * 20, 1), [2, 3, 4, 5]), &device);
     let weight = Tensor::<Wgpu, 4>::from_data(TensorData::new(wave(27, 2), [3, 1, 3, 3]), &device);
     let bias = Tensor::<Wgpu, 1>::from_data([10.0, 20.0, 30.0], &device);
-    let config = DepthwiseConfig { kernel: [3, 3], stride: [1, 1], before: [1, 1], output: [4, 5] };
+    let (kernel, stride, before, output) = ([3, 3], [1, 1], [1, 1], [4, 5]);
+    let limits = DepthwiseConfig::NO_LIMITS;
+    let config = DepthwiseConfig { kernel, stride, before, output, limits };
     let without = depthwise(&x, &weight, None, config).expect("has the kernels").into_data();
     let with = depthwise(&x, &weight, Some(&bias), config).expect("has the kernels").into_data();
     let (without, with) =
@@ -116,4 +120,24 @@ fn a_bias_is_added() {
         let bias = 10.0 * (index / 20 % 3 + 1) as f32;
         assert!((with - without - bias).abs() < 1e-4, "{index}: {without} {with}");
     }
+    for limits in [[9.5, 20.5], [f32::NEG_INFINITY, 10.0], [29.0, f32::INFINITY]] {
+        let config = DepthwiseConfig { limits, ..config };
+        let clamped = depthwise(&x, &weight, Some(&bias), config).expect("has the kernels");
+        let clamped = clamped.into_data().into_vec::<f32>().expect("f32");
+        let expected: Vec<f32> = with.iter().map(|y| y.clamp(limits[0], limits[1])).collect();
+        assert_eq!(clamped, expected);
+        let inner = |x: &Tensor<Wgpu, 4>| Tensor::<Autodiff<Wgpu>, 4>::from_inner(x.clone());
+        let bias = Tensor::<Autodiff<Wgpu>, 1>::from_inner(bias.clone());
+        let tracked = depthwise(&inner(&x), &inner(&weight), Some(&bias), config);
+        let tracked = tracked.expect("has the kernels").into_data().into_vec::<f32>().expect("f32");
+        assert!(largest_difference(&tracked, &expected) < 1e-6);
+    }
+    let nan = depthwise(
+        &(x * f32::NAN),
+        &weight,
+        Some(&bias),
+        DepthwiseConfig { limits: [0.0, 6.0], ..config },
+    );
+    let nan = nan.expect("has the kernels").into_data().into_vec::<f32>().expect("f32");
+    assert!(nan.iter().all(|value| value.is_nan()), "{nan:?}");
 }

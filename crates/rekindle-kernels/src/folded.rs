@@ -186,13 +186,11 @@ impl<B: Backend> Work<B> {
         let mut inputs = inputs.into_iter();
         Some(match (self, inputs.next()?) {
             (Self::Conv(conv), Features::Map(x)) => {
-                let shortcut = inputs.next();
-                let y = conv.run(x);
-                let y = match shortcut {
-                    Some(Features::Map(x)) => y + x,
-                    _ => y,
+                let shortcut = match inputs.next() {
+                    Some(Features::Map(x)) => Some(x),
+                    _ => None,
                 };
-                Features::Map(clamp(y, conv.limits))
+                Features::Map(conv.run(x, shortcut))
             }
             // Scale and shift of each feature.
             (Self::Conv(conv), Features::Flat(x)) => {
@@ -227,15 +225,17 @@ fn eager<B: Backend>(op: Op<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
 }
 
 impl<B: Backend> Convolution<B> {
-    fn run(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
+    /// With the clamp at its end.
+    fn run(&self, x: Tensor<B, 4>, shortcut: Option<Tensor<B, 4>>) -> Tensor<B, 4> {
         let [_, channels, height, width] = x.dims();
         #[cfg(feature = "gpu")]
-        if self.depthwise {
+        if self.depthwise && shortcut.is_none() {
             let config = crate::gpu::DepthwiseConfig {
                 kernel: self.kernel,
                 stride: self.stride,
                 before: self.before,
                 output: self.output,
+                limits: [self.limits.low, self.limits.high],
             };
             if let Some(y) = crate::gpu::depthwise(&x, &self.weight, Some(&self.bias), config) {
                 return y;
@@ -257,7 +257,12 @@ impl<B: Backend> Convolution<B> {
             }
         };
         let options = PaddedConvOptions::asymmetric(self.stride, before, after, [1, 1], groups);
-        conv2d(x, self.weight.clone(), Some(self.bias.clone()), options)
+        let y = conv2d(x, self.weight.clone(), Some(self.bias.clone()), options);
+        let y = match shortcut {
+            Some(x) => y + x,
+            None => y,
+        };
+        clamp(y, self.limits)
     }
 }
 

@@ -167,15 +167,19 @@ fn differentiable<B: Backend, K: DepthwiseOps, C: CheckpointStrategy>(
     if TypeId::of::<B>() != TypeId::of::<Autodiff<K, C>>() {
         return None;
     }
+    // Bias and limits are operations of their own, with their own gradients.
+    let [low, high] = config.limits;
+    let config = DepthwiseConfig { limits: DepthwiseConfig::NO_LIMITS, ..config };
     let output = tracked::<K, C>(same(x.clone())?, same(weight.clone())?, config);
-    let output: Tensor<B, 4> = same(output)?;
-    Some(match bias {
-        Some(bias) => {
-            let channels = bias.dims()[0];
-            output + bias.clone().reshape([1, channels, 1, 1])
-        }
-        None => output,
-    })
+    let mut output: Tensor<B, 4> = same(output)?;
+    if let Some(bias) = bias {
+        let channels = bias.dims()[0];
+        output = output + bias.clone().reshape([1, channels, 1, 1]);
+    }
+    if low > f32::NEG_INFINITY {
+        output = output.clamp_min(low);
+    }
+    Some(if high < f32::INFINITY { output.clamp_max(high) } else { output })
 }
 
 /// A depthwise convolution with this crate's kernels, where the backend is one of those that have them.

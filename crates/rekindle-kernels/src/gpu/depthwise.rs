@@ -17,7 +17,7 @@ const GROUP: u32 = 64;
 const MOST_SHARES: usize = 16;
 
 /// What a depthwise convolution does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DepthwiseConfig {
     /// Height and width.
     pub kernel: [usize; 2],
@@ -27,6 +27,13 @@ pub struct DepthwiseConfig {
     pub before: [usize; 2],
     /// Height and width of the output.
     pub output: [usize; 2],
+    /// What outputs are clamped to, with their bias: the lowest and the highest.
+    pub limits: [f32; 2],
+}
+
+impl DepthwiseConfig {
+    /// The limits of outputs that are not clamped.
+    pub const NO_LIMITS: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 }
 
 #[cube(launch)]
@@ -43,11 +50,14 @@ fn forward<F: Float>(
     out_width: usize,
     top: usize,
     left: usize,
+    low: f32,
+    high: f32,
     #[comptime] kernel_height: usize,
     #[comptime] kernel_width: usize,
     #[comptime] step_down: usize,
     #[comptime] step_right: usize,
     #[comptime] has_bias: bool,
+    #[comptime] has_limits: bool,
 ) {
     if ABSOLUTE_POS >= output.len() {
         terminate!();
@@ -74,6 +84,15 @@ fn forward<F: Float>(
                     sum += f32::cast_from(pixel) * f32::cast_from(factor);
                 }
             }
+        }
+    }
+    if has_limits {
+        // NaN is neither, and stays.
+        if sum < low {
+            sum = low;
+        }
+        if sum > high {
+            sum = high;
         }
     }
     output[ABSOLUTE_POS] = F::cast_from(sum);
@@ -231,7 +250,10 @@ pub(super) fn depthwise<R: CubeRuntime>(
     let [out_height, out_width] = config.output;
     let output = empty(&x, Shape::new([batch, channels, out_height, out_width]), x.dtype);
     let (count, dim) = threads(&output);
-    let has_bias = bias.is_some();
+    let (has_bias, [low, high]) = (bias.is_some(), config.limits);
+    let has_limits = config.limits != DepthwiseConfig::NO_LIMITS;
+    // Infinity is no literal of every shader language.
+    let (low, high) = (low.max(f32::MIN), high.min(f32::MAX));
     // Nothing is read of it where there is none.
     let bias = into_contiguous(bias.unwrap_or_else(|| weight.clone()));
     let client = output.client.clone();
@@ -252,11 +274,14 @@ pub(super) fn depthwise<R: CubeRuntime>(
         out_width,
         config.before[0],
         config.before[1],
+        low,
+        high,
         config.kernel[0],
         config.kernel[1],
         config.stride[0],
         config.stride[1],
         has_bias,
+        has_limits,
     );
     output
 }
