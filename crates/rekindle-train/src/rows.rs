@@ -1,4 +1,5 @@
-//! Rows of numbers in memory, or in a temporary file once there are too many.
+//! Rows of numbers in memory, or in a temporary file once there are too many. The file is read by position and not mapped: a
+//! map's pages count as the process's memory, and a disk that fails under one ends the process instead of being an error.
 
 use std::fs::File;
 use std::io::{self, Write};
