@@ -6,10 +6,12 @@ mod commute;
 mod conv;
 mod ends;
 mod fuse;
+mod place;
 mod profile;
 #[cfg(test)]
 mod properties;
 mod run;
+mod steps;
 mod strip;
 mod team;
 mod winograd;

@@ -1,0 +1,130 @@
+//! From nodes to what a plan does, their weights packed.
+
+use rekindle_nn::Shape;
+use rekindle_nn::layers::Activation;
+
+use super::fuse::{Conv, Limits, Node, NodeOp};
+use super::{Gemm, Place, Step, Strip, Window, Winograd, Work};
+use crate::PlanConfig;
+use crate::gemm::pack;
+use crate::simd::CHANNEL_BLOCK;
+use crate::winograd::Transforms;
+
+/// What to do for the values of nodes, which lie in these places.
+pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> Vec<Step> {
+    let panel = config.isa.kernels().columns;
+    let mut steps = Vec::new();
+    for (index, node) in nodes.into_iter().enumerate() {
+        let out = places[index];
+        let inputs: Vec<Place> = node.inputs.iter().map(|&input| places[input]).collect();
+        let mut push = |inputs: Vec<Place>, out: Place, work: Work| {
+            steps.push(Step { name: node.name.clone(), inputs, out, work });
+        };
+        match node.op {
+            NodeOp::Conv(mut conv) => {
+                let work = if conv.depthwise {
+                    Work::Depthwise(window(conv, panel))
+                } else if let Some(transforms) = winograd(&conv, node.shape, config) {
+                    let (direct, outputs) = (std::mem::take(&mut conv.weights), conv.channels[1]);
+                    let window = window(conv, panel);
+                    Work::Winograd(Winograd::new(window, &direct, outputs, panel, transforms))
+                } else {
+                    Work::Gemm(gemm(conv, panel))
+                };
+                push(inputs, out, work);
+            }
+            NodeOp::Strip(convs, shape) => {
+                let [expand, depthwise, project] = *convs;
+                let Shape::Map { height, width, channels } = shape else {
+                    unreachable!("a depthwise convolution reads it");
+                };
+                let expanded = [height, width, channels.next_multiple_of(CHANNEL_BLOCK)];
+                let strip = Strip {
+                    expand: gemm(expand, panel),
+                    expanded,
+                    depthwise: window(depthwise, panel),
+                    project: gemm(project, panel),
+                };
+                push(inputs, out, Work::Strip(Box::new(strip)));
+            }
+            NodeOp::Dense { weights, bias, activation } => {
+                let outputs = bias.len();
+                let padded = outputs.next_multiple_of(CHANNEL_BLOCK);
+                let depth = weights.len() / outputs;
+                let limits = match activation {
+                    Activation::Relu => Limits { low: 0.0, ..Limits::NONE },
+                    Activation::Relu6 => Limits { low: 0.0, high: 6.0 },
+                    _ => Limits::NONE,
+                };
+                let (weights, bias) =
+                    (pack(&weights, depth, outputs, padded, panel), pad(bias, padded));
+                let (kernel, stride, before) = ([1, 1], [1, 1], [0, 0]);
+                let window = Window { kernel, stride, before, weights, bias, limits };
+                push(inputs, out, Work::Gemm(Gemm { window, panel, depth, cells: false }));
+                if activation.is_probability() {
+                    push(vec![out], out, Work::Probabilities(activation));
+                }
+            }
+            NodeOp::Pool { pool, is_max, limits } => {
+                push(inputs, out, Work::Pool { pool, is_max, limits });
+            }
+            NodeOp::Global { is_max } => push(inputs, out, Work::Global { is_max }),
+            NodeOp::Flatten => push(inputs, out, Work::Flatten),
+            NodeOp::Narrow => push(inputs, out, Work::Narrow),
+            NodeOp::Concat => {
+                let mut channel = 0;
+                for input in inputs {
+                    let there =
+                        Place { offset: out.offset + channel, channels: input.channels, ..out };
+                    channel += input.channels;
+                    // Most are there already.
+                    if input.offset != there.offset {
+                        push(vec![input], there, Work::Copy);
+                    }
+                }
+            }
+            NodeOp::Input | NodeOp::Fused | NodeOp::CorrectPad(_) => {}
+            NodeOp::Affine(_) | NodeOp::Clamp(..) | NodeOp::Add => {
+                unreachable!("`fuse` leaves none")
+            }
+        }
+    }
+    steps
+}
+
+/// How Winograd's method computes a convolution, where it does.
+pub(super) fn winograd(conv: &Conv, out: Shape, config: PlanConfig) -> Option<Transforms> {
+    match out {
+        Shape::Map { height, width, .. } if !conv.cells => {
+            Winograd::choose(conv, [height, width], &config.isa.kernels(), config.precision)
+        }
+        _ => None,
+    }
+}
+
+/// A convolution's settings, its weights packed.
+fn window(conv: Conv, panel: usize) -> Window {
+    let [_, outputs] = conv.channels;
+    let padded = outputs.next_multiple_of(CHANNEL_BLOCK);
+    let depth = conv.weights.len() / outputs;
+    let width = if conv.depthwise { padded } else { panel };
+    Window {
+        kernel: conv.kernel,
+        stride: conv.stride,
+        before: conv.before,
+        weights: pack(&conv.weights, depth, outputs, padded, width),
+        bias: pad(conv.bias, padded),
+        limits: conv.limits,
+    }
+}
+
+fn gemm(conv: Conv, panel: usize) -> Gemm {
+    let (values, cells) = (conv.channels[0] * conv.run, conv.cells);
+    let depth = if cells { values.div_ceil(2) } else { values };
+    Gemm { window: window(conv, panel), panel, depth, cells }
+}
+
+fn pad(mut values: Vec<f32>, length: usize) -> Vec<f32> {
+    values.resize(length, 0.0);
+    values
+}
