@@ -59,16 +59,7 @@ pub(crate) fn fit<B: AutodiffBackend>(
     place: &Place<B::Device>,
 ) -> Result<Model<B>, TrainError> {
     let mut engine = engine(model, phase.scope.clone(), place)?;
-    fit_with(engine.as_mut(), phase, run, progress)?;
-    Ok(engine.model())
-}
-
-fn fit_with<B: AutodiffBackend>(
-    engine: &mut dyn Engine<B>,
-    phase: &Phase<'_>,
-    run: &mut Run<'_>,
-    progress: Option<Progress>,
-) -> Result<(), TrainError> {
+    let engine = engine.as_mut();
     let config = run.config;
     let at_once = photos_at_once(engine, config, phase.train.len())?;
     let mut at = match progress {
@@ -180,7 +171,7 @@ fn fit_with<B: AutodiffBackend>(
         }
         engine.restore(state)?;
     }
-    Ok(())
+    Ok(engine.model())
 }
 
 /// As many photos as a batch has, or half of them and so on, until there is memory for them.

@@ -164,35 +164,28 @@ pub(crate) fn most_at_once(
 /// The values, or what the device said when it computed them.
 pub(crate) fn read<B: Backend>(outputs: Features<B>) -> Result<TensorData, TrainError> {
     match outputs {
-        Features::Map(x) => checked::<B>(&x.device(), x.try_into_data()),
-        Features::Flat(x) => checked::<B>(&x.device(), x.try_into_data()),
+        Features::Map(x) => checked::<B, _>(&x.device(), x.try_into_data()),
+        Features::Flat(x) => checked::<B, _>(&x.device(), x.try_into_data()),
     }
 }
 
 /// Burn does not tell when a device had no memory for something, which then is zeros.
-fn checked<B: Backend>(
+fn checked<B: Backend, T>(
     device: &B::Device,
-    data: Result<TensorData, ExecutionError>,
-) -> Result<TensorData, TrainError> {
+    data: Result<T, ExecutionError>,
+) -> Result<T, TrainError> {
     let data = data.map_err(|error| TrainError::Device(error.to_string()))?;
-    match device_failure::<B>(device) {
-        Some(failure) => Err(TrainError::Device(failure)),
-        None => Ok(data),
-    }
+    device_failure::<B>(device).map_or(Ok(data), |failure| Err(TrainError::Device(failure)))
 }
 
 /// Waits for all that a device has to do, and for what it says to that.
 pub(crate) fn settle<B: Backend>(device: &B::Device) -> Result<(), TrainError> {
-    B::sync(device).map_err(|error| TrainError::Device(error.to_string()))?;
-    match device_failure::<B>(device) {
-        Some(failure) => Err(TrainError::Device(failure)),
-        None => Ok(()),
-    }
+    checked::<B, _>(device, B::sync(device))
 }
 
 /// Waits for the device to compute something, and for what it says to that.
 pub(crate) fn wait<B: Backend>(value: Tensor<B, 1>) -> Result<(), TrainError> {
-    checked::<B>(&value.device(), value.try_into_data()).map(drop)
+    checked::<B, _>(&value.device(), value.try_into_data()).map(drop)
 }
 
 /// The type that a backend other than the CPU's computes with.
