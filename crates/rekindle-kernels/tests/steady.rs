@@ -43,7 +43,7 @@ fn a_warm_plan_allocates_nothing() {
         let plans = [lower(&mobile, None, input, config), lower(&inception, None, input, config)];
         // Not every set has bf16.
         for plan in plans.into_iter().flatten() {
-            for (batch, threads) in [(1, 1), (1, 3), (2, 3), (7, 3)] {
+            for (batch, threads) in [(1, 1), (1, 3), (2, 3), (7, 3), (9, 1)] {
                 let images = vec![0.5; batch * input.count()];
                 let photos = vec![3; batch * input.count()];
                 let mut outputs = vec![0.0; batch * plan.output_shape().count()];

@@ -51,20 +51,22 @@ pub(super) struct Product<'a> {
     /// What pixels outside of the image point to.
     zeros: &'a [f32],
     gemm: &'a Gemm,
-    input: View,
     out_width: usize,
 }
 
+/// What a product reads and writes of one image, each of it whole.
+#[derive(Clone, Copy)]
+pub(super) struct Operands {
+    pub input: View,
+    pub out: View,
+    pub residual: Option<View>,
+}
+
 impl Plan {
-    /// `gemm` of `input`, for an output of so many columns.
-    pub(super) fn product<'a>(
-        &'a self,
-        gemm: &'a Gemm,
-        input: View,
-        out_width: usize,
-    ) -> Product<'a> {
+    /// `gemm`, for an output of so many columns.
+    pub(super) fn product<'a>(&'a self, gemm: &'a Gemm, out_width: usize) -> Product<'a> {
         let (tile, tile_rows) = (self.tile(gemm.cells), self.kernels.rows);
-        Product { tile, tile_rows, zeros: &self.zeros, gemm, input, out_width }
+        Product { tile, tile_rows, zeros: &self.zeros, gemm, out_width }
     }
 
     /// One row of a depthwise convolution of an input of this shape; `line` gives the input's rows by their number.
@@ -109,9 +111,9 @@ impl Plan {
 }
 
 impl Product<'_> {
-    /// Some of the rows and panels; `out` and `residual` are whole.
-    pub fn run(&self, rows: Range<usize>, panels: Range<usize>, out: View, residual: Option<View>) {
-        self.run_at(rows, panels, out, 0, residual);
+    /// Some of the rows and panels, of each image. A panel's weights are read once for all of them.
+    pub fn run(&self, rows: Range<usize>, panels: Range<usize>, images: &[Operands]) {
+        self.run_at(rows, panels, images, 0);
     }
 
     /// As [`run`](Self::run), where row `first` of the product is the first pixel of `out`.
@@ -119,13 +121,13 @@ impl Product<'_> {
         &self,
         rows: Range<usize>,
         panels: Range<usize>,
-        out: View,
+        images: &[Operands],
         first: usize,
-        residual: Option<View>,
     ) {
         let (Self { tile, tile_rows, gemm, .. }, window) = (self, &self.gemm.window);
         let taps = window.kernel[0] * window.kernel[1];
         let depth = taps * gemm.depth;
+        let Some(Operands { out, .. }) = images.first() else { return };
         let padded = out.channels.next_multiple_of(CHANNEL_BLOCK);
         let block = (BLOCK_VALUES / gemm.depth).next_multiple_of(*tile_rows);
         POINTERS.with_borrow_mut(|pointers| {
@@ -133,23 +135,32 @@ impl Product<'_> {
                 let end = (start + block).min(rows.end);
                 // Tiles of one height: seven of seven rows take less than six of eight and one of one.
                 let height = (end - start).div_ceil((end - start).div_ceil(*tile_rows));
-                let tile_pointers = taps * height;
+                let (tile_pointers, image_pointers) = (taps * height, taps * (end - start));
                 // Once for all panels: for small kernels they cost as much as a tenth of the products.
                 pointers.clear();
-                for row in (start..end).step_by(height) {
-                    self.point(pointers, row, height.min(end - row));
+                for image in images {
+                    for row in (start..end).step_by(height) {
+                        self.point(pointers, image.input, row, height.min(end - row));
+                    }
                 }
+                let tiles = || {
+                    let of_images = images.iter().zip(pointers.chunks(image_pointers));
+                    of_images.flat_map(|(image, pointers)| {
+                        let rows = (start..end).step_by(height);
+                        rows.zip(pointers.chunks(tile_pointers)).map(move |tile| (image, tile))
+                    })
+                };
                 for panel in panels.clone() {
                     let column = panel * gemm.panel;
                     let columns = gemm.panel.min(padded - column);
-                    for (number, row) in (start..end).step_by(height).enumerate() {
+                    for (Operands { out, residual, .. }, (row, pixels)) in tiles() {
                         let count = height.min(end - row);
                         let added = residual.map_or(std::ptr::null(), |view| {
                             view.pixel(row).cast_const().wrapping_add(column)
                         });
                         let args = TileArgs {
-                            // Only the last tile has fewer.
-                            pixels: pointers[number * tile_pointers..][..taps * count].as_ptr(),
+                            // Only an image's last tile has fewer.
+                            pixels: pixels[..taps * count].as_ptr(),
                             taps,
                             channels: gemm.depth,
                             weights: window.weights[column * depth..][..columns * depth].as_ptr(),
@@ -175,8 +186,8 @@ impl Product<'_> {
     }
 
     /// Adds, for each tap, the pixels that `count` outputs from `row` on take.
-    fn point(&self, pointers: &mut Vec<*const f32>, row: usize, count: usize) {
-        let (window, input) = (&self.gemm.window, self.input);
+    fn point(&self, pointers: &mut Vec<*const f32>, input: View, row: usize, count: usize) {
+        let window = &self.gemm.window;
         // An image that is stored with its padding is wider than the output.
         let is_same = input.width == self.out_width;
         if is_same && window.kernel == [1, 1] && window.stride == [1, 1] {

@@ -18,6 +18,10 @@ const STRIPS_FROM: usize = 32 * 1024;
 /// Workspaces that a plan keeps: for as many images at once.
 const MOST_WORKSPACES: usize = 256;
 
+/// Pixels of the largest map that a thread's images take together: reading the weights takes as long as products of
+/// fewer pixels, and more do not stay in the cache.
+const MOST_PIXELS: usize = 128;
+
 /// One layer of the network.
 pub(crate) struct Node {
     pub name: String,
@@ -128,6 +132,7 @@ pub(crate) fn compile(
     let places = place(&nodes, output);
     let steps = steps(nodes, &places.places, config);
     let widest = steps.iter().flat_map(|step| &step.inputs).map(|place| place.channels).max();
+    let last_large = steps.iter().rposition(|step| step.out.pixels() > MOST_PIXELS);
     Ok(Plan {
         input: places.places[0],
         input_at,
@@ -143,6 +148,7 @@ pub(crate) fn compile(
             widest.unwrap_or(0).next_multiple_of(CHANNEL_BLOCK).max(isa.kernels().columns)
         ],
         free: ArrayQueue::new(MOST_WORKSPACES),
+        alone: last_large.map_or(0, |last| last + 1),
         steps,
     })
 }

@@ -83,6 +83,8 @@ pub enum PlanError {
 /// A compiled network for images of one size, any batch, any number of threads at once.
 pub struct Plan {
     steps: Vec<Step>,
+    /// How many of them take each image by itself, also where a thread has several.
+    alone: usize,
     /// With the padding of the first layer.
     input: Place,
     /// Rows above and columns left of the image there.

@@ -42,7 +42,14 @@ impl Plan {
         let (count, outputs) = (self.input_shape.count(), self.output_shape.count());
         let (batch, threads) = (images.len() / count, rayon::current_num_threads());
         let none = || vec![Duration::ZERO; self.steps.len() + 2];
-        let one = |image: &[f32], threads: usize| {
+        let together = Self::together(batch, threads);
+        let some = |images: &[f32]| {
+            let (mut clock, mut output) = (none(), vec![0.0; images.len() / count * outputs]);
+            let images = images.chunks_exact(count).map(Image::Values);
+            self.run_together(images, &mut output, Some(&mut clock));
+            clock
+        };
+        let one = |image: &[f32]| {
             let (mut clock, mut output) = (none(), vec![0.0; outputs]);
             self.run_image(Image::Values(image), &mut output, threads, Some(&mut clock));
             clock
@@ -52,9 +59,9 @@ impl Plan {
         let mut total = none();
         for _ in 0..runs.max(1) {
             let clock = if batch >= threads {
-                images.par_chunks_exact(count).map(|image| one(image, 1)).reduce(none, add)
+                images.par_chunks(count * together).map(some).reduce(none, add)
             } else {
-                images.chunks_exact(count).map(|image| one(image, threads)).fold(none(), add)
+                images.chunks_exact(count).map(one).fold(none(), add)
             };
             total = add(total, clock);
         }

@@ -439,7 +439,9 @@ fn part() -> impl Strategy<Value = Part> {
 
 fn recipe() -> impl Strategy<Value = Recipe> {
     let size = [1..20_usize, 1..20];
-    (size, 1..40_usize, prop::collection::vec(part(), 1..5), 0..4_u8, 1..4_usize).prop_map(
+    // Threads take some images together where there are many.
+    let batch = prop_oneof![3 => 1..4_usize, 1 => 4..12_usize];
+    (size, 1..40_usize, prop::collection::vec(part(), 1..5), 0..4_u8, batch).prop_map(
         |(size, channels, parts, end, batch)| Recipe { size, channels, parts, end, batch },
     )
 }

@@ -1,6 +1,7 @@
 //! Running a plan: images side by side where there are enough of them, parts of each step side by side
 //! where there are not.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -8,12 +9,15 @@ use rekindle_nn::Shape;
 use rekindle_nn::layers::Activation;
 
 use super::bf16::narrow_row;
-use super::conv::View;
+use super::conv::{Operands, View};
 use super::ends::{ByteScale, Image};
 use super::team::Team;
 use super::{Gemm, Place, Plan, PlanError, Step, Work, Workspace};
 use crate::pool::{self, Map, PoolArgs};
 use crate::simd::CHANNEL_BLOCK;
+
+/// Images that a thread runs together, at most.
+pub(super) const MOST_TOGETHER: usize = 4;
 
 /// An arena that the threads of one step share; each writes places of its own.
 #[derive(Clone, Copy)]
@@ -28,6 +32,10 @@ unsafe impl Send for Arena {}
 unsafe impl Sync for Arena {}
 
 impl Arena {
+    fn of(values: &mut [f32]) -> Self {
+        Self { base: values.as_mut_ptr(), length: values.len() }
+    }
+
     /// A pointer to the value at `offset`.
     fn at(self, offset: usize) -> *mut f32 {
         debug_assert!(offset < self.length);
@@ -54,6 +62,12 @@ impl Arena {
         debug_assert!(offset + count <= self.length);
         // SAFETY: within the arena; the caller is the only one that touches these values.
         unsafe { std::slice::from_raw_parts_mut(self.at(offset), count) }
+    }
+}
+
+impl Workspace {
+    fn arena(&mut self) -> Arena {
+        Arena::of(&mut self.values)
     }
 }
 
@@ -115,8 +129,12 @@ impl Plan {
             return Err(PlanError::Output { expected: batch * length, found: outputs.len() });
         }
         if batch >= threads {
-            let each = images.par_chunks_exact(count).zip(outputs.par_chunks_exact_mut(length));
-            each.for_each(|(values, output)| self.run_image(image(values), output, 1, None));
+            let together = Self::together(batch, threads);
+            let groups = images.par_chunks(count * together);
+            let groups = groups.zip(outputs.par_chunks_mut(length * together));
+            groups.for_each(|(images, outputs)| {
+                self.run_together(images.chunks_exact(count).map(&image), outputs, None);
+            });
         } else {
             let each = images.chunks_exact(count).zip(outputs.chunks_exact_mut(length));
             each.for_each(|(values, output)| self.run_image(image(values), output, threads, None));
@@ -124,7 +142,65 @@ impl Plan {
         Ok(())
     }
 
-    /// Runs one image; `clock` takes the time of each step.
+    /// How many of a batch's images a thread takes together. Each gets two such groups or more, so that one that is
+    /// held up does not hold up all.
+    pub(super) fn together(batch: usize, threads: usize) -> usize {
+        (batch / (threads * 2)).clamp(1, MOST_TOGETHER)
+    }
+
+    fn workspace(&self) -> Workspace {
+        self.free.pop().unwrap_or_else(|| Workspace {
+            values: vec![0.0; self.arena],
+            team: Team::new(self.steps.len() + 2),
+        })
+    }
+
+    /// Runs up to [`MOST_TOGETHER`] images on this thread: each by itself while its maps are large, so that they stay in
+    /// the cache, then all of them, so that each weight comes from memory once. `clock` takes the time of each step.
+    pub(super) fn run_together<'a>(
+        &self,
+        images: impl ExactSizeIterator<Item = Image<'a>>,
+        outputs: &mut [f32],
+        mut clock: Option<&mut [Duration]>,
+    ) {
+        let count = images.len();
+        let mut workspaces: [Option<Workspace>; MOST_TOGETHER] =
+            std::array::from_fn(|index| (index < count).then(|| self.workspace()));
+        let mut arenas = [Arena { base: std::ptr::null_mut(), length: 0 }; MOST_TOGETHER];
+        for (arena, workspace) in arenas.iter_mut().zip(workspaces.iter_mut().flatten()) {
+            *arena = workspace.arena();
+        }
+        let arenas = &arenas[..count];
+        let mut timed = |number: usize, work: &dyn Fn()| {
+            let start = clock.is_some().then(Instant::now);
+            work();
+            if let (Some(clock), Some(start)) = (clock.as_deref_mut(), start) {
+                clock[number] += start.elapsed();
+            }
+        };
+        let (alone, all) = self.steps.split_at(self.alone);
+        for (image, arena) in images.zip(arenas) {
+            timed(0, &|| self.bring_in(image, *arena, 0..self.input.height));
+            for (number, step) in alone.iter().enumerate() {
+                timed(number + 1, &|| self.run_step(step, std::slice::from_ref(arena), 0, 1));
+            }
+        }
+        for (number, step) in all.iter().enumerate() {
+            timed(self.alone + number + 1, &|| self.run_step(step, arenas, 0, 1));
+        }
+        let length = self.output_shape.count();
+        for (arena, output) in arenas.iter().zip(outputs.chunks_exact_mut(length)) {
+            let to = Arena::of(output);
+            let all = 0..self.output.channels;
+            timed(self.steps.len() + 1, &|| self.bring_out(*arena, all.clone(), to));
+        }
+        for workspace in workspaces.into_iter().flatten() {
+            // One more than are kept is dropped.
+            drop(self.free.push(workspace));
+        }
+    }
+
+    /// Runs one image on all threads; `clock` takes the time of each step.
     pub(super) fn run_image(
         &self,
         image: Image<'_>,
@@ -132,13 +208,9 @@ impl Plan {
         threads: usize,
         mut clock: Option<&mut [Duration]>,
     ) {
-        let mut workspace = self.free.pop().unwrap_or_else(|| Workspace {
-            values: vec![0.0; self.arena],
-            team: Team::new(self.steps.len() + 2),
-        });
+        let mut workspace = self.workspace();
         workspace.team.reset();
-        let arena = Arena { base: workspace.values.as_mut_ptr(), length: workspace.values.len() };
-        let to = Arena { base: output.as_mut_ptr(), length: output.len() };
+        let (arena, to) = (workspace.arena(), Arena::of(output));
         let (team, last) = (&workspace.team, self.steps.len() + 1);
         // The image comes in before all steps, and the output goes out behind them.
         let parts = |number: usize| match number {
@@ -152,16 +224,11 @@ impl Plan {
                 part * count / parts..(part + 1) * count / parts
             };
             if number == 0 {
-                let (rows, length) =
-                    (share(self.input.height), self.input.width * self.input.stride);
-                let offset = self.input.offset + rows.start * length;
-                self.place_rows(image, rows.clone(), arena.write(offset, rows.len() * length));
+                self.bring_in(image, arena, share(self.input.height));
             } else if number == last {
-                let (channels, pixels) = (share(self.output.channels), self.output.pixels());
-                let part = to.write(channels.start * pixels, channels.len() * pixels);
-                self.take_channels(arena.read(&self.output), channels, part);
+                self.bring_out(arena, share(self.output.channels), to);
             } else {
-                self.run_step(&self.steps[number - 1], arena, part, threads);
+                self.run_step(&self.steps[number - 1], &[arena], part, threads);
             }
         };
         let lead = || {
@@ -175,8 +242,21 @@ impl Plan {
             }
         };
         beside(lead, threads - 1, &|| team.help(parts, work));
-        // One more than are kept is dropped.
         drop(self.free.push(workspace));
+    }
+
+    /// Some rows of an image, to where the plan begins.
+    fn bring_in(&self, image: Image<'_>, arena: Arena, rows: Range<usize>) {
+        let length = self.input.width * self.input.stride;
+        let offset = self.input.offset + rows.start * length;
+        self.place_rows(image, rows.clone(), arena.write(offset, rows.len() * length));
+    }
+
+    /// Some channels of the output, to where the caller wants them.
+    fn bring_out(&self, arena: Arena, channels: Range<usize>, to: Arena) {
+        let pixels = self.output.pixels();
+        let part = to.write(channels.start * pixels, channels.len() * pixels);
+        self.take_channels(arena.read(&self.output), channels, part);
     }
 
     /// Into how many parts so much work is cut that threads share as they come.
@@ -210,25 +290,42 @@ impl Plan {
         threads > 1 && step.out.pixels() / self.kernels.rows < 8 * threads && panels >= threads
     }
 
-    /// Runs one of the parts that a step has for so many threads.
-    fn run_step(&self, step: &Step, arena: Arena, part: usize, threads: usize) {
+    /// Runs one of the parts that a step has for so many threads, of each image.
+    fn run_step(&self, step: &Step, arenas: &[Arena], part: usize, threads: usize) {
+        let Work::Gemm(gemm) = &step.work else {
+            return arenas.iter().for_each(|arena| self.run_alone(step, *arena, part, threads));
+        };
+        let (out, parts) = (&step.out, self.parts(step, threads));
+        let share = |count: usize| part * count / parts..(part + 1) * count / parts;
+        let (rows, panels) = (out.pixels(), out.channels.div_ceil(gemm.panel));
+        let product = self.product(gemm, out.width);
+        let operands = |arena: Arena| Operands {
+            input: arena.view(&step.inputs[0]),
+            out: arena.view(out),
+            residual: step.inputs.get(1).map(|place| arena.view(place)),
+        };
+        let mut images = [operands(arenas[0]); MOST_TOGETHER];
+        for (image, arena) in images.iter_mut().zip(arenas) {
+            *image = operands(*arena);
+        }
+        let images = &images[..arenas.len()];
+        if self.by_panels(gemm, step, threads) {
+            product.run(0..rows, share(panels), images);
+        } else {
+            // A part has whole tiles, but for the last.
+            let height = self.kernels.rows;
+            let tiles = share(rows.div_ceil(height));
+            let rows = tiles.start * height..(tiles.end * height).min(rows);
+            product.run(rows, 0..panels, images);
+        }
+    }
+
+    /// As [`run_step`](Self::run_step), of one image and for all steps but products.
+    fn run_alone(&self, step: &Step, arena: Arena, part: usize, threads: usize) {
         let (input, out, parts) = (&step.inputs[0], &step.out, self.parts(step, threads));
         let share = |count: usize| part * count / parts..(part + 1) * count / parts;
         match &step.work {
-            Work::Gemm(gemm) => {
-                let (rows, panels) = (out.pixels(), out.channels.div_ceil(gemm.panel));
-                let product = self.product(gemm, arena.view(input), out.width);
-                let residual = step.inputs.get(1).map(|place| arena.view(place));
-                if self.by_panels(gemm, step, threads) {
-                    product.run(0..rows, share(panels), arena.view(out), residual);
-                } else {
-                    // A part has whole tiles, but for the last.
-                    let height = self.kernels.rows;
-                    let tiles = share(rows.div_ceil(height));
-                    let rows = tiles.start * height..(tiles.end * height).min(rows);
-                    product.run(rows, 0..panels, arena.view(out), residual);
-                }
-            }
+            Work::Gemm(_) => unreachable!("`run_step` runs products"),
             Work::Winograd(conv) => {
                 let tiles = share(conv.tiles(out));
                 self.run_winograd(conv, arena.view(input), arena.view(out), tiles);

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::conv::View;
+use super::conv::{Operands, View};
 use super::{Gemm, Plan, Window};
 
 /// Values that the rows between the convolutions may take: half a megabyte.
@@ -66,8 +66,8 @@ impl Plan {
                 channels,
                 stride: channels,
             };
-            let widen = self.product(expand, input, width);
-            let narrow = self.product(project, filtered, out.width);
+            let widen = self.product(expand, width);
+            let narrow = self.product(project, out.width);
             let panels = |gemm: &Gemm, channels: usize| 0..channels.div_ceil(gemm.panel);
             let mut done = (rows.start * step).saturating_sub(above);
             for first in rows.clone().step_by(at_once) {
@@ -78,7 +78,8 @@ impl Plan {
                     let until = needed.min((done / ring + 1) * ring);
                     let to = View { base: widened.pixel(done % ring * width), ..widened };
                     let pixels = done * width..until * width;
-                    widen.run_at(pixels, panels(expand, channels), to, done * width, None);
+                    let image = Operands { input, out: to, residual: None };
+                    widen.run_at(pixels, panels(expand, channels), &[image], done * width);
                     done = until;
                 }
                 let map = View { height, ..widened };
@@ -87,10 +88,14 @@ impl Plan {
                     let to = filtered.pixel((row - first) * out.width);
                     self.depthwise_row(depthwise, map, line, row, to, filtered);
                 }
-                let residual = residual.map(|view| view.starting_at(first * out.width));
-                let to = out.starting_at(first * out.width);
+                let start = first * out.width;
+                let image = Operands {
+                    input: filtered,
+                    out: out.starting_at(start),
+                    residual: residual.map(|view| view.starting_at(start)),
+                };
                 let pixels = 0..(end - first) * out.width;
-                narrow.run(pixels, panels(project, out.channels), to, residual);
+                narrow.run(pixels, panels(project, out.channels), &[image]);
             }
         });
     }

@@ -13,8 +13,8 @@ use crate::simd::CHANNEL_BLOCK;
 use crate::simd::bf16::pair_rows;
 use crate::winograd::{ImageArgs, MOST_POINTS, OutputArgs, Transforms, weights};
 
-/// Values that the points of the tiles at work may take: 640 KiB, so that they stay in the second-level cache.
-const POINT_VALUES: usize = 160 * 1024;
+/// Values that the points of the tiles at work may take: 320 KiB, so that they stay in the second-level cache.
+const POINT_VALUES: usize = 80 * 1024;
 
 /// Values of weights' points from which on reading them takes longer than the products: 8 MiB.
 const MOST_WEIGHTS: usize = 2 * 1024 * 1024;
