@@ -14,6 +14,7 @@ mod isa;
 mod lower;
 mod plan;
 mod pool;
+mod scratch;
 mod simd;
 pub mod train;
 mod winograd;
@@ -23,6 +24,7 @@ pub use folded::Folded;
 pub use isa::{Isa, PlanConfig, Precision};
 pub use lower::{lower, serves};
 pub use plan::{ByteScale, Plan, PlanError, StepTime};
+pub use scratch::Scratch;
 
 /// How many threads plans run on: as many as there are processors, or as `RAYON_NUM_THREADS` says.
 #[must_use]

@@ -19,7 +19,8 @@ use crate::{Photos, TrainError};
 /// Photos in one pass through the frozen part.
 pub(crate) const BATCH: usize = 32;
 
-/// What the frozen part of a model computed for each photo, in memory or, past a limit, in a temporary file.
+/// What the frozen part of a model computed for each photo, in memory or, past a limit, in a temporary
+/// safetensors file that is mapped into memory.
 ///
 /// Nothing in that part changes while the rest trains, so that one pass serves every epoch. With augmentation a
 /// photo has several views, and each epoch takes the next.
@@ -178,7 +179,7 @@ impl FeatureStore {
                     Some(row) => {
                         let (values, shape) = row?;
                         store.shape = shape;
-                        store.rows.extend(&values, recipe.limit)?;
+                        store.rows.extend(&values, shape.count(), recipe.limit)?;
                         ordered.push((number, sample));
                         store.cached += 1;
                         done += 1;
@@ -195,7 +196,7 @@ impl FeatureStore {
             let keep = |store: &mut Self, started: Started<B>| {
                 let (values, shape) = started.finish()?;
                 store.shape = shape;
-                store.rows.extend(&values, recipe.limit)
+                store.rows.extend(&values, shape.count(), recipe.limit)
             };
             let waited =
                 recipe.photos.for_each_batch(&jobs, prefix.at_once, recipe.strict, |batch| {

@@ -283,7 +283,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         self
     }
 
-    /// Bytes of features that may be in memory, the rest is in a temporary file; default 768 MiB.
+    /// Bytes of features that may be in memory; more are in a temporary safetensors file. Default 768 MiB.
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = bytes;

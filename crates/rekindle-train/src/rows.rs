@@ -1,21 +1,28 @@
-//! Rows of numbers in memory, or in a temporary file once there are too many. The file is read by position and not mapped: a
-//! map's pages count as the process's memory, and a disk that fails under one ends the process instead of being an error.
+//! Rows of numbers in memory or, once there are too many, in a temporary safetensors file that is mapped into memory.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
+
+use rekindle_kernels::Scratch;
+use safetensors::SafeTensors;
 
 use crate::TrainError;
 
 /// Values that are turned into bytes at once: 4 MiB.
 const PIECE: usize = 1 << 20;
 
+/// The file's one tensor: `[rows, values]`.
+const NAME: &str = "features";
+
+/// Bytes of the file's header, the same for any number of rows.
+const HEADER: usize = 192;
+
 /// Rows of one length.
 #[derive(Debug, Clone)]
 pub(crate) enum Rows {
     Memory(Vec<f32>),
-    /// The file is gone from its folder already, and from the disk once nobody has it open.
-    File(Arc<File>, u64),
+    /// And how many numbers it has.
+    File(Arc<Scratch>, usize),
 }
 
 impl Default for Rows {
@@ -29,36 +36,42 @@ fn spilled(source: io::Error) -> TrainError {
 }
 
 impl Rows {
-    /// Adds rows; into a file of the temporary folder once they are more than `limit` bytes.
-    pub fn extend(&mut self, values: &[f32], limit: u64) -> Result<(), TrainError> {
+    /// Adds rows of `count` values; into a file of the temporary folder once they are more than `limit` bytes.
+    pub fn extend(&mut self, values: &[f32], count: usize, limit: u64) -> Result<(), TrainError> {
         if let Self::Memory(rows) = self {
             if (rows.len() + values.len()) as u64 * 4 <= limit {
                 rows.extend_from_slice(values);
                 return Ok(());
             }
-            let mut file = tempfile::tempfile().map_err(spilled)?;
-            // A piece at a time: there is no memory for all of it twice.
-            for piece in rows.chunks(PIECE) {
-                file.write_all(&bytes(piece)).map_err(spilled)?;
-            }
-            let length = rows.len() as u64 * 4;
-            *self = Self::File(Arc::new(file), length);
+            let mut file = Scratch::new().map_err(spilled)?;
+            file.append(&header(0, count)).map_err(spilled)?;
+            append(&mut file, rows).map_err(spilled)?;
+            *self = Self::File(Arc::new(file), rows.len());
         }
         if let Self::File(file, length) = self {
-            (&**file).write_all(&bytes(values)).map_err(spilled)?;
-            *length += values.len() as u64 * 4;
+            let shared = || io::Error::other("these features are read by others while they grow");
+            let file = Arc::get_mut(file).ok_or_else(shared).map_err(spilled)?;
+            append(file, values).map_err(spilled)?;
+            *length += values.len();
+            file.begin_with(&header(*length, count)).map_err(spilled)?;
         }
         Ok(())
     }
 
     /// Adds row `index`, of `count` values, to `to`.
     pub fn read(&self, index: usize, count: usize, to: &mut Vec<f32>) -> Result<(), TrainError> {
+        let row = index * count..(index + 1) * count;
         match self {
-            Self::Memory(rows) => to.extend_from_slice(&rows[index * count..][..count]),
+            Self::Memory(rows) => to.extend_from_slice(&rows[row]),
             Self::File(file, _) => {
-                let mut buffer = vec![0; count * 4];
-                read_at(file, &mut buffer, index as u64 * count as u64 * 4).map_err(spilled)?;
-                to.extend(buffer.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)));
+                let copy = |bytes: &[u8]| {
+                    let file = SafeTensors::deserialize(bytes).map_err(io::Error::other)?;
+                    let values = file.tensor(NAME).map_err(io::Error::other)?.data();
+                    let values = values.as_chunks::<4>().0[row].iter();
+                    to.extend(values.map(|&value| f32::from_le_bytes(value)));
+                    Ok(())
+                };
+                file.read(count * 4, copy).and_then(|copied| copied).map_err(spilled)?;
             }
         }
         Ok(())
@@ -76,9 +89,26 @@ impl Rows {
     pub fn len(&self) -> usize {
         match self {
             Self::Memory(rows) => rows.len(),
-            Self::File(_, length) => (*length / 4) as usize,
+            Self::File(_, length) => *length,
         }
     }
+}
+
+/// The header of a safetensors file with so many numbers in rows of `count`.
+fn header(length: usize, count: usize) -> [u8; HEADER] {
+    let (rows, bytes) = (length / count.max(1), length * 4);
+    let json = format!(
+        r#"{{"{NAME}":{{"dtype":"F32","shape":[{rows},{count}],"data_offsets":[0,{bytes}]}}}}"#
+    );
+    let mut header = [b' '; HEADER];
+    header[..8].copy_from_slice(&(HEADER as u64 - 8).to_le_bytes());
+    header[8..][..json.len()].copy_from_slice(json.as_bytes());
+    header
+}
+
+/// A piece at a time: there is no memory for all of it twice.
+fn append(file: &mut Scratch, values: &[f32]) -> io::Result<()> {
+    values.chunks(PIECE).try_for_each(|piece| file.append(&bytes(piece)))
 }
 
 /// Each value's four bytes, one after the other.
@@ -89,36 +119,30 @@ pub(crate) fn bytes(values: &[f32]) -> Vec<u8> {
     bytes
 }
 
-#[cfg(unix)]
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
-    while !buffer.is_empty() {
-        let count = std::os::windows::fs::FileExt::seek_read(file, buffer, offset)?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        (buffer, offset) = (&mut buffer[count..], offset + count as u64);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_has_room_for_the_largest_file() {
+        let json = String::from_utf8(header(usize::MAX / 4, 1)[8..].to_vec()).expect("is text");
+        assert!(json.contains(&format!("[0,{}]}}}}", usize::MAX / 4 * 4)), "{json}");
+    }
 
     #[test]
     fn rows_are_the_same_in_memory_and_in_a_file() {
         let values: Vec<f32> = (0..60).map(|i| i as f32 * 1.5).collect();
         let (mut memory, mut file) = (Rows::default(), Rows::default());
         for part in values.chunks(12) {
-            memory.extend(part, u64::MAX).expect("fits");
-            file.extend(part, 100).expect("spills");
+            memory.extend(part, 3, u64::MAX).expect("fits");
+            file.extend(part, 3, 100).expect("spills");
         }
-        assert!(matches!(file, Rows::File(..)) && matches!(memory, Rows::Memory(_)));
+        let (Rows::File(scratch, _), Rows::Memory(_)) = (&file, &memory) else {
+            panic!("what is more than the limit is in a file")
+        };
+        let bytes = scratch.read(0, <[u8]>::to_vec).expect("reads");
+        let tensors = SafeTensors::deserialize(&bytes).expect("is a safetensors file");
+        assert_eq!(tensors.tensor(NAME).expect("is there").shape(), [20, 3]);
         for row in [4, 0, 19] {
             let (mut a, mut b) = (Vec::new(), Vec::new());
             memory.read(row, 3, &mut a).expect("reads");
