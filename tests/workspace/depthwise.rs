@@ -4,6 +4,7 @@ use burn::backend::{Autodiff, Flex, Wgpu};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::PaddedConvOptions;
 use burn::tensor::{Tensor, TensorData, backend::AutodiffBackend};
+use rekindle::kernels::Limits;
 use rekindle::kernels::gpu::{DepthwiseConfig, depthwise};
 use rekindle_tests::gpu::wgpu_device;
 use rekindle_tests::largest_difference;
@@ -26,7 +27,7 @@ impl Case {
             (padded - self.kernel[axis]) / self.stride[axis] + 1
         };
         let output = [out(0), out(1)];
-        let limits = DepthwiseConfig::NO_LIMITS;
+        let limits = Limits::NONE;
         let (kernel, stride, before) = (self.kernel, self.stride, self.before);
         DepthwiseConfig { kernel, stride, before, output, limits }
     }
@@ -110,7 +111,7 @@ fn a_bias_is_added_and_limits_hold() {
     let weight = Tensor::<Wgpu, 4>::from_data(TensorData::new(wave(27, 2), [3, 1, 3, 3]), &device);
     let bias = Tensor::<Wgpu, 1>::from_data([10.0, 20.0, 30.0], &device);
     let (kernel, stride, before, output) = ([3, 3], [1, 1], [1, 1], [4, 5]);
-    let limits = DepthwiseConfig::NO_LIMITS;
+    let limits = Limits::NONE;
     let config = DepthwiseConfig { kernel, stride, before, output, limits };
     let without = depthwise(&x, &weight, None, config).expect("has the kernels").into_data();
     let with = depthwise(&x, &weight, Some(&bias), config).expect("has the kernels").into_data();
@@ -120,11 +121,12 @@ fn a_bias_is_added_and_limits_hold() {
         let bias = 10.0 * (index / 20 % 3 + 1) as f32;
         assert!((with - without - bias).abs() < 1e-4, "{index}: {without} {with}");
     }
-    for limits in [[9.5, 20.5], [f32::NEG_INFINITY, 10.0], [29.0, f32::INFINITY]] {
+    for (low, high) in [(9.5, 20.5), (f32::NEG_INFINITY, 10.0), (29.0, f32::INFINITY)] {
+        let limits = Limits { low, high };
         let config = DepthwiseConfig { limits, ..config };
         let clamped = depthwise(&x, &weight, Some(&bias), config).expect("has the kernels");
         let clamped = clamped.into_data().into_vec::<f32>().expect("f32");
-        let expected: Vec<f32> = with.iter().map(|y| y.clamp(limits[0], limits[1])).collect();
+        let expected: Vec<f32> = with.iter().map(|y| y.clamp(low, high)).collect();
         assert_eq!(clamped, expected);
         let inner = |x: &Tensor<Wgpu, 4>| Tensor::<Autodiff<Wgpu>, 4>::from_inner(x.clone());
         let bias = Tensor::<Autodiff<Wgpu>, 1>::from_inner(bias.clone());
@@ -136,7 +138,7 @@ fn a_bias_is_added_and_limits_hold() {
         &(x * f32::NAN),
         &weight,
         Some(&bias),
-        DepthwiseConfig { limits: [0.0, 6.0], ..config },
+        DepthwiseConfig { limits: Limits { low: 0.0, high: 6.0 }, ..config },
     );
     let nan = nan.expect("has the kernels").into_data().into_vec::<f32>().expect("f32");
     assert!(nan.iter().all(|value| value.is_nan()), "{nan:?}");

@@ -52,7 +52,7 @@ fn depthwise<B: Backend>(
         stride: conv.stride,
         before: [before(0, height), before(1, width)],
         output,
-        limits: crate::gpu::DepthwiseConfig::NO_LIMITS,
+        limits: crate::Limits::NONE,
     };
     let bias = conv.bias.as_ref().map(|bias| as_type(bias.val(), x.dtype()));
     crate::gpu::depthwise(x, &as_type(conv.weight.val(), x.dtype()), bias.as_ref(), config)

@@ -2,7 +2,6 @@
 //! shortcuts follow at once, and tensors are on the device when the first batch comes.
 
 use burn::module::ParamId;
-use burn::tensor::activation::relu;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::PaddedConvOptions;
 use burn::tensor::{FloatDType, Tensor, TensorData, backend::Backend};
@@ -12,9 +11,9 @@ use rekindle_nn::{
     Eager, Features, Interpreter, Layout, Network, Op, Pool, Section, Shape, VariableSpec,
 };
 
-use crate::PlanError;
 use crate::lower::Lower;
-use crate::plan::{Conv, Limits, Node, NodeOp, fuse, has_value};
+use crate::plan::{Conv, Node, NodeOp, fuse, has_value};
+use crate::{Limits, PlanError};
 
 /// A frozen network, or a part of one up to a layer, on a device.
 #[derive(Debug)]
@@ -196,7 +195,7 @@ impl<B: Backend> Work<B> {
             (Self::Conv(conv), Features::Flat(x)) => {
                 let (scale, count) = (conv.weight.clone(), conv.bias.dims()[0]);
                 let y = x * scale.reshape([1, count]) + conv.bias.clone().unsqueeze();
-                Features::Flat(clamp(y, conv.limits))
+                Features::Flat(conv.limits.clamp(y))
             }
             (Self::Dense { weight, bias, activation }, Features::Flat(x)) => {
                 let y = x.matmul(weight.clone()) + bias.clone().unsqueeze();
@@ -205,8 +204,8 @@ impl<B: Backend> Work<B> {
             (Self::Pool { pool, is_max, limits }, x) => {
                 let op = if *is_max { Op::MaxPool(*pool) } else { Op::AvgPool(*pool) };
                 match eager(op, vec![x]) {
-                    Features::Map(y) => Features::Map(clamp(y, *limits)),
-                    Features::Flat(y) => Features::Flat(clamp(y, *limits)),
+                    Features::Map(y) => Features::Map(limits.clamp(y)),
+                    Features::Flat(y) => Features::Flat(limits.clamp(y)),
                 }
             }
             (Self::Global { is_max: true }, x) => eager(Op::GlobalMaxPool, vec![x]),
@@ -235,7 +234,7 @@ impl<B: Backend> Convolution<B> {
                 stride: self.stride,
                 before: self.before,
                 output: self.output,
-                limits: [self.limits.low, self.limits.high],
+                limits: self.limits,
             };
             if let Some(y) = crate::gpu::depthwise(&x, &self.weight, Some(&self.bias), config) {
                 return y;
@@ -262,15 +261,6 @@ impl<B: Backend> Convolution<B> {
             Some(x) => y + x,
             None => y,
         };
-        clamp(y, self.limits)
+        self.limits.clamp(y)
     }
-}
-
-fn clamp<B: Backend, const D: usize>(y: Tensor<B, D>, limits: Limits) -> Tensor<B, D> {
-    let y = match limits.low {
-        0.0 => relu(y),
-        f32::NEG_INFINITY => y,
-        low => y.clamp_min(low),
-    };
-    if limits.high == f32::INFINITY { y } else { y.clamp_max(limits.high) }
 }

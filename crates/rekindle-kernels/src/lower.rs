@@ -3,8 +3,8 @@
 use burn::tensor::{Tensor, backend::Backend};
 use rekindle_nn::{Interpreter, Network, NetworkError, Op, Section, Shape};
 
-use crate::plan::{Conv, Limits, Node, NodeOp, compile};
-use crate::{Plan, PlanConfig, PlanError};
+use crate::plan::{Conv, Node, NodeOp, compile};
+use crate::{Limits, Plan, PlanConfig, PlanError};
 
 /// Compiles `network`, up to and with layer `until` or to its end, for images of shape `input`.
 ///

@@ -13,6 +13,7 @@ use burn::tensor::{Tensor, TensorMetadata, TensorPrimitive};
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 
 use super::depthwise::{self, DepthwiseConfig};
+use crate::Limits;
 
 /// A backend that has kernels of its own for depthwise convolutions.
 pub trait DepthwiseOps: Backend {
@@ -168,18 +169,15 @@ fn differentiable<B: Backend, K: DepthwiseOps, C: CheckpointStrategy>(
         return None;
     }
     // Bias and limits are operations of their own, with their own gradients.
-    let [low, high] = config.limits;
-    let config = DepthwiseConfig { limits: DepthwiseConfig::NO_LIMITS, ..config };
+    let limits = config.limits;
+    let config = DepthwiseConfig { limits: Limits::NONE, ..config };
     let output = tracked::<K, C>(same(x.clone())?, same(weight.clone())?, config);
     let mut output: Tensor<B, 4> = same(output)?;
     if let Some(bias) = bias {
         let channels = bias.dims()[0];
         output = output + bias.clone().reshape([1, channels, 1, 1]);
     }
-    if low > f32::NEG_INFINITY {
-        output = output.clamp_min(low);
-    }
-    Some(if high < f32::INFINITY { output.clamp_max(high) } else { output })
+    Some(limits.clamp(output))
 }
 
 /// A depthwise convolution with this crate's kernels, where the backend is one of those that have them.

@@ -3,6 +3,7 @@
 //!
 //! Maps are `[batch, channels, height, width]`; sums are in f32 whatever the values are.
 
+use crate::Limits;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
@@ -27,13 +28,8 @@ pub struct DepthwiseConfig {
     pub before: [usize; 2],
     /// Height and width of the output.
     pub output: [usize; 2],
-    /// What outputs are clamped to, with their bias: the lowest and the highest.
-    pub limits: [f32; 2],
-}
-
-impl DepthwiseConfig {
-    /// The limits of outputs that are not clamped.
-    pub const NO_LIMITS: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
+    /// What outputs are clamped to.
+    pub limits: Limits,
 }
 
 #[cube(launch)]
@@ -250,8 +246,8 @@ pub(super) fn depthwise<R: CubeRuntime>(
     let [out_height, out_width] = config.output;
     let output = empty(&x, Shape::new([batch, channels, out_height, out_width]), x.dtype);
     let (count, dim) = threads(&output);
-    let (has_bias, [low, high]) = (bias.is_some(), config.limits);
-    let has_limits = config.limits != DepthwiseConfig::NO_LIMITS;
+    let (has_bias, Limits { low, high }) = (bias.is_some(), config.limits);
+    let has_limits = config.limits != Limits::NONE;
     // Infinity is no literal of every shader language.
     let (low, high) = (low.max(f32::MIN), high.min(f32::MAX));
     // Nothing is read of it where there is none.

@@ -9,7 +9,7 @@ use super::place::place;
 use super::steps::{steps, winograd};
 use super::{Plan, PlanError, bf16};
 use crate::simd::CHANNEL_BLOCK;
-use crate::{PlanConfig, Precision};
+use crate::{Limits, PlanConfig, Precision};
 
 /// Values of a widened map from which on a block is computed strip by strip: below, the rows that each thread computes beside its
 /// own cost more than two meetings of all threads fewer.
@@ -76,17 +76,6 @@ pub(crate) struct Conv {
     pub run: usize,
     /// Whether its products are of bf16.
     pub cells: bool,
-}
-
-/// What a sum is clamped to.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Limits {
-    pub low: f32,
-    pub high: f32,
-}
-
-impl Limits {
-    pub const NONE: Self = Self { low: f32::NEG_INFINITY, high: f32::INFINITY };
 }
 
 impl Conv {

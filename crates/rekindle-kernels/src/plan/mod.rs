@@ -20,6 +20,7 @@ use crossbeam_queue::ArrayQueue;
 use rekindle_nn::layers::Activation;
 use rekindle_nn::{NetworkError, Pool, Shape};
 
+use crate::Limits;
 use crate::gemm::Tile;
 use crate::isa::{Isa, Kernels, Precision};
 use team::Team;
@@ -27,7 +28,7 @@ use team::Team;
 pub use ends::ByteScale;
 pub use profile::StepTime;
 
-pub(crate) use fuse::{Conv, Limits, Node, NodeOp, compile, fuse, has_value};
+pub(crate) use fuse::{Conv, Node, NodeOp, compile, fuse, has_value};
 pub(crate) use strip::Strip;
 pub(crate) use winograd::Winograd;
 

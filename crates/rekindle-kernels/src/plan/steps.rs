@@ -3,12 +3,12 @@
 use rekindle_nn::Shape;
 use rekindle_nn::layers::Activation;
 
-use super::fuse::{Conv, Limits, Node, NodeOp};
+use super::fuse::{Conv, Node, NodeOp};
 use super::{Gemm, Place, Step, Strip, Window, Winograd, Work};
-use crate::PlanConfig;
 use crate::gemm::pack;
 use crate::simd::CHANNEL_BLOCK;
 use crate::winograd::Transforms;
+use crate::{Limits, PlanConfig};
 
 /// What to do for the values of nodes, which lie in these places.
 pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> Vec<Step> {
