@@ -273,7 +273,7 @@ impl Plan {
         let most = threads * 4;
         match &step.work {
             Work::Gemm(gemm) if self.by_panels(gemm, step, threads) => {
-                step.out.channels.div_ceil(gemm.panel).min(most)
+                self.grid(gemm, step, threads).iter().product()
             }
             Work::Gemm(_) => step.out.pixels().div_ceil(self.kernels.rows).min(most),
             Work::Winograd(conv) => conv.tiles(&step.out).div_ceil(self.kernels.rows).min(most),
@@ -290,13 +290,22 @@ impl Plan {
         threads > 1 && step.out.pixels() / self.kernels.rows < 8 * threads && panels >= threads
     }
 
+    /// Into how many parts the rows and the panels of a product are cut whose panels threads share.
+    fn grid(&self, gemm: &Gemm, step: &Step, threads: usize) -> [usize; 2] {
+        let panels = step.out.channels.div_ceil(gemm.panel);
+        // All of one size: of 10 panels in 8 parts, two threads would take 6 and 4.
+        let across = panels.div_ceil(panels.div_ceil(threads * 16));
+        let is_uneven = across < threads * 4 && !across.is_multiple_of(threads);
+        let tiles = step.out.pixels().div_ceil(self.kernels.rows);
+        [if is_uneven { tiles.min(2) } else { 1 }, across]
+    }
+
     /// Runs one of the parts that a step has for so many threads, of each image.
     fn run_step(&self, step: &Step, arenas: &[Arena], part: usize, threads: usize) {
         let Work::Gemm(gemm) = &step.work else {
             return arenas.iter().for_each(|arena| self.run_alone(step, *arena, part, threads));
         };
         let (out, parts) = (&step.out, self.parts(step, threads));
-        let share = |count: usize| part * count / parts..(part + 1) * count / parts;
         let (rows, panels) = (out.pixels(), out.channels.div_ceil(gemm.panel));
         let product = self.product(gemm, out.width);
         let operands = |arena: Arena| Operands {
@@ -309,15 +318,18 @@ impl Plan {
             *image = operands(*arena);
         }
         let images = &images[..arenas.len()];
-        if self.by_panels(gemm, step, threads) {
-            product.run(0..rows, share(panels), images);
-        } else {
-            // A part has whole tiles, but for the last.
-            let height = self.kernels.rows;
-            let tiles = share(rows.div_ceil(height));
-            let rows = tiles.start * height..(tiles.end * height).min(rows);
-            product.run(rows, 0..panels, images);
-        }
+        let [down, across] = match self.by_panels(gemm, step, threads) {
+            true => self.grid(gemm, step, threads),
+            false => [parts, 1],
+        };
+        let share = |part: usize, parts: usize, count: usize| {
+            part * count / parts..(part + 1) * count / parts
+        };
+        // A part has whole tiles, but for the last.
+        let height = self.kernels.rows;
+        let tiles = share(part % down, down, rows.div_ceil(height));
+        let rows = tiles.start * height..(tiles.end * height).min(rows);
+        product.run(rows, share(part / down, across, panels), images);
     }
 
     /// As [`run_step`](Self::run_step), of one image and for all steps but products.
