@@ -3,13 +3,14 @@
 //!
 //! Maps are `[batch, channels, height, width]`; sums are in f32 whatever the values are.
 
-use crate::Limits;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeRuntime, kernel::into_contiguous};
 use cubecl::prelude::*;
 use cubecl::{CubeCount, CubeDim, calculate_cube_count_elemwise};
+
+use crate::Limits;
 
 /// Threads of a group that sums up one filter's gradient.
 const GROUP: u32 = 64;

@@ -272,10 +272,7 @@ impl Plan {
         // More parts than threads, so that one that is held up does not hold up all.
         let most = threads * 4;
         match &step.work {
-            Work::Gemm(gemm) if self.by_panels(gemm, step, threads) => {
-                self.grid(gemm, step, threads).iter().product()
-            }
-            Work::Gemm(_) => step.out.pixels().div_ceil(self.kernels.rows).min(most),
+            Work::Gemm(gemm) => self.grid(gemm, step, threads).iter().product(),
             Work::Winograd(conv) => conv.tiles(&step.out).div_ceil(self.kernels.rows).min(most),
             Work::Depthwise(_) | Work::Pool { .. } | Work::Narrow => step.out.height.min(most),
             // Each part begins with rows that another has computed too.
@@ -284,19 +281,20 @@ impl Plan {
         }
     }
 
-    /// Whether threads share the columns of a product, since it has too few rows.
-    fn by_panels(&self, gemm: &Gemm, step: &Step, threads: usize) -> bool {
-        let panels = step.out.channels.div_ceil(gemm.panel);
-        threads > 1 && step.out.pixels() / self.kernels.rows < 8 * threads && panels >= threads
-    }
-
-    /// Into how many parts the rows and the panels of a product are cut whose panels threads share.
+    /// Into how many parts the rows and the panels of a product are cut for so many threads.
     fn grid(&self, gemm: &Gemm, step: &Step, threads: usize) -> [usize; 2] {
-        let panels = step.out.channels.div_ceil(gemm.panel);
+        let (rows, panels) = (step.out.pixels(), step.out.channels.div_ceil(gemm.panel));
+        let tiles = rows.div_ceil(self.kernels.rows);
+        if threads < 2 {
+            return [1, 1];
+        }
+        // Threads share the panels where there are too few rows.
+        if rows / self.kernels.rows >= 8 * threads || panels < threads {
+            return [tiles.min(threads * 4), 1];
+        }
         // All of one size: of 10 panels in 8 parts, two threads would take 6 and 4.
         let across = panels.div_ceil(panels.div_ceil(threads * 16));
         let is_uneven = across < threads * 4 && !across.is_multiple_of(threads);
-        let tiles = step.out.pixels().div_ceil(self.kernels.rows);
         [if is_uneven { tiles.min(2) } else { 1 }, across]
     }
 
@@ -305,7 +303,7 @@ impl Plan {
         let Work::Gemm(gemm) = &step.work else {
             return arenas.iter().for_each(|arena| self.run_alone(step, *arena, part, threads));
         };
-        let (out, parts) = (&step.out, self.parts(step, threads));
+        let out = &step.out;
         let (rows, panels) = (out.pixels(), out.channels.div_ceil(gemm.panel));
         let product = self.product(gemm, out.width);
         let operands = |arena: Arena| Operands {
@@ -318,10 +316,7 @@ impl Plan {
             *image = operands(*arena);
         }
         let images = &images[..arenas.len()];
-        let [down, across] = match self.by_panels(gemm, step, threads) {
-            true => self.grid(gemm, step, threads),
-            false => [parts, 1],
-        };
+        let [down, across] = self.grid(gemm, step, threads);
         let share = |part: usize, parts: usize, count: usize| {
             part * count / parts..(part + 1) * count / parts
         };
