@@ -10,6 +10,9 @@ pub(crate) struct Life {
 
 /// An offset for each buffer, and how many values all of them take.
 pub(crate) fn allocate(lives: &[Life]) -> (Vec<usize>, usize) {
+    // Whole lines of the cache.
+    let whole = |life: &Life| Life { length: life.length.next_multiple_of(16), ..*life };
+    let lives: Vec<Life> = lives.iter().map(whole).collect();
     // The large ones first: what is left between them is for the small ones.
     let mut order: Vec<usize> = (0..lives.len()).collect();
     order.sort_by_key(|&index| std::cmp::Reverse(lives[index].length));
@@ -36,8 +39,7 @@ pub(crate) fn allocate(lives: &[Life]) -> (Vec<usize>, usize) {
             offset = offset.max(start + length);
         }
         offsets[index] = offset;
-        // Whole cache lines.
-        total = total.max((offset + life.length).next_multiple_of(16));
+        total = total.max(offset + life.length);
         placed.push(index);
     }
     (offsets, total)
@@ -50,11 +52,16 @@ mod tests {
     #[test]
     fn lives_that_meet_never_share_memory() {
         let lives: Vec<Life> = (0..40_usize)
-            .map(|i| Life { length: 16 * (1 + i * 7 % 5), first: i, last: i + 1 + i * 11 % 6 })
+            .map(|i| Life {
+                length: 16 * (1 + i * 7 % 5) - i % 3,
+                first: i,
+                last: i + 1 + i * 11 % 6,
+            })
             .collect();
         let (offsets, total) = allocate(&lives);
         for (i, a) in lives.iter().enumerate() {
             assert!(offsets[i] + a.length <= total);
+            assert!(offsets[i].is_multiple_of(16), "{i} straddles lines of the cache");
             for (j, b) in lives.iter().enumerate().skip(i + 1) {
                 let meet = a.first <= b.last && b.first <= a.last;
                 let apart =

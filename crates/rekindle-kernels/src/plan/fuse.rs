@@ -8,7 +8,7 @@ use super::commute::pools_last;
 use super::place::place;
 use super::steps::{steps, winograd};
 use super::{Plan, PlanError, bf16};
-use crate::simd::CHANNEL_BLOCK;
+use crate::simd::{CHANNEL_BLOCK, zeros};
 use crate::{Limits, PlanConfig, Precision};
 
 /// Values of a widened map from which on a block is computed strip by strip: below, the rows that each thread computes beside its
@@ -132,10 +132,9 @@ pub(crate) fn compile(
         isa,
         precision,
         arena: places.arena,
-        zeros: vec![
-            0.0;
-            widest.unwrap_or(0).next_multiple_of(CHANNEL_BLOCK).max(isa.kernels().columns)
-        ],
+        zeros: zeros(
+            widest.unwrap_or(0).next_multiple_of(CHANNEL_BLOCK).max(isa.kernels().columns),
+        ),
         free: ArrayQueue::new(MOST_WORKSPACES),
         alone: last_large.map_or(0, |last| last + 1),
         steps,

@@ -23,6 +23,7 @@ use rekindle_nn::{NetworkError, Pool, Shape};
 use crate::Limits;
 use crate::gemm::Tile;
 use crate::isa::{Isa, Kernels, Precision};
+use crate::simd::Values;
 use team::Team;
 
 pub use ends::ByteScale;
@@ -99,7 +100,7 @@ pub struct Plan {
     /// Values of one arena.
     arena: usize,
     /// What padding pixels point to.
-    zeros: Vec<f32>,
+    zeros: Values,
     /// Workspaces that no call uses now.
     free: ArrayQueue<Workspace>,
 }
@@ -142,7 +143,7 @@ impl Plan {
 
 /// What one image needs while it runs.
 struct Workspace {
-    values: Vec<f32>,
+    values: Values,
     team: Team,
 }
 
@@ -206,8 +207,8 @@ pub(crate) struct Window {
     pub stride: [usize; 2],
     /// Zeros above and left of the image.
     pub before: [usize; 2],
-    pub weights: Vec<f32>,
+    pub weights: Values,
     /// Padded to whole blocks of channels.
-    pub bias: Vec<f32>,
+    pub bias: Values,
     pub limits: Limits,
 }

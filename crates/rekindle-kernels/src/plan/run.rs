@@ -14,7 +14,7 @@ use super::ends::{ByteScale, Image};
 use super::team::Team;
 use super::{Gemm, Place, Plan, PlanError, Step, Work, Workspace};
 use crate::pool::{self, Map, PoolArgs};
-use crate::simd::CHANNEL_BLOCK;
+use crate::simd::{CHANNEL_BLOCK, zeros};
 
 /// Images that a thread runs together, at most.
 pub(super) const MOST_TOGETHER: usize = 4;
@@ -150,7 +150,7 @@ impl Plan {
 
     fn workspace(&self) -> Workspace {
         self.free.pop().unwrap_or_else(|| Workspace {
-            values: vec![0.0; self.arena],
+            values: zeros(self.arena),
             team: Team::new(self.steps.len() + 2),
         })
     }

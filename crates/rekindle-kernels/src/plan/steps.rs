@@ -6,7 +6,7 @@ use rekindle_nn::layers::Activation;
 use super::fuse::{Conv, Node, NodeOp};
 use super::{Gemm, Place, Step, Strip, Window, Winograd, Work};
 use crate::gemm::pack;
-use crate::simd::CHANNEL_BLOCK;
+use crate::simd::{CHANNEL_BLOCK, Values, aligned};
 use crate::winograd::Transforms;
 use crate::{Limits, PlanConfig};
 
@@ -57,7 +57,7 @@ pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> V
                     _ => Limits::NONE,
                 };
                 let (weights, bias) =
-                    (pack(&weights, depth, outputs, padded, panel), pad(bias, padded));
+                    (aligned(&pack(&weights, depth, outputs, padded, panel)), pad(&bias, padded));
                 let (kernel, stride, before) = ([1, 1], [1, 1], [0, 0]);
                 let window = Window { kernel, stride, before, weights, bias, limits };
                 push(inputs, out, Work::Gemm(Gemm { window, panel, depth, cells: false }));
@@ -112,8 +112,8 @@ fn window(conv: Conv, panel: usize) -> Window {
         kernel: conv.kernel,
         stride: conv.stride,
         before: conv.before,
-        weights: pack(&conv.weights, depth, outputs, padded, width),
-        bias: pad(conv.bias, padded),
+        weights: aligned(&pack(&conv.weights, depth, outputs, padded, width)),
+        bias: pad(&conv.bias, padded),
         limits: conv.limits,
     }
 }
@@ -124,7 +124,8 @@ fn gemm(conv: Conv, panel: usize) -> Gemm {
     Gemm { window: window(conv, panel), panel, depth, cells }
 }
 
-fn pad(mut values: Vec<f32>, length: usize) -> Vec<f32> {
+fn pad(values: &[f32], length: usize) -> Values {
+    let mut values = aligned(values);
     values.resize(length, 0.0);
     values
 }

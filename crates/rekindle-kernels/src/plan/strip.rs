@@ -7,12 +7,13 @@ use std::ops::Range;
 
 use super::conv::{Operands, View};
 use super::{Gemm, Plan, Window};
+use crate::simd::{Values, zeros};
 
 /// Values that the rows between the convolutions may take: half a megabyte.
 const STRIP_VALUES: usize = 128 * 1024;
 
 thread_local! {
-    static ROWS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static ROWS: RefCell<Values> = RefCell::new(zeros(0));
 }
 
 /// The three convolutions; a second input is a residual to add to the last.

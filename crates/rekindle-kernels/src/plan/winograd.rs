@@ -9,8 +9,8 @@ use super::{Conv, Place, Plan, Window};
 use crate::Precision;
 use crate::gemm::{TileArgs, pack};
 use crate::isa::Kernels;
-use crate::simd::CHANNEL_BLOCK;
 use crate::simd::bf16::pair_rows;
+use crate::simd::{CHANNEL_BLOCK, Values, aligned, zeros};
 use crate::winograd::{ImageArgs, MOST_POINTS, OutputArgs, Transforms, weights};
 
 /// Values that the points of the tiles at work may take: 320 KiB, so that they stay in the second-level cache.
@@ -20,7 +20,7 @@ const POINT_VALUES: usize = 80 * 1024;
 const MOST_WEIGHTS: usize = 2 * 1024 * 1024;
 
 thread_local! {
-    static VALUES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static VALUES: RefCell<Values> = RefCell::new(zeros(0));
 }
 
 /// A convolution's settings; its weights are the points', each packed for products.
@@ -81,7 +81,8 @@ impl Winograd {
         };
         let packed = points.chunks(depth * outputs);
         let weights = packed.flat_map(|point| pack(point, depth, outputs, outputs, panel));
-        Self { window: Window { weights: weights.collect(), ..window }, panel, transforms, depth }
+        let weights = aligned(&weights.collect::<Vec<f32>>());
+        Self { window: Window { weights, ..window }, panel, transforms, depth }
     }
 
     /// How many tiles an output has.

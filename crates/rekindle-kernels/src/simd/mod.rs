@@ -10,6 +10,8 @@ mod portable;
 
 pub(crate) mod bf16;
 
+use aligned_vec::{AVec, ConstAlign};
+
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
@@ -17,6 +19,21 @@ pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
+
+/// Values that begin where a line of the cache does: a register's load or store that straddles two takes twice as long.
+pub(crate) type Values = AVec<f32, ConstAlign<64>>;
+
+/// As [`Values`].
+pub(crate) fn aligned(values: &[f32]) -> Values {
+    AVec::from_slice(0, values)
+}
+
+/// So many zeros.
+pub(crate) fn zeros(count: usize) -> Values {
+    let mut values = AVec::new(0);
+    values.resize(count, 0.0);
+    values
+}
 
 /// Channels of every activation are padded to a multiple of this, so that no kernel has a remainder.
 pub(crate) const CHANNEL_BLOCK: usize = 16;
@@ -45,4 +62,20 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn most(self, other: Self) -> Self;
     /// The smaller of each lane; NaN in `self` stays.
     unsafe fn at_most(self, high: Self) -> Self;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_begin_with_a_line_of_the_cache() {
+        for count in [1, 17, 100_000] {
+            let mut grown = zeros(0);
+            grown.resize(count, 0.0);
+            for values in [aligned(&vec![1.0; count]), zeros(count), grown] {
+                assert_eq!(values.as_ptr() as usize % 64, 0, "{count}");
+            }
+        }
+    }
 }
