@@ -4,6 +4,7 @@ use crate::PlanError;
 use crate::depthwise::{self, Depthwise};
 use crate::gemm::{self, Tile};
 use crate::pool::{self, PoolRow};
+use crate::simd::CHANNEL_BLOCK;
 use crate::simd::bf16::{self, Narrow};
 use crate::winograd::{self, Transforms};
 
@@ -63,6 +64,7 @@ impl Isa {
             Self::Avx512 => Kernels {
                 rows: 8,
                 columns: 32,
+                has_halves: true,
                 tile: gemm::tile_avx512,
                 depthwise: depthwise::row_avx512,
                 pool: pool::row_avx512,
@@ -77,6 +79,7 @@ impl Isa {
             Self::Avx2 => Kernels {
                 rows: 6,
                 columns: 16,
+                has_halves: false,
                 tile: gemm::tile_avx2,
                 depthwise: depthwise::row_avx2,
                 pool: pool::row_avx2,
@@ -87,6 +90,7 @@ impl Isa {
             Self::Neon => Kernels {
                 rows: 8,
                 columns: 8,
+                has_halves: false,
                 tile: gemm::tile_neon,
                 depthwise: depthwise::row_neon,
                 pool: pool::row_neon,
@@ -96,6 +100,7 @@ impl Isa {
             _ => Kernels {
                 rows: 4,
                 columns: 16,
+                has_halves: false,
                 tile: gemm::tile_portable,
                 depthwise: depthwise::row_portable,
                 pool: pool::row_portable,
@@ -128,12 +133,23 @@ pub(crate) struct Kernels {
     pub rows: usize,
     /// Columns of a full GEMM tile, and of a packed panel of weights.
     pub columns: usize,
+    /// Whether the tile of f32 may end with half of a block of channels.
+    pub has_halves: bool,
     pub tile: Tile,
     pub depthwise: Depthwise,
     pub pool: PoolRow,
     pub winograd: Transforms,
     /// Those of bf16, where there are some.
     pub bf16: Option<Bf16>,
+}
+
+impl Kernels {
+    /// Columns that a product with so many outputs computes: those that fill its last tile.
+    pub fn padded(&self, outputs: usize, cells: bool) -> usize {
+        let whole = outputs.next_multiple_of(CHANNEL_BLOCK);
+        let half = whole - CHANNEL_BLOCK / 2;
+        if self.has_halves && !cells && outputs <= half { half } else { whole }
+    }
 }
 
 /// The kernels that multiply pairs of bf16.

@@ -127,8 +127,6 @@ impl Product<'_> {
         let (Self { tile, tile_rows, gemm, .. }, window) = (self, &self.gemm.window);
         let taps = window.kernel[0] * window.kernel[1];
         let depth = taps * gemm.depth;
-        let Some(Operands { out, .. }) = images.first() else { return };
-        let padded = out.channels.next_multiple_of(CHANNEL_BLOCK);
         let block = (BLOCK_VALUES / gemm.depth).next_multiple_of(*tile_rows);
         POINTERS.with_borrow_mut(|pointers| {
             for start in rows.clone().step_by(block) {
@@ -152,7 +150,7 @@ impl Product<'_> {
                 };
                 for panel in panels.clone() {
                     let column = panel * gemm.panel;
-                    let columns = gemm.panel.min(padded - column);
+                    let columns = gemm.panel.min(window.bias.len() - column);
                     for (Operands { out, residual, .. }, (row, pixels)) in tiles() {
                         let count = height.min(end - row);
                         let added = residual.map_or(std::ptr::null(), |view| {

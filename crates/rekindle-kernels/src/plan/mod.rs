@@ -208,7 +208,7 @@ pub(crate) struct Window {
     /// Zeros above and left of the image.
     pub before: [usize; 2],
     pub weights: Values,
-    /// Padded to whole blocks of channels.
+    /// Padded to the columns that are computed.
     pub bias: Values,
     pub limits: Limits,
 }

@@ -6,13 +6,14 @@ use rekindle_nn::layers::Activation;
 use super::fuse::{Conv, Node, NodeOp};
 use super::{Gemm, Place, Step, Strip, Window, Winograd, Work};
 use crate::gemm::pack;
+use crate::isa::Kernels;
 use crate::simd::{CHANNEL_BLOCK, Values, aligned};
 use crate::winograd::Transforms;
 use crate::{Limits, PlanConfig};
 
 /// What to do for the values of nodes, which lie in these places.
 pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> Vec<Step> {
-    let panel = config.isa.kernels().columns;
+    let kernels = config.isa.kernels();
     let mut steps = Vec::new();
     for (index, node) in nodes.into_iter().enumerate() {
         let out = places[index];
@@ -23,13 +24,14 @@ pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> V
         match node.op {
             NodeOp::Conv(mut conv) => {
                 let work = if conv.depthwise {
-                    Work::Depthwise(window(conv, panel))
+                    Work::Depthwise(window(conv, &kernels))
                 } else if let Some(transforms) = winograd(&conv, node.shape, config) {
                     let (direct, outputs) = (std::mem::take(&mut conv.weights), conv.channels[1]);
-                    let window = window(conv, panel);
+                    let window = window(conv, &kernels);
+                    let panel = kernels.columns;
                     Work::Winograd(Winograd::new(window, &direct, outputs, panel, transforms))
                 } else {
-                    Work::Gemm(gemm(conv, panel))
+                    Work::Gemm(gemm(conv, &kernels))
                 };
                 push(inputs, out, work);
             }
@@ -40,16 +42,16 @@ pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> V
                 };
                 let expanded = [height, width, channels.next_multiple_of(CHANNEL_BLOCK)];
                 let strip = Strip {
-                    expand: gemm(expand, panel),
+                    expand: gemm(expand, &kernels),
                     expanded,
-                    depthwise: window(depthwise, panel),
-                    project: gemm(project, panel),
+                    depthwise: window(depthwise, &kernels),
+                    project: gemm(project, &kernels),
                 };
                 push(inputs, out, Work::Strip(Box::new(strip)));
             }
             NodeOp::Dense { weights, bias, activation } => {
                 let outputs = bias.len();
-                let padded = outputs.next_multiple_of(CHANNEL_BLOCK);
+                let (padded, panel) = (kernels.padded(outputs, false), kernels.columns);
                 let depth = weights.len() / outputs;
                 let limits = match activation {
                     Activation::Relu => Limits { low: 0.0, ..Limits::NONE },
@@ -103,11 +105,16 @@ pub(super) fn winograd(conv: &Conv, out: Shape, config: PlanConfig) -> Option<Tr
 }
 
 /// A convolution's settings, its weights packed.
-fn window(conv: Conv, panel: usize) -> Window {
+fn window(conv: Conv, kernels: &Kernels) -> Window {
     let [_, outputs] = conv.channels;
-    let padded = outputs.next_multiple_of(CHANNEL_BLOCK);
     let depth = conv.weights.len() / outputs;
-    let width = if conv.depthwise { padded } else { panel };
+    let (padded, width) = match conv.depthwise {
+        true => {
+            let padded = outputs.next_multiple_of(CHANNEL_BLOCK);
+            (padded, padded)
+        }
+        false => (kernels.padded(outputs, conv.cells), kernels.columns),
+    };
     Window {
         kernel: conv.kernel,
         stride: conv.stride,
@@ -118,10 +125,10 @@ fn window(conv: Conv, panel: usize) -> Window {
     }
 }
 
-fn gemm(conv: Conv, panel: usize) -> Gemm {
+fn gemm(conv: Conv, kernels: &Kernels) -> Gemm {
     let (values, cells) = (conv.channels[0] * conv.run, conv.cells);
     let depth = if cells { values.div_ceil(2) } else { values };
-    Gemm { window: window(conv, panel), panel, depth, cells }
+    Gemm { window: window(conv, kernels), panel: kernels.columns, depth, cells }
 }
 
 fn pad(values: &[f32], length: usize) -> Values {

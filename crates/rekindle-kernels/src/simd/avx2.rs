@@ -4,7 +4,7 @@ use super::Vector;
 
 /// 8 values: AVX2 and FMA.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(__m256);
+pub(crate) struct Avx2(pub(super) __m256);
 
 // SAFETY: plain wrappers; the caller of each method vouches for the instruction set and the pointers.
 unsafe impl Vector for Avx2 {

@@ -1,7 +1,7 @@
 use std::arch::x86_64::*;
 
-use super::Vector;
 use super::bf16::Cells;
+use super::{Avx2, Halves, Vector};
 
 /// 16 values: AVX-512F.
 #[derive(Clone, Copy)]
@@ -81,5 +81,15 @@ impl Cells for Avx512 {
             let cells = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0));
             _mm256_storeu_si256(to.cast(), cells);
         }
+    }
+}
+
+impl Halves for Avx512 {
+    type Half = Avx2;
+
+    #[inline(always)]
+    unsafe fn half(self) -> Avx2 {
+        // SAFETY: as the trait asks.
+        Avx2(unsafe { _mm512_castps512_ps256(self.0) })
     }
 }

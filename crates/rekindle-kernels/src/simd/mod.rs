@@ -64,6 +64,14 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn at_most(self, high: Self) -> Self;
 }
 
+/// A register whose first half is a register too.
+pub(crate) trait Halves: Vector {
+    /// Half as many lanes.
+    type Half: Vector;
+    /// The first half. May be called only where the instruction set is there.
+    unsafe fn half(self) -> Self::Half;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
