@@ -4,9 +4,8 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::{Gemm, Plan, Window};
-use crate::depthwise::{MOST_KERNEL_ROWS, RowArgs};
+use crate::depthwise::{MOST_KERNEL_ROWS, RowsArgs, can_pair};
 use crate::gemm::{Tile, TileArgs};
-use crate::simd::CHANNEL_BLOCK;
 
 /// Values of the left matrix that a block of rows keeps in the second-level cache.
 const BLOCK_VALUES: usize = 48 * 1024;
@@ -39,7 +38,12 @@ impl View {
 
     /// What begins at a pixel.
     pub fn starting_at(self, index: usize) -> Self {
-        Self { base: self.pixel(index), ..self }
+        self.from(index, 0)
+    }
+
+    /// What begins at a pixel's channel.
+    pub fn from(self, index: usize, channel: usize) -> Self {
+        Self { base: self.pixel(index).wrapping_add(channel), ..self }
     }
 }
 
@@ -69,122 +73,146 @@ impl Plan {
         Product { tile, tile_rows, zeros: &self.zeros, gemm, out_width }
     }
 
-    /// One row of a depthwise convolution of an input of this shape; `line` gives the input's rows by their number.
-    pub(super) fn depthwise_row(
+    /// Some rows of a depthwise convolution and whole blocks of its channels, with which `input` and `out` begin. `line`
+    /// gives the input's rows by their number; the first of `rows` goes to where `out` begins.
+    pub(super) fn depthwise_rows(
         &self,
         window: &Window,
+        channels: Range<usize>,
         input: View,
         line: impl Fn(usize) -> *const f32,
-        row: usize,
-        to: *mut f32,
+        rows: Range<usize>,
         out: View,
     ) {
-        let top = row * window.stride[0];
-        let first = window.before[0].saturating_sub(top);
-        let last = (input.height + window.before[0]).saturating_sub(top).min(window.kernel[0]);
-        let mut lines = [std::ptr::null(); MOST_KERNEL_ROWS];
-        for (ky, pointer) in lines.iter_mut().enumerate().take(last).skip(first) {
-            *pointer = line(top + ky - window.before[0]);
-        }
-        let args = RowArgs {
-            lines,
-            stride: input.stride,
-            width: input.width,
-            kernel_rows: [first, last],
-            kernel: window.kernel,
-            step: window.stride[1],
-            left: window.before[1],
-            weights: window.weights.as_ptr(),
-            bias: window.bias.as_ptr(),
-            out: to,
-            out_stride: out.stride,
-            outputs: out.width,
-            channels: out.channels.next_multiple_of(CHANNEL_BLOCK),
-            low: window.limits.low,
-            high: window.limits.high,
+        let &Window { kernel, stride: [down, step], before: [above, left], .. } = window;
+        let can_pair = can_pair(kernel, window.stride, left, input.width, out.width);
+        // The rows of the kernel that lie on the image.
+        let on_image = |row: usize| {
+            let top = row * down;
+            let last = (input.height + above).saturating_sub(top).min(kernel[0]);
+            [above.saturating_sub(top), last]
         };
-        // SAFETY: the rows `first..last` of the kernel lie on the image; input, output, weights and
-        // bias have channels in whole blocks; the row belongs to this thread; the plan's kernels
-        // were chosen for this machine.
-        unsafe { (self.kernels.depthwise)(&args) };
+        let is_whole = |row: usize| row < rows.end && on_image(row) == [0, kernel[0]];
+        let mut row = rows.start;
+        while row < rows.end {
+            let count = if can_pair && is_whole(row) && is_whole(row + 1) { 2 } else { 1 };
+            let [first, last] = on_image(row);
+            let mut lines = [std::ptr::null(); MOST_KERNEL_ROWS];
+            let behind = last + (count - 1) * down;
+            for (ky, pointer) in lines.iter_mut().enumerate().take(behind).skip(first) {
+                *pointer = line(row * down + ky - above);
+            }
+            let args = RowsArgs {
+                lines,
+                stride: input.stride,
+                width: input.width,
+                rows: count,
+                kernel_rows: [first, last],
+                kernel,
+                step,
+                left,
+                weights: window.weights[channels.start..].as_ptr(),
+                weights_stride: window.bias.len(),
+                bias: window.bias[channels.clone()].as_ptr(),
+                out: out.base.wrapping_add((row - rows.start) * out.width * out.stride),
+                out_stride: out.stride,
+                out_line: out.width * out.stride,
+                outputs: out.width,
+                channels: channels.len(),
+                low: window.limits.low,
+                high: window.limits.high,
+            };
+            // SAFETY: the rows `first..last` of the kernel lie on the image, and where there are two rows all of
+            // them; input, output, weights and bias have channels in whole blocks; the rows belong to this
+            // thread; the plan's kernels were chosen for this machine.
+            unsafe { (self.kernels.depthwise)(&args) };
+            row += count;
+        }
     }
 }
 
 impl Product<'_> {
     /// Some of the rows and panels, of each image. A panel's weights are read once for all of them.
     pub fn run(&self, rows: Range<usize>, panels: Range<usize>, images: &[Operands]) {
-        self.run_at(rows, panels, images, 0);
-    }
-
-    /// As [`run`](Self::run), where row `first` of the product is the first pixel of `out`.
-    pub fn run_at(
-        &self,
-        rows: Range<usize>,
-        panels: Range<usize>,
-        images: &[Operands],
-        first: usize,
-    ) {
-        let (Self { tile, tile_rows, gemm, .. }, window) = (self, &self.gemm.window);
-        let taps = window.kernel[0] * window.kernel[1];
-        let depth = taps * gemm.depth;
-        let block = (BLOCK_VALUES / gemm.depth).next_multiple_of(*tile_rows);
+        let block = (BLOCK_VALUES / self.gemm.depth).next_multiple_of(self.tile_rows);
         POINTERS.with_borrow_mut(|pointers| {
             for start in rows.clone().step_by(block) {
-                let end = (start + block).min(rows.end);
-                // Tiles of one height: seven of seven rows take less than six of eight and one of one.
-                let height = (end - start).div_ceil((end - start).div_ceil(*tile_rows));
-                let (tile_pointers, image_pointers) = (taps * height, taps * (end - start));
+                let rows = start..(start + block).min(rows.end);
                 // Once for all panels: for small kernels they cost as much as a tenth of the products.
                 pointers.clear();
                 for image in images {
-                    for row in (start..end).step_by(height) {
-                        self.point(pointers, image.input, row, height.min(end - row));
-                    }
+                    self.point(pointers, image.input, rows.clone());
                 }
-                let tiles = || {
-                    let of_images = images.iter().zip(pointers.chunks(image_pointers));
-                    of_images.flat_map(|(image, pointers)| {
-                        let rows = (start..end).step_by(height);
-                        rows.zip(pointers.chunks(tile_pointers)).map(move |tile| (image, tile))
-                    })
-                };
                 for panel in panels.clone() {
-                    let column = panel * gemm.panel;
-                    let columns = gemm.panel.min(window.bias.len() - column);
-                    for (Operands { out, residual, .. }, (row, pixels)) in tiles() {
-                        let count = height.min(end - row);
-                        let added = residual.map_or(std::ptr::null(), |view| {
-                            view.pixel(row).cast_const().wrapping_add(column)
-                        });
-                        let args = TileArgs {
-                            // Only an image's last tile has fewer.
-                            pixels: pixels[..taps * count].as_ptr(),
-                            taps,
-                            channels: gemm.depth,
-                            weights: window.weights[column * depth..][..columns * depth].as_ptr(),
-                            bias: window.bias[column..][..columns].as_ptr(),
-                            out: out.pixel(row - first).wrapping_add(column),
-                            stride: out.stride,
-                            residual: added,
-                            residual_stride: residual.map_or(0, |view| view.stride),
-                            low: window.limits.low,
-                            high: window.limits.high,
-                            rows: count,
-                            columns,
-                        };
-                        // SAFETY: `point` gave taps x count pointers to pixels of this many values or
-                        // to zeros; weights and bias are sliced to size; the tile's rows and columns lie
-                        // in the output, whose channels are padded to whole blocks, and belong
-                        // to this thread; the plan's kernels were chosen for this machine.
-                        unsafe { tile(&args) };
+                    let pointers = pointers.chunks(rows.len() * self.gemm.taps());
+                    for (&Operands { out, residual, .. }, pointers) in images.iter().zip(pointers) {
+                        let at = |view: View| view.from(rows.start, panel * self.gemm.panel);
+                        self.run_panel(panel, pointers, at(out), residual.map(at));
                     }
                 }
             }
         });
     }
 
+    /// One panel of the rows that `pointers` are of, to where `out` begins.
+    pub fn run_panel(
+        &self,
+        panel: usize,
+        pointers: &[*const f32],
+        out: View,
+        residual: Option<View>,
+    ) {
+        let (Self { tile, gemm, .. }, Gemm { window, .. }) = (self, self.gemm);
+        let taps = gemm.taps();
+        let (rows, depth) = (pointers.len() / taps, taps * gemm.depth);
+        let height = self.tile_height(rows);
+        let column = panel * gemm.panel;
+        let columns = gemm.panel.min(window.bias.len() - column);
+        let weights = &window.weights[column * depth..][..columns * depth];
+        let bias = &window.bias[column..][..columns];
+        for (index, pixels) in pointers.chunks(taps * height).enumerate() {
+            let row = index * height;
+            let args = TileArgs {
+                pixels: pixels.as_ptr(),
+                taps,
+                channels: gemm.depth,
+                weights: weights.as_ptr(),
+                bias: bias.as_ptr(),
+                out: out.base.wrapping_add(row * out.stride),
+                stride: out.stride,
+                residual: residual.map_or(std::ptr::null(), |view| {
+                    view.base.wrapping_add(row * view.stride).cast_const()
+                }),
+                residual_stride: residual.map_or(0, |view| view.stride),
+                low: window.limits.low,
+                high: window.limits.high,
+                // Only the last tile has fewer.
+                rows: height.min(rows - row),
+                columns,
+            };
+            // SAFETY: `point` gave taps x count pointers to pixels of this many values or
+            // to zeros; weights and bias are sliced to size; the tile's rows and columns lie
+            // in the output, whose channels are padded to whole blocks, and belong
+            // to this thread; the plan's kernels were chosen for this machine.
+            unsafe { tile(&args) };
+        }
+    }
+
+    /// Tiles of one height: seven of seven rows take less than six of eight and one of one.
+    fn tile_height(&self, rows: usize) -> usize {
+        rows.div_ceil(rows.div_ceil(self.tile_rows).max(1)).max(1)
+    }
+
+    /// Adds pointers to what these rows take, tile by tile.
+    pub fn point(&self, pointers: &mut Vec<*const f32>, input: View, rows: Range<usize>) {
+        let height = self.tile_height(rows.len());
+        for row in rows.clone().step_by(height) {
+            self.point_tile(pointers, input, row, height.min(rows.end - row));
+        }
+    }
+
     /// Adds, for each tap, the pixels that `count` outputs from `row` on take.
-    fn point(&self, pointers: &mut Vec<*const f32>, input: View, row: usize, count: usize) {
+    fn point_tile(&self, pointers: &mut Vec<*const f32>, input: View, row: usize, count: usize) {
         let window = &self.gemm.window;
         // An image that is stored with its padding is wider than the output.
         let is_same = input.width == self.out_width;

@@ -16,6 +16,8 @@ mod strip;
 mod team;
 mod winograd;
 
+use std::ops::Range;
+
 use crossbeam_queue::ArrayQueue;
 use rekindle_nn::layers::Activation;
 use rekindle_nn::{NetworkError, Pool, Shape};
@@ -199,6 +201,18 @@ pub(crate) struct Gemm {
     pub depth: usize,
     /// Whether pixels and weights are cells of bf16.
     pub cells: bool,
+}
+
+impl Gemm {
+    /// Products of pixels and weights that an output is the sum of, each over channels.
+    pub fn taps(&self) -> usize {
+        self.window.kernel.iter().product()
+    }
+
+    /// The panels of all outputs.
+    pub fn panels(&self) -> Range<usize> {
+        0..self.window.bias.len().div_ceil(self.panel)
+    }
 }
 
 /// The settings and weights of a convolution.

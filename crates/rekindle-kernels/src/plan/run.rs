@@ -340,10 +340,10 @@ impl Plan {
             Work::Depthwise(window) => {
                 let (input, out) = (arena.view(input), arena.view(out));
                 let line = |y: usize| input.pixel(y * input.width).cast_const();
-                for row in share(out.height) {
-                    let to = out.pixel(row * out.width);
-                    self.depthwise_row(window, input, line, row, to, out);
-                }
+                let rows = share(out.height);
+                let to = out.starting_at(rows.start * out.width);
+                let all = 0..window.bias.len();
+                self.depthwise_rows(window, all, input, line, rows, to);
             }
             Work::Narrow => {
                 let (from, to) = (arena.view(input), arena.view(out));

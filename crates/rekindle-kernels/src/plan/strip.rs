@@ -12,8 +12,16 @@ use crate::simd::{Values, zeros};
 /// Values that the rows between the convolutions may take: half a megabyte.
 const STRIP_VALUES: usize = 128 * 1024;
 
+/// What a thread keeps between strips.
+struct Space {
+    /// To the pixels that rows of the first product take.
+    pointers: Vec<*const f32>,
+    /// The rows between the convolutions.
+    values: Values,
+}
+
 thread_local! {
-    static ROWS: RefCell<Values> = RefCell::new(zeros(0));
+    static SPACE: RefCell<Space> = RefCell::new(Space { pointers: Vec::new(), values: zeros(0) });
 }
 
 /// The three convolutions; a second input is a residual to add to the last.
@@ -46,19 +54,21 @@ impl Plan {
         };
         let at_once = (1..=rows.len()).take_while(fits).last().unwrap_or(1);
         let ring = lines(at_once);
-        ROWS.with_borrow_mut(|values| {
-            let (between, narrowed) = (ring * width * channels, at_once * out.width * channels);
-            if values.len() < between + narrowed {
-                values.resize(between + narrowed, 0.0);
+        // A panel of the widened rows lies by itself, so that it is read line after line of the cache.
+        let (pixels, panel) = (ring * width, expand.panel);
+        let widened = expand.panels().len() * pixels * panel;
+        SPACE.with_borrow_mut(|Space { pointers, values }| {
+            if values.len() < widened + at_once * out.width * channels {
+                values.resize(widened + at_once * out.width * channels, 0.0);
             }
-            let (between, narrowed) = values.split_at_mut(between);
+            let (widened, narrowed) = values.split_at_mut(widened);
             // Row `y` of the widened map is row `y % ring` here.
             let widened = View {
-                base: between.as_mut_ptr(),
+                base: widened.as_mut_ptr(),
                 height: ring,
                 width,
-                channels,
-                stride: channels,
+                channels: panel,
+                stride: panel,
             };
             let filtered = View {
                 base: narrowed.as_mut_ptr(),
@@ -69,25 +79,32 @@ impl Plan {
             };
             let widen = self.product(expand, width);
             let narrow = self.product(project, out.width);
-            let panels = |gemm: &Gemm, channels: usize| 0..channels.div_ceil(gemm.panel);
             let mut done = (rows.start * step).saturating_sub(above);
             for first in rows.clone().step_by(at_once) {
                 let end = (first + at_once).min(rows.end);
                 let needed = (((end - 1) * step + kernel).saturating_sub(above)).min(height);
-                while done < needed {
-                    // Up to the end of the ring.
-                    let until = needed.min((done / ring + 1) * ring);
-                    let to = View { base: widened.pixel(done % ring * width), ..widened };
-                    let pixels = done * width..until * width;
-                    let image = Operands { input, out: to, residual: None };
-                    widen.run_at(pixels, panels(expand, channels), &[image], done * width);
-                    done = until;
+                // Up to the end of the ring, and what is left from its beginning.
+                let turn = needed.min((done / ring + 1) * ring);
+                let runs =
+                    [done..turn, turn..needed].map(|lines| lines.start * width..lines.end * width);
+                done = needed;
+                pointers.clear();
+                for run in &runs {
+                    widen.point(pointers, input, run.clone());
                 }
-                let map = View { height, ..widened };
-                let line = |y: usize| widened.pixel(y % ring * width).cast_const();
-                for row in first..end {
-                    let to = filtered.pixel((row - first) * out.width);
-                    self.depthwise_row(depthwise, map, line, row, to, filtered);
+                let (before, behind) = pointers.split_at(runs[0].len() * expand.taps());
+                for index in expand.panels() {
+                    let own =
+                        View { base: widened.base.wrapping_add(index * pixels * panel), ..widened };
+                    for (run, pointers) in runs.iter().zip([before, behind]) {
+                        let to = own.starting_at(run.start % pixels);
+                        widen.run_panel(index, pointers, to, None);
+                    }
+                    let line = |y: usize| own.pixel(y % ring * width).cast_const();
+                    let of_panel = index * panel..((index + 1) * panel).min(channels);
+                    let to = filtered.from(0, index * panel);
+                    let map = View { height, ..own };
+                    self.depthwise_rows(depthwise, of_panel, map, line, first..end, to);
                 }
                 let start = first * out.width;
                 let image = Operands {
@@ -95,8 +112,7 @@ impl Plan {
                     out: out.starting_at(start),
                     residual: residual.map(|view| view.starting_at(start)),
                 };
-                let pixels = 0..(end - first) * out.width;
-                narrow.run(pixels, panels(project, out.channels), &[image]);
+                narrow.run(0..(end - first) * out.width, project.panels(), &[image]);
             }
         });
     }
