@@ -209,15 +209,16 @@ impl Plan {
         mut clock: Option<&mut [Duration]>,
     ) {
         let mut workspace = self.workspace();
-        workspace.team.reset();
         let (arena, to) = (workspace.arena(), Arena::of(output));
-        let (team, last) = (&workspace.team, self.steps.len() + 1);
+        let last = self.steps.len() + 1;
         // The image comes in before all steps, and the output goes out behind them.
         let parts = |number: usize| match number {
             0 => Self::split(self.input.height, threads),
             number if number == last => Self::split(self.output.channels, threads),
             number => self.parts(&self.steps[number - 1], threads),
         };
+        workspace.team.reset(threads, parts);
+        let team = &workspace.team;
         let work = |number: usize, part: usize| {
             let share = |count: usize| {
                 let parts = parts(number);

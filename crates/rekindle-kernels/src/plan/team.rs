@@ -3,17 +3,23 @@
 //! Steps of a small network take some tens of microseconds: waking a thread for each takes as long. So helpers
 //! stay for the whole image and look for work without sleeping. Nobody waits for a helper that has not come:
 //! the thread that leads does what the others leave.
+//!
+//! Each thread begins with its own share of a step's parts, the same part of the image in every step, so that most of
+//! what it reads is in its own cache: it has written it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Looks at a counter before a thread gives its processor to others.
 const SPINS: u32 = 20_000;
 
+/// Parts that a word has a bit for.
+const BITS: usize = u64::BITS as usize;
+
 /// One step's parts.
 #[derive(Debug, Default)]
-struct Counters {
-    /// The first part that nobody has taken.
-    next: AtomicUsize,
+struct Parts {
+    /// A bit for each that somebody has taken.
+    taken: Vec<AtomicU64>,
     /// Parts that are done.
     done: AtomicUsize,
 }
@@ -21,32 +27,45 @@ struct Counters {
 /// What the threads of one image share.
 #[derive(Debug)]
 pub(crate) struct Team {
-    steps: Vec<Counters>,
+    steps: Vec<Parts>,
     /// Steps that may begin: all before them are done.
     open: AtomicUsize,
+    /// Threads that have come.
+    members: AtomicUsize,
+    /// Threads that may come.
+    most: usize,
 }
 
 impl Team {
     /// For a plan of this many steps.
     pub fn new(steps: usize) -> Self {
-        let counters = (0..steps).map(|_| Counters::default());
-        Self { steps: counters.collect(), open: AtomicUsize::new(0) }
+        Self {
+            steps: (0..steps).map(|_| Parts::default()).collect(),
+            open: AtomicUsize::new(0),
+            members: AtomicUsize::new(0),
+            most: 0,
+        }
     }
 
-    /// Makes it ready for another image.
-    pub fn reset(&mut self) {
-        for counters in &mut self.steps {
-            *counters.next.get_mut() = 0;
-            *counters.done.get_mut() = 0;
+    /// Makes it ready for another image, so many threads, and steps of so many parts.
+    pub fn reset(&mut self, most: usize, parts: impl Fn(usize) -> usize) {
+        for (step, Parts { taken, done }) in self.steps.iter_mut().enumerate() {
+            taken.iter_mut().for_each(|word| *word.get_mut() = 0);
+            // Only the first time.
+            let words = parts(step).div_ceil(BITS).max(taken.len());
+            taken.resize_with(words, AtomicU64::default);
+            *done.get_mut() = 0;
         }
         *self.open.get_mut() = 0;
+        *self.members.get_mut() = 1;
+        self.most = most;
     }
 
     /// Runs all parts of a step, with whichever helpers have come. Steps are led in their order.
     pub fn lead(&self, step: usize, parts: usize, work: impl Fn(usize)) {
         // What was written before this is seen by helpers that see the step open.
         self.open.store(step + 1, Ordering::Release);
-        self.take(step, parts, &work);
+        self.take(step, parts, 0, &work);
         let done = &self.steps[step].done;
         wait(|| done.load(Ordering::Acquire) == parts);
     }
@@ -59,6 +78,7 @@ impl Team {
 
     /// Takes parts of every step until the leader finishes; `parts` says how many a step has.
     pub fn help(&self, parts: impl Fn(usize) -> usize, work: impl Fn(usize, usize)) {
+        let member = self.members.fetch_add(1, Ordering::Relaxed);
         for step in 0..self.steps.len() {
             let mut open = 0;
             wait(|| {
@@ -68,22 +88,33 @@ impl Team {
             if open == usize::MAX {
                 return;
             }
-            self.take(step, parts(step), &|part| work(step, part));
+            self.take(step, parts(step), member, &|part| work(step, part));
         }
     }
 
-    fn take(&self, step: usize, parts: usize, work: &impl Fn(usize)) {
-        let Counters { next, done } = &self.steps[step];
-        loop {
-            let part = next.fetch_add(1, Ordering::Relaxed);
-            if part >= parts {
-                return;
+    fn take(&self, step: usize, parts: usize, member: usize, work: &impl Fn(usize)) {
+        let Parts { taken, done } = &self.steps[step];
+        // One goes up from its share's first part and its neighbour down from its share's last, so that whoever is done
+        // takes what the other would have come to last.
+        let (member, most) = (member % self.most, self.most);
+        let first = match member % 2 {
+            0 => member * parts / most,
+            _ => (member + 1) * parts / most + parts - 1,
+        };
+        for offset in 0..parts {
+            let part = if member % 2 == 0 { first + offset } else { first - offset } % parts;
+            let (word, bit) = (&taken[part / BITS], 1 << (part % BITS));
+            let is_free = |before: u64| before & bit == 0;
+            // Looking first leaves the line with those who work.
+            if is_free(word.load(Ordering::Relaxed))
+                && is_free(word.fetch_or(bit, Ordering::Relaxed))
+            {
+                // Also where the work panics: nobody may wait for ever.
+                let _counted = OnDrop(|| {
+                    done.fetch_add(1, Ordering::Release);
+                });
+                work(part);
             }
-            // Also where the work panics: nobody may wait for ever.
-            let _counted = OnDrop(|| {
-                done.fetch_add(1, Ordering::Release);
-            });
-            work(part);
         }
     }
 }
@@ -114,10 +145,10 @@ mod tests {
 
     #[test]
     fn every_part_runs_once_and_after_the_steps_before() {
-        let (steps, parts) = (50, |step: usize| 1 + step % 7);
+        let (steps, parts) = (50, |step: usize| 1 + step * step % 130);
         let mut team = Team::new(steps);
         for helpers in [0, 1, 3, 8] {
-            team.reset();
+            team.reset(helpers + 1, parts);
             let counts: Vec<Vec<AtomicUsize>> = (0..steps)
                 .map(|step| (0..parts(step)).map(|_| AtomicUsize::new(0)).collect())
                 .collect();
@@ -149,7 +180,8 @@ mod tests {
     #[test]
     fn a_panic_ends_all() {
         for leader_fails in [true, false] {
-            let team = Team::new(3);
+            let mut team = Team::new(3);
+            team.reset(2, |_| 20);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let leader = std::thread::current().id();
                 let work = |_: usize, part: usize| {
