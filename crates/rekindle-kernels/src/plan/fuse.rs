@@ -13,7 +13,7 @@ use crate::{Limits, PlanConfig, Precision};
 
 /// Values of a widened map from which on a block is computed strip by strip: below, the rows that each thread computes beside its
 /// own cost more than two meetings of all threads fewer.
-const STRIPS_FROM: usize = 32 * 1024;
+const STRIPS_FROM: usize = if cfg!(test) { 512 } else { 32 * 1024 };
 
 /// Workspaces that a plan keeps: for as many images at once.
 const MOST_WORKSPACES: usize = 256;

@@ -9,8 +9,9 @@ use super::conv::{Operands, View};
 use super::{Gemm, Plan, Window};
 use crate::simd::{Values, zeros};
 
-/// Values that the rows between the convolutions may take: half a megabyte.
-const STRIP_VALUES: usize = 128 * 1024;
+/// Values that the rows between the convolutions may take: half a megabyte. Few in tests, whose maps are small, so that
+/// they have more than one strip.
+const STRIP_VALUES: usize = if cfg!(test) { 4 * 1024 } else { 128 * 1024 };
 
 /// What a thread keeps between strips.
 struct Space {
