@@ -133,10 +133,10 @@ pub(crate) unsafe fn tile_avx512(args: &TileArgs) {
     // SAFETY: the caller's, see `Tile`.
     unsafe {
         match args.columns {
-            32 => by_rows!(tile, Avx512, 2, args, 1 2 3 4 5 6 7 8),
-            24 => by_rows!(tile_half, Avx512, 1, args, 1 2 3 4 5 6 7 8),
-            16 => by_rows!(tile, Avx512, 1, args, 1 2 3 4 5 6 7 8),
-            _ => by_rows!(tile_half, Avx512, 0, args, 1 2 3 4 5 6 7 8),
+            32 => by_rows!(tile, Avx512, 2, args, 1 2 3 4 5 6 7 8 9 10 11 12),
+            24 => by_rows!(tile_half, Avx512, 1, args, 1 2 3 4 5 6 7 8 9 10 11 12),
+            16 => by_rows!(tile, Avx512, 1, args, 1 2 3 4 5 6 7 8 9 10 11 12),
+            _ => by_rows!(tile_half, Avx512, 0, args, 1 2 3 4 5 6 7 8 9 10 11 12),
         }
     }
 }
@@ -151,9 +151,9 @@ pub(crate) unsafe fn tile_avx512_bf16(args: &TileArgs) {
     // SAFETY: the caller's, see `Tile`.
     unsafe {
         if args.columns == 32 {
-            by_rows!(tile, Vectors, 2, args, 1 2 3 4 5 6 7 8)
+            by_rows!(tile, Vectors, 2, args, 1 2 3 4 5 6 7 8 9 10 11 12)
         } else {
-            by_rows!(tile, Vectors, 1, args, 1 2 3 4 5 6 7 8)
+            by_rows!(tile, Vectors, 1, args, 1 2 3 4 5 6 7 8 9 10 11 12)
         }
     }
 }
@@ -224,15 +224,19 @@ mod tests {
         for isa in Isa::available() {
             let kernels = isa.kernels();
             let sets = [Some((kernels.tile, false)), kernels.bf16.map(|bf16| (bf16.tile, true))];
-            let sets: Vec<(Tile, bool)> = sets.into_iter().flatten().collect();
-            for case in 0..if cfg!(miri) { 12 } else { 200 } {
-                let (tile, is_bf16) = sets[case / 7 % sets.len()];
-                let rows = 1 + case % kernels.rows;
-                let columns = match isa {
-                    Isa::Avx512 if is_bf16 => [32, 16][case % 2],
-                    Isa::Avx512 => [32, 24, 16, 8][case % 4],
-                    _ => kernels.columns,
+            let mut cases = Vec::new();
+            for (tile, is_bf16) in sets.into_iter().flatten() {
+                let widths: &[usize] = match isa {
+                    Isa::Avx512 if is_bf16 => &[32, 16],
+                    Isa::Avx512 => &[32, 24, 16, 8],
+                    _ => &[kernels.columns],
                 };
+                // Every tile with and without a residual and limits.
+                let rows = (1..=kernels.rows).flat_map(|rows| (0..4).map(move |ends| (rows, ends)));
+                let of = |(rows, ends)| widths.iter().map(move |&width| (rows, ends, width));
+                cases.extend(rows.flat_map(of).map(|case| (tile, is_bf16, case)));
+            }
+            for (tile, is_bf16, (rows, ends, columns)) in cases {
                 let (taps, channels) = (rng.random_range(1..5), rng.random_range(1..40));
                 let stride = columns + rng.random_range(0..9);
                 let mut random = |count: usize| -> Vec<f32> {
@@ -249,9 +253,9 @@ mod tests {
                 let pointers: Vec<*const f32> =
                     (0..taps * rows).map(|index| pixels[index * channels..].as_ptr()).collect();
                 let mut out = vec![f32::NAN; rows * stride];
-                let has_residual = case % 2 == 0;
+                let has_residual = ends % 2 == 0;
                 let (low, high) =
-                    if case % 5 == 0 { (0.0, 6.0) } else { (f32::NEG_INFINITY, f32::INFINITY) };
+                    if ends / 2 == 0 { (0.0, 6.0) } else { (f32::NEG_INFINITY, f32::INFINITY) };
                 let args = TileArgs {
                     pixels: pointers.as_ptr(),
                     taps,

@@ -62,7 +62,7 @@ impl Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => Kernels {
-                rows: 8,
+                rows: 12,
                 columns: 32,
                 has_halves: true,
                 tile: gemm::tile_avx512,

@@ -274,7 +274,11 @@ impl Plan {
         let most = threads * 4;
         match &step.work {
             Work::Gemm(gemm) => self.grid(gemm, step, threads).iter().product(),
-            Work::Winograd(conv) => conv.tiles(&step.out).div_ceil(self.kernels.rows).min(most),
+            // As many for each thread: of 3 parts, two threads would take 2 and 1.
+            Work::Winograd(conv) => {
+                let parts = conv.tiles(&step.out).div_ceil(self.kernels.rows);
+                parts.next_multiple_of(threads).min(most)
+            }
             Work::Depthwise(_) | Work::Pool { .. } | Work::Narrow => step.out.height.min(most),
             // Each part begins with rows that another has computed too.
             Work::Strip(_) => step.out.height.min(threads),
