@@ -3,7 +3,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Halves;
-use crate::simd::bf16::Pairs;
+use crate::simd::bf16::{Cells, Pairs};
 use crate::simd::{Portable, Vector};
 
 /// What one tile computes: `out[m][n] = clamp(bias[n] + residual[m][n] + sum over taps and channels)`.
@@ -17,7 +17,7 @@ pub(crate) struct TileArgs {
     pub weights: *const f32,
     /// `[columns]`.
     pub bias: *const f32,
-    /// Rows of `columns` values, `stride` apart.
+    /// Rows of `columns` values, or half as many cells of bf16, `stride` apart.
     pub out: *mut f32,
     pub stride: usize,
     /// As `out`, or null.
@@ -41,7 +41,7 @@ pub(crate) type Tile = unsafe fn(&TileArgs);
 
 /// `MR` rows by `NV` registers.
 #[inline(always)]
-unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(args: &TileArgs) {
+unsafe fn tile<V: Vector, O: Output<V>, const MR: usize, const NV: usize>(args: &TileArgs) {
     // SAFETY: the caller vouches for the pointers, counts and instruction set (see `Tile`).
     unsafe {
         let bias: [V; NV] = std::array::from_fn(|n| V::load(args.bias.add(n * V::LANES)));
@@ -62,15 +62,43 @@ unsafe fn tile<V: Vector, const MR: usize, const NV: usize>(args: &TileArgs) {
         }
         for (m, row) in sums.into_iter().enumerate() {
             for (n, sum) in row.into_iter().enumerate() {
-                finish(args, m, n * V::LANES, sum);
+                finish::<V, O>(args, m, n * V::LANES, sum);
             }
         }
     }
 }
 
+/// What a tile writes.
+trait Output<V> {
+    /// Writes a register of a row's values from `column` on; may be called where the tile may.
+    unsafe fn store(values: V, row: *mut f32, column: usize);
+}
+
+/// The values.
+struct Values;
+
+impl<V: Vector> Output<V> for Values {
+    #[inline(always)]
+    unsafe fn store(values: V, row: *mut f32, column: usize) {
+        // SAFETY: the caller vouches for the pointers, counts and instruction set (see `Tile`).
+        unsafe { values.store(row.add(column)) }
+    }
+}
+
+/// Cells of bf16.
+struct Rounded;
+
+impl<V: Cells> Output<Pairs<V>> for Rounded {
+    #[inline(always)]
+    unsafe fn store(values: Pairs<V>, row: *mut f32, column: usize) {
+        // SAFETY: the caller vouches for the pointers, counts and instruction set (see `Tile`).
+        unsafe { values.0.store_cells(row.add(column / 2)) }
+    }
+}
+
 /// Adds the residual, clamps and stores one register of sums.
 #[inline(always)]
-unsafe fn finish<V: Vector>(args: &TileArgs, row: usize, column: usize, sum: V) {
+unsafe fn finish<V: Vector, O: Output<V>>(args: &TileArgs, row: usize, column: usize, sum: V) {
     // SAFETY: the caller vouches for the pointers, counts and instruction set (see `Tile`).
     unsafe {
         let sum = match args.residual.is_null() {
@@ -78,14 +106,16 @@ unsafe fn finish<V: Vector>(args: &TileArgs, row: usize, column: usize, sum: V) 
             false => sum.add(V::load(args.residual.add(row * args.residual_stride + column))),
         };
         let sum = sum.at_least(V::splat(args.low)).at_most(V::splat(args.high));
-        sum.store(args.out.add(row * args.stride + column));
+        O::store(sum, args.out.add(row * args.stride), column);
     }
 }
 
 /// `MR` rows by `NV` registers and half of one: for 24 columns three quarters of the work of two registers.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn tile_half<V: Halves, const MR: usize, const NV: usize>(args: &TileArgs) {
+unsafe fn tile_half<V: Halves, O: Output<V> + Output<V::Half>, const MR: usize, const NV: usize>(
+    args: &TileArgs,
+) {
     // SAFETY: the caller vouches for the pointers, counts and instruction set (see `Tile`).
     unsafe {
         let last = NV * V::LANES;
@@ -109,18 +139,18 @@ unsafe fn tile_half<V: Halves, const MR: usize, const NV: usize>(args: &TileArgs
         }
         for (m, (row, half)) in sums.into_iter().zip(halves).enumerate() {
             for (n, sum) in row.into_iter().enumerate() {
-                finish(args, m, n * V::LANES, sum);
+                finish::<V, O>(args, m, n * V::LANES, sum);
             }
-            finish(args, m, last, half);
+            finish::<V::Half, O>(args, m, last, half);
         }
     }
 }
 
 /// Picks the tile of the right height.
 macro_rules! by_rows {
-    ($tile:ident, $vector:ty, $registers:literal, $args:ident, $($rows:literal)*) => {
+    ($tile:ident, $vector:ty, $output:ty, $registers:literal, $args:ident, $($rows:literal)*) => {
         match $args.rows {
-            $($rows => $tile::<$vector, $rows, $registers>($args),)*
+            $($rows => $tile::<$vector, $output, $rows, $registers>($args),)*
             rows => unreachable!("no tile has {rows} rows"),
         }
     };
@@ -133,37 +163,45 @@ pub(crate) unsafe fn tile_avx512(args: &TileArgs) {
     // SAFETY: the caller's, see `Tile`.
     unsafe {
         match args.columns {
-            32 => by_rows!(tile, Avx512, 2, args, 1 2 3 4 5 6 7 8 9 10 11 12),
-            24 => by_rows!(tile_half, Avx512, 1, args, 1 2 3 4 5 6 7 8 9 10 11 12),
-            16 => by_rows!(tile, Avx512, 1, args, 1 2 3 4 5 6 7 8 9 10 11 12),
-            _ => by_rows!(tile_half, Avx512, 0, args, 1 2 3 4 5 6 7 8 9 10 11 12),
+            32 => by_rows!(tile, Avx512, Values, 2, args, 1 2 3 4 5 6 7 8 9 10 11 12),
+            24 => by_rows!(tile_half, Avx512, Values, 1, args, 1 2 3 4 5 6 7 8 9 10 11 12),
+            16 => by_rows!(tile, Avx512, Values, 1, args, 1 2 3 4 5 6 7 8 9 10 11 12),
+            _ => by_rows!(tile_half, Avx512, Values, 0, args, 1 2 3 4 5 6 7 8 9 10 11 12),
         }
     }
 }
 
-/// As [`tile_avx512`], of cells of bf16.
+/// The tiles of AVX-512 BF16.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bf16")]
-pub(crate) unsafe fn tile_avx512_bf16(args: &TileArgs) {
-    use crate::simd::Avx512;
-
-    type Vectors = Pairs<Avx512>;
-    // SAFETY: the caller's, see `Tile`.
-    unsafe {
-        if args.columns == 32 {
-            by_rows!(tile, Vectors, 2, args, 1 2 3 4 5 6 7 8 9 10 11 12)
-        } else {
-            by_rows!(tile, Vectors, 1, args, 1 2 3 4 5 6 7 8 9 10 11 12)
+macro_rules! tile_avx512_bf16 {
+    ($name:ident, $output:ty, $doc:literal) => {
+        #[doc = $doc]
+        #[target_feature(enable = "avx512f,avx512bf16")]
+        pub(crate) unsafe fn $name(args: &TileArgs) {
+            type Vectors = Pairs<crate::simd::Avx512>;
+            // SAFETY: the caller's, see `Tile`.
+            unsafe {
+                if args.columns == 32 {
+                    by_rows!(tile, Vectors, $output, 2, args, 1 2 3 4 5 6 7 8 9 10 11 12)
+                } else {
+                    by_rows!(tile, Vectors, $output, 1, args, 1 2 3 4 5 6 7 8 9 10 11 12)
+                }
+            }
         }
-    }
+    };
 }
+
+#[cfg(target_arch = "x86_64")]
+tile_avx512_bf16!(tile_avx512_bf16, Values, "As [`tile_avx512`], of cells of bf16.");
+#[cfg(target_arch = "x86_64")]
+tile_avx512_bf16!(tile_avx512_bf16_to_cells, Rounded, "As [`tile_avx512_bf16`], to cells.");
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 pub(crate) unsafe fn tile_avx2(args: &TileArgs) {
     use crate::simd::Avx2;
     // SAFETY: the caller's, see `Tile`.
-    unsafe { by_rows!(tile, Avx2, 2, args, 1 2 3 4 5 6) }
+    unsafe { by_rows!(tile, Avx2, Values, 2, args, 1 2 3 4 5 6) }
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -171,18 +209,24 @@ pub(crate) unsafe fn tile_avx2(args: &TileArgs) {
 pub(crate) unsafe fn tile_neon(args: &TileArgs) {
     use crate::simd::Neon;
     // SAFETY: the caller's, see `Tile`.
-    unsafe { by_rows!(tile, Neon, 2, args, 1 2 3 4 5 6 7 8) }
+    unsafe { by_rows!(tile, Neon, Values, 2, args, 1 2 3 4 5 6 7 8) }
 }
 
 pub(crate) unsafe fn tile_portable(args: &TileArgs) {
     // SAFETY: the caller's, see `Tile`.
-    unsafe { by_rows!(tile, Portable, 2, args, 1 2 3 4) }
+    unsafe { by_rows!(tile, Portable, Values, 2, args, 1 2 3 4) }
 }
 
 /// As [`tile_portable`], of cells of bf16.
 pub(crate) unsafe fn tile_portable_bf16(args: &TileArgs) {
     // SAFETY: the caller's, see `Tile`.
-    unsafe { by_rows!(tile, Pairs<Portable>, 2, args, 1 2 3 4) }
+    unsafe { by_rows!(tile, Pairs<Portable>, Values, 2, args, 1 2 3 4) }
+}
+
+/// As [`tile_portable_bf16`], to cells.
+pub(crate) unsafe fn tile_portable_bf16_to_cells(args: &TileArgs) {
+    // SAFETY: the caller's, see `Tile`.
+    unsafe { by_rows!(tile, Pairs<Portable>, Rounded, 2, args, 1 2 3 4) }
 }
 
 /// Weights as tiles read them: panels of `columns` outputs (the last has what is left of `padded`), in each the
@@ -273,6 +317,20 @@ mod tests {
                 };
                 // SAFETY: every buffer has the size that its field says, and the set is available.
                 unsafe { tile(&args) };
+                if let (true, Some(kernels)) = (is_bf16, kernels.bf16) {
+                    let mut rounded = vec![f32::NAN; rows * stride];
+                    let args = TileArgs { out: rounded.as_mut_ptr(), ..args };
+                    // SAFETY: as above; cells take less room.
+                    unsafe { (kernels.tile_to_cells)(&args) };
+                    for (out, rounded) in out.chunks(stride).zip(rounded.chunks(stride)) {
+                        let (cells, behind) = rounded.split_at(columns / 2);
+                        let pairs = out[..columns].chunks(2).zip(cells);
+                        assert!(pairs.into_iter().all(|(pair, cell)| {
+                            cell.to_bits() == bf16::cell(pair[0], pair[1]).to_bits()
+                        }));
+                        assert!(behind.iter().all(|value| value.is_nan()), "{isa}");
+                    }
+                }
                 for m in 0..rows {
                     for n in 0..stride {
                         let found = out[m * stride + n];

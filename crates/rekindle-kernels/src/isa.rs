@@ -71,6 +71,7 @@ impl Isa {
                 winograd: winograd::avx512(),
                 bf16: is_x86_feature_detected!("avx512bf16").then_some(Bf16 {
                     tile: gemm::tile_avx512_bf16,
+                    tile_to_cells: gemm::tile_avx512_bf16_to_cells,
                     narrow: bf16::narrow_avx512,
                     winograd: winograd::avx512_bf16(),
                 }),
@@ -107,6 +108,7 @@ impl Isa {
                 winograd: winograd::portable(),
                 bf16: Some(Bf16 {
                     tile: gemm::tile_portable_bf16,
+                    tile_to_cells: gemm::tile_portable_bf16_to_cells,
                     narrow: bf16::narrow_portable,
                     winograd: winograd::portable_bf16(),
                 }),
@@ -157,6 +159,8 @@ impl Kernels {
 pub(crate) struct Bf16 {
     /// Of the same rows and columns as the tile of f32.
     pub tile: Tile,
+    /// As `tile`, with outputs that are cells.
+    pub tile_to_cells: Tile,
     pub narrow: Narrow,
     pub winograd: Transforms,
 }

@@ -86,6 +86,7 @@ impl<B: Backend> Interpreter<B> for Lower {
                     residual: None,
                     run: 1,
                     cells: false,
+                    to_cells: false,
                 })
             }
             Op::BatchNorm(norm) => {

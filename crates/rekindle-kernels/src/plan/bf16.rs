@@ -3,7 +3,7 @@
 use rekindle_nn::Shape;
 
 use super::conv::View;
-use super::fuse::{Conv, Node, NodeOp};
+use super::fuse::{Conv, Node, NodeOp, has_value};
 use crate::simd::CHANNEL_BLOCK;
 use crate::simd::bf16::pair_rows;
 
@@ -16,43 +16,99 @@ impl Conv {
     }
 }
 
-/// Has every convolution that gains from it read cells of bf16, which a new node rounds once for all who read a value;
-/// the new output. Those that are not `is_direct` stay: Winograd's transforms read f32.
+/// What reads a value.
+#[derive(Default, Clone)]
+struct Readers {
+    /// Convolutions that want cells.
+    convs: usize,
+    concats: Vec<usize>,
+    /// All else, which wants values.
+    others: usize,
+}
+
+/// Has every convolution that gains from it read cells of bf16; the new output. A value that nothing else reads becomes
+/// cells where it is made, if that is by such a convolution, or as a part of a concatenation; others are rounded by a
+/// new node, once for all who read them. Convolutions that are not `is_direct` stay: Winograd's transforms read f32.
 pub(super) fn narrow(
     nodes: &mut Vec<Node>,
     output: usize,
     is_direct: impl Fn(&Conv, Shape) -> bool,
 ) -> usize {
-    let mut readers = vec![Vec::new(); nodes.len()];
-    for (index, node) in nodes.iter_mut().enumerate() {
-        let NodeOp::Conv(conv) = &mut node.op else { continue };
-        if conv.takes_bf16() && is_direct(conv, node.shape) {
-            conv.cells = true;
-            conv.weights = pair_rows(&conv.weights, conv.channels[0], conv.channels[1]);
-            readers[node.inputs[0]].push(index);
+    let mut readers = vec![Readers::default(); nodes.len()];
+    readers[output].others += 1;
+    for (index, node) in nodes.iter_mut().enumerate().filter(|(_, node)| has_value(&node.op)) {
+        for (position, &input) in node.inputs.iter().enumerate() {
+            match &mut node.op {
+                NodeOp::Conv(conv)
+                    if position == 0 && conv.takes_bf16() && is_direct(conv, node.shape) =>
+                {
+                    conv.cells = true;
+                    conv.weights = pair_rows(&conv.weights, conv.channels[0], conv.channels[1]);
+                    readers[input].convs += 1;
+                }
+                NodeOp::Concat => readers[input].concats.push(index),
+                _ => readers[input].others += 1,
+            }
         }
+    }
+    // Which nodes' values are cells only: readers, which come later, are decided first.
+    let mut is_cells = vec![false; nodes.len()];
+    for index in (0..nodes.len()).rev() {
+        let Readers { convs, concats, others } = &readers[index];
+        let is_read = convs + concats.len() > 0 && concats.iter().all(|&concat| is_cells[concat]);
+        is_cells[index] = *others == 0 && is_read && can_be_cells(nodes, index);
     }
     // Where nodes are now, and their values in cells.
     let (mut now, mut cells) = (Vec::with_capacity(nodes.len()), vec![None; nodes.len()]);
     let mut all = Vec::with_capacity(nodes.len());
     for (index, mut node) in std::mem::take(nodes).into_iter().enumerate() {
         for (position, input) in node.inputs.iter_mut().enumerate() {
-            let is_narrow = position == 0 && readers[*input].contains(&index);
-            *input = if is_narrow { cells[*input] } else { None }.unwrap_or(now[*input]);
+            let wants_cells = match &node.op {
+                NodeOp::Conv(conv) => conv.cells && position == 0,
+                _ => is_cells[index],
+            };
+            *input = if wants_cells { cells[*input] } else { None }.unwrap_or(now[*input]);
         }
+        let (name, values) = (node.name.clone(), node.shape);
+        let in_cells = match values {
+            Shape::Map { height, width, channels } => {
+                let channels = channels.next_multiple_of(CHANNEL_BLOCK) / 2;
+                Shape::Map { height, width, channels }
+            }
+            flat @ Shape::Flat(_) => flat,
+        };
         now.push(all.len());
-        let (name, shape) = (node.name.clone(), node.shape);
+        if is_cells[index] {
+            node.shape = in_cells;
+            if let NodeOp::Conv(conv) = &mut node.op {
+                conv.to_cells = true;
+            }
+        }
         all.push(node);
-        if let (false, Shape::Map { height, width, channels }) = (readers[index].is_empty(), shape)
-        {
-            let channels = channels.next_multiple_of(CHANNEL_BLOCK) / 2;
-            let shape = Shape::Map { height, width, channels };
+        let Readers { convs, concats, .. } = &readers[index];
+        let is_wanted = *convs > 0 || concats.iter().any(|&concat| is_cells[concat]);
+        if is_wanted && !is_cells[index] {
             cells[index] = Some(all.len());
-            all.push(Node { name, op: NodeOp::Narrow, inputs: vec![now[index]], shape });
+            let inputs = vec![now[index]];
+            all.push(Node { name, op: NodeOp::Narrow, inputs, shape: in_cells });
         }
     }
     *nodes = all;
     now[output]
+}
+
+/// Whether a node's value can be made of cells: blocks of cells are twice as wide.
+fn can_be_cells(nodes: &[Node], index: usize) -> bool {
+    let is_wide = |index: usize| match nodes[index].shape {
+        Shape::Map { channels, .. } => channels.is_multiple_of(2 * CHANNEL_BLOCK),
+        Shape::Flat(_) => false,
+    };
+    is_wide(index)
+        && match &nodes[index].op {
+            NodeOp::Conv(conv) => conv.cells && conv.residual.is_none(),
+            NodeOp::Concat => nodes[index].inputs.iter().all(|&input| is_wide(input)),
+            _ => false,
+        }
 }
 
 /// Rounds a row of pixels.

@@ -69,7 +69,7 @@ pub(super) struct Operands {
 impl Plan {
     /// `gemm`, for an output of so many columns.
     pub(super) fn product<'a>(&'a self, gemm: &'a Gemm, out_width: usize) -> Product<'a> {
-        let (tile, tile_rows) = (self.tile(gemm.cells), self.kernels.rows);
+        let (tile, tile_rows) = (self.tile(gemm.cells, gemm.to_cells), self.kernels.rows);
         Product { tile, tile_rows, zeros: &self.zeros, gemm, out_width }
     }
 
@@ -146,8 +146,10 @@ impl Product<'_> {
                 for panel in panels.clone() {
                     let pointers = pointers.chunks(rows.len() * self.gemm.taps());
                     for (&Operands { out, residual, .. }, pointers) in images.iter().zip(pointers) {
-                        let at = |view: View| view.from(rows.start, panel * self.gemm.panel);
-                        self.run_panel(panel, pointers, at(out), residual.map(at));
+                        let column = panel * self.gemm.panel;
+                        let place = if self.gemm.to_cells { column / 2 } else { column };
+                        let residual = residual.map(|view| view.from(rows.start, column));
+                        self.run_panel(panel, pointers, out.from(rows.start, place), residual);
                     }
                 }
             }

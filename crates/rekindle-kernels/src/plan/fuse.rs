@@ -76,6 +76,8 @@ pub(crate) struct Conv {
     pub run: usize,
     /// Whether its products are of bf16.
     pub cells: bool,
+    /// Whether it rounds its outputs to cells of bf16.
+    pub to_cells: bool,
 }
 
 impl Conv {
@@ -93,6 +95,7 @@ impl Conv {
             residual: None,
             run: 1,
             cells: false,
+            to_cells: false,
         }
     }
 

@@ -137,9 +137,12 @@ impl Plan {
     }
 
     /// The kernel of its products.
-    fn tile(&self, cells: bool) -> Tile {
-        let bf16 = self.kernels.bf16.filter(|_| cells);
-        bf16.map_or(self.kernels.tile, |bf16| bf16.tile)
+    fn tile(&self, cells: bool, to_cells: bool) -> Tile {
+        match self.kernels.bf16 {
+            Some(bf16) if to_cells => bf16.tile_to_cells,
+            Some(bf16) if cells => bf16.tile,
+            _ => self.kernels.tile,
+        }
     }
 }
 
@@ -201,6 +204,8 @@ pub(crate) struct Gemm {
     pub depth: usize,
     /// Whether pixels and weights are cells of bf16.
     pub cells: bool,
+    /// Whether outputs are, too.
+    pub to_cells: bool,
 }
 
 impl Gemm {

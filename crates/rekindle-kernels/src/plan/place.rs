@@ -32,7 +32,11 @@ pub(super) fn place(nodes: &[Node], output: usize) -> Places {
             let channels = places[input].channels;
             let is_movable = matches!(
                 nodes[input].op,
-                NodeOp::Conv(_) | NodeOp::Strip(..) | NodeOp::Pool { .. } | NodeOp::Concat
+                NodeOp::Conv(_)
+                    | NodeOp::Strip(..)
+                    | NodeOp::Pool { .. }
+                    | NodeOp::Narrow
+                    | NodeOp::Concat
             );
             let is_aligned = channels.is_multiple_of(CHANNEL_BLOCK) && channel % CHANNEL_BLOCK == 0;
             if is_movable && is_aligned && uses[input] == 1 {

@@ -83,7 +83,10 @@ impl Plan {
 }
 
 fn step_time(step: &Step, seconds: f64) -> StepTime {
-    let (input, out) = (step.inputs[0], step.out);
+    let (input, mut out) = (step.inputs[0], step.out);
+    let is_cells = matches!(&step.work, Work::Narrow)
+        || matches!(&step.work, Work::Gemm(gemm) if gemm.to_cells);
+    out.channels *= if is_cells { 2 } else { 1 };
     let outputs = (out.pixels() * out.channels) as u64;
     let (work, macs) = match &step.work {
         Work::Gemm(gemm) => {

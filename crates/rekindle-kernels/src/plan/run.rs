@@ -288,7 +288,7 @@ impl Plan {
 
     /// Into how many parts the rows and the panels of a product are cut for so many threads.
     fn grid(&self, gemm: &Gemm, step: &Step, threads: usize) -> [usize; 2] {
-        let (rows, panels) = (step.out.pixels(), step.out.channels.div_ceil(gemm.panel));
+        let (rows, panels) = (step.out.pixels(), gemm.panels().len());
         let tiles = rows.div_ceil(self.kernels.rows);
         if threads < 2 {
             return [1, 1];
@@ -309,7 +309,7 @@ impl Plan {
             return arenas.iter().for_each(|arena| self.run_alone(step, *arena, part, threads));
         };
         let out = &step.out;
-        let (rows, panels) = (out.pixels(), out.channels.div_ceil(gemm.panel));
+        let (rows, panels) = (out.pixels(), gemm.panels().len());
         let product = self.product(gemm, out.width);
         let operands = |arena: Arena| Operands {
             input: arena.view(&step.inputs[0]),

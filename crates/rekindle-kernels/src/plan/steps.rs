@@ -62,7 +62,8 @@ pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> V
                     (aligned(&pack(&weights, depth, outputs, padded, panel)), pad(&bias, padded));
                 let (kernel, stride, before) = ([1, 1], [1, 1], [0, 0]);
                 let window = Window { kernel, stride, before, weights, bias, limits };
-                push(inputs, out, Work::Gemm(Gemm { window, panel, depth, cells: false }));
+                let gemm = Gemm { window, panel, depth, cells: false, to_cells: false };
+                push(inputs, out, Work::Gemm(gemm));
                 if activation.is_probability() {
                     push(vec![out], out, Work::Probabilities(activation));
                 }
@@ -126,9 +127,9 @@ fn window(conv: Conv, kernels: &Kernels) -> Window {
 }
 
 fn gemm(conv: Conv, kernels: &Kernels) -> Gemm {
-    let (values, cells) = (conv.channels[0] * conv.run, conv.cells);
+    let (values, cells, to_cells) = (conv.channels[0] * conv.run, conv.cells, conv.to_cells);
     let depth = if cells { values.div_ceil(2) } else { values };
-    Gemm { window: window(conv, kernels), panel: kernels.columns, depth, cells }
+    Gemm { window: window(conv, kernels), panel: kernels.columns, depth, cells, to_cells }
 }
 
 fn pad(values: &[f32], length: usize) -> Values {

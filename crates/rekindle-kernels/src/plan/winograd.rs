@@ -205,7 +205,7 @@ impl Plan {
                 };
                 // SAFETY: rows of `depth` values, weights and zeros sliced to size, and the tile's rows and
                 // columns lie in `to`, since outputs are whole blocks; the kernels were chosen for this machine.
-                unsafe { (self.tile(conv.transforms.cells))(&args) };
+                unsafe { (self.tile(conv.transforms.cells, false))(&args) };
             }
         }
     }

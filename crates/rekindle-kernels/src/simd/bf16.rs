@@ -42,7 +42,7 @@ pub(crate) trait Cells: Vector {
 
 /// A register of cells, or of sums of their products: as `V`, but for the product.
 #[derive(Clone, Copy)]
-pub(crate) struct Pairs<V>(V);
+pub(crate) struct Pairs<V>(pub V);
 
 // SAFETY: every method is that of `V`, with its conditions.
 unsafe impl<V: Cells> Vector for Pairs<V> {
