@@ -9,6 +9,7 @@ use rekindle_nn::{Interpreter, NetworkError, Op, Pool, Shape};
 
 use crate::lower::{Lower, host};
 use crate::plan::compile;
+use crate::simd::CHANNEL_BLOCK;
 use crate::{Isa, PlanConfig, PlanError, Precision};
 
 /// A part of a network.
@@ -395,12 +396,17 @@ impl Interpreter<Flex> for Reference {
     }
 }
 
+/// How many channels a map has: blocks of cells, which few numbers are whole ones of, as often as any.
+fn width(end: usize) -> impl Strategy<Value = usize> {
+    prop_oneof![1..end, (1..3_usize).prop_map(|blocks| 2 * CHANNEL_BLOCK * blocks)]
+}
+
 fn conv() -> impl Strategy<Value = Conv> {
     let kernel = prop_oneof![
         3 => Just([1, 1]), 4 => Just([3, 3]), 1 => Just([5, 5]), 1 => Just([1, 7]), 1 => Just([7, 1]), 1 => Just([2, 3]),
     ];
     let padding = prop_oneof![Just(Padding::Same), Just(Padding::Valid)];
-    let out = prop_oneof![2 => (1..70_usize).prop_map(Some), 1 => Just(None)];
+    let out = prop_oneof![2 => width(70).prop_map(Some), 1 => Just(None)];
     (out, kernel, 1..3_usize, padding, any::<bool>(), any::<bool>(), 0..3_u8).prop_map(
         |(out, kernel, stride, padding, has_bias, has_norm, activation)| Conv {
             out,
@@ -423,12 +429,20 @@ fn part() -> impl Strategy<Value = Part> {
                 padding: if same { Padding::Same } else { Padding::Valid },
             }
         });
+    // Cells can be concatenated where all branches are wide, not only their sum.
+    let wide = 2 * CHANNEL_BLOCK;
+    let widths = prop_oneof![
+        [1..40_usize, 1..40],
+        Just([wide, 2 * wide]),
+        Just([2 * wide, wide]),
+        Just([wide / 2, wide / 4])
+    ];
     prop_oneof![
         4 => conv().prop_map(Part::Conv),
         1 => conv().prop_map(Part::Padded),
         2 => (any::<bool>(), pool).prop_map(|(is_max, pool)| Part::Pool { is_max, pool }),
         1 => (0..3_u8).prop_map(|activation| Part::Shortcut { activation }),
-        1 => ([1..40_usize, 1..40], prop_oneof![Just([3, 3]), Just([1, 7]), Just([5, 1])])
+        4 => (widths, prop_oneof![Just([3, 3]), Just([1, 7]), Just([5, 1])])
             .prop_map(|(widths, kernel)| Part::Branches { widths, kernel }),
         2 => (1..5_usize, prop::option::of(1..50_usize), 1..3_usize)
             .prop_map(|(factor, out, stride)| Part::Inverted { factor, out, stride }),
@@ -441,7 +455,7 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     let size = [1..20_usize, 1..20];
     // Threads take some images together where there are many.
     let batch = prop_oneof![3 => 1..4_usize, 1 => 4..12_usize];
-    (size, 1..40_usize, prop::collection::vec(part(), 1..5), 0..4_u8, batch).prop_map(
+    (size, width(40), prop::collection::vec(part(), 1..5), 0..4_u8, batch).prop_map(
         |(size, channels, parts, end, batch)| Recipe { size, channels, parts, end, batch },
     )
 }
