@@ -146,22 +146,22 @@ impl Plan {
         let (transforms, side) = (conv.transforms, conv.transforms.tile);
         let across = out.width.div_ceil(side);
         let [above, left] = conv.window.before;
-        let pixel = |index: usize| {
-            // Above and left of the image it wraps around, and is too large.
-            let y = (tile / across * side + index / (side + 2)).wrapping_sub(above);
-            let x = (tile % across * side + index % (side + 2)).wrapping_sub(left);
-            if index < transforms.points() && y < input.height && x < input.width {
-                input.pixel(y * input.width + x).cast_const()
-            } else {
-                self.zeros.as_ptr()
+        // Above and left of the image it wraps around, and is too large.
+        let (top, left) =
+            ((tile / across * side).wrapping_sub(above), (tile % across * side).wrapping_sub(left));
+        let mut pixels = [self.zeros.as_ptr(); MOST_POINTS];
+        for (row, pixels) in pixels.chunks_exact_mut(side + 2).take(side + 2).enumerate() {
+            let y = top.wrapping_add(row);
+            if y < input.height {
+                for (column, pixel) in pixels.iter_mut().enumerate() {
+                    let x = left.wrapping_add(column);
+                    if x < input.width {
+                        *pixel = input.pixel(y * input.width + x).cast_const();
+                    }
+                }
             }
-        };
-        let args = ImageArgs {
-            pixels: std::array::from_fn(pixel),
-            channels: input.channels,
-            out: to.as_mut_ptr(),
-            stride,
-        };
+        }
+        let args = ImageArgs { pixels, channels: input.channels, out: to.as_mut_ptr(), stride };
         debug_assert!((transforms.points() - 1) * stride + conv.depth <= to.len());
         // SAFETY: pixels are the image's or zeros, with all their channels, whole blocks; `to` has a place for
         // each point; the plan's kernels were chosen for this machine.
