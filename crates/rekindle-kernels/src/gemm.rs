@@ -20,7 +20,7 @@ pub(crate) struct TileArgs {
     /// Rows of `columns` values, or half as many cells of bf16, `stride` apart.
     pub out: *mut f32,
     pub stride: usize,
-    /// As `out`, or null.
+    /// Rows of `columns` values, `residual_stride` apart, or null.
     pub residual: *const f32,
     pub residual_stride: usize,
     pub low: f32,
