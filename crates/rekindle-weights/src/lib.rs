@@ -7,6 +7,7 @@
 
 mod atomic;
 mod bundled;
+mod cache;
 mod card;
 mod checkpoint;
 #[cfg(feature = "download")]
@@ -22,6 +23,7 @@ mod safetensors;
 mod sharded;
 
 pub use atomic::write_atomic;
+pub use cache::cache_folder;
 pub use card::ModelCard;
 pub use checkpoint::{Checkpoint, Dtype, TensorInfo};
 #[cfg(feature = "download")]

@@ -222,7 +222,7 @@ mod gpu {
     #[cfg(any(feature = "cuda-untuned", feature = "wgpu-untuned"))]
     fn check(wanted: Device) -> Result<Device, DeviceError> {
         let all = list(wanted)?;
-        if let Some(cache) = rekindle_weights::Downloader::default().cache {
+        if let Some(cache) = rekindle_weights::cache_folder() {
             rekindle_kernels::gpu::keep_kernels(&cache.join("kernels"));
         }
         let found = match wanted {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rekindle_nn::Architecture;
 
 use crate::WeightsError;
+use crate::cache::{cache_folder, variable};
 pub use catalogue::Published;
 
 /// Where Keras publishes its weights (`keras/src/applications/*.py`, `BASE_WEIGHT_PATH`).
@@ -43,22 +44,11 @@ pub struct Downloader {
 
 impl Default for Downloader {
     fn default() -> Self {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let base = variable("REKINDLE_WEIGHTS_URL").and_then(|url| url.into_string().ok());
-        let home = std::env::home_dir();
-        let folder = if cfg!(windows) {
-            variable("LOCALAPPDATA").map(PathBuf::from)
-        } else if cfg!(target_vendor = "apple") {
-            home.as_ref().map(|home| home.join("Library/Caches"))
-        } else {
-            let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
-            cache.or_else(|| home.as_ref().map(|home| home.join(".cache")))
-        };
-        let cache = variable("REKINDLE_CACHE").map(PathBuf::from);
         Self {
             base: base.unwrap_or_else(|| BASE.into()),
-            cache: cache.or_else(|| folder.map(|folder| folder.join("rekindle"))),
-            keras: home.map(|home| home.join(".keras/models")),
+            cache: cache_folder(),
+            keras: std::env::home_dir().map(|home| home.join(".keras/models")),
             attempts: 5,
             wait: Duration::from_millis(500),
             timeout: Duration::from_secs(30),
