@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rekindle_nn::layers::{Activation, BatchNormConfig, Conv2dConfig, DenseConfig, Padding};
 use rekindle_nn::{Interpreter, NetworkError, Op, Pool, Shape};
 
-use reference::{Map, Reference};
+use reference::{Map, Noise, Reference};
 
 use crate::lower::Lower;
 use crate::plan::compile;
@@ -280,21 +280,17 @@ fn recipe() -> impl Strategy<Value = Recipe> {
     )
 }
 
-fn check(recipe: &Recipe, threads: &[rayon::ThreadPool]) -> Result<(), TestCaseError> {
+/// The outputs by plain loops in f64: `[batch][channels][height][width]`.
+fn expected(recipe: &Recipe, input: Shape, images: &[f32], noise: Noise) -> Vec<f64> {
     let [height, width] = recipe.size;
-    let input = Shape::Map { height, width, channels: recipe.channels };
-    let count = input.count();
-    let value = |i: usize| ((i * 7919 + 13) % 2003) as f32 / 1001.0 - 1.0;
-    // [batch][channels][height][width]
-    let images: Vec<f32> = (0..recipe.batch * count).map(value).collect();
     let mut expected = Vec::new();
-    for image in images.chunks(count) {
+    for image in images.chunks(input.count()) {
         let pixel = |pixel: usize| {
             (0..recipe.channels)
                 .map(move |channel| f64::from(image[channel * height * width + pixel]))
         };
         let start = Map { shape: input, values: (0..height * width).flat_map(pixel).collect() };
-        let mut reference = Reference;
+        let mut reference = Reference::with_noise(noise);
         let map =
             Build { it: &mut reference, names: 0 }.all(recipe, |_, map: &Map| map.shape, start);
         match map.shape {
@@ -307,7 +303,30 @@ fn check(recipe: &Recipe, threads: &[rayon::ThreadPool]) -> Result<(), TestCaseE
             }
         }
     }
-    let most = expected.iter().fold(1e-6, |most: f64, value| most.max(value.abs()));
+    expected
+}
+
+/// The greatest difference of any output.
+fn difference(found: impl IntoIterator<Item = f64>, expected: &[f64]) -> f64 {
+    let each = found.into_iter().zip(expected).map(|(found, expected)| (found - expected).abs());
+    // Unlike `f64::max`, keeps NaN.
+    each.fold(0.0, |most, off| if off <= most || most.is_nan() { most } else { off })
+}
+
+fn check(recipe: &Recipe, threads: &[rayon::ThreadPool]) -> Result<(), TestCaseError> {
+    let [height, width] = recipe.size;
+    let input = Shape::Map { height, width, channels: recipe.channels };
+    let value = |i: usize| ((i * 7919 + 13) % 2003) as f32 / 1001.0 - 1.0;
+    // [batch][channels][height][width]
+    let images: Vec<f32> = (0..recipe.batch * input.count()).map(value).collect();
+    let exact = expected(recipe, input, &images, Noise::default());
+    let most = exact.iter().fold(1e-6, |most: f64, value| most.max(value.abs()));
+    // Where sums cancel, what is left may be less than rounding: as much as it may be by chance.
+    let rounding = |unit: f64| {
+        let by_chance = (0..8)
+            .map(|seed| difference(expected(recipe, input, &images, Noise { unit, seed }), &exact));
+        4.0 * by_chance.fold(0.0, f64::max)
+    };
     let all = Isa::available().into_iter().flat_map(|isa| {
         [Precision::F32, Precision::Bf16].map(|precision| PlanConfig { isa, precision })
     });
@@ -321,24 +340,56 @@ fn check(recipe: &Recipe, threads: &[rayon::ThreadPool]) -> Result<(), TestCaseE
         );
         let fail = |error: PlanError| TestCaseError::fail(error.to_string());
         let plan = compile(lower.nodes, end, config).map_err(fail)?;
-        let most_off = if config.precision == Precision::F32 { 1e-4 } else { 2e-2 };
+        // An f32 is rounded by 2^-24 of it at most; Winograd's F(4x4) magnifies that some ten times.
+        let (most_off, unit) = if config.precision == Precision::F32 {
+            (1e-4 * most, 2f64.powi(-21))
+        } else {
+            (2e-2 * most, 2f64.powi(-9))
+        };
         for pool in threads {
             // Twice, since memory is used again.
             for _ in 0..2 {
                 let found = pool.install(|| plan.run(&images)).map_err(fail)?;
-                prop_assert_eq!(found.len(), expected.len());
-                for (found, expected) in found.iter().zip(&expected) {
-                    let off = (f64::from(*found) - expected).abs() / most;
-                    let threads = pool.current_num_threads();
-                    prop_assert!(
-                        off <= most_off,
-                        "{config:?}, {threads} threads: {found} {expected}"
-                    );
-                }
+                prop_assert_eq!(found.len(), exact.len());
+                let off = difference(found.iter().copied().map(f64::from), &exact);
+                let threads = pool.current_num_threads();
+                prop_assert!(
+                    off <= most_off || off <= rounding(unit),
+                    "{config:?}, {threads} threads: {off} off where {most} is the most"
+                );
             }
         }
     }
     Ok(())
+}
+
+fn check_with_one_thread(recipe: &Recipe) {
+    let one = [rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread")];
+    check(recipe, &one).expect("as plain loops");
+}
+
+/// A mean of nearly as much below zero as above, found by chance: 7 % off in bf16, as it may be.
+#[test]
+#[cfg_attr(miri, ignore = "minutes")]
+fn where_sums_cancel_rounding_is_the_measure() {
+    let conv = |out, kernel, activation| Conv {
+        out,
+        kernel,
+        stride: 1,
+        padding: Padding::Same,
+        has_bias: out.is_some(),
+        has_norm: false,
+        activation,
+    };
+    let parts = vec![
+        // Does not fit, but the names of layers, and so their weights, count it.
+        Part::Conv(Conv { padding: Padding::Valid, ..conv(Some(1), [3, 3], 0) }),
+        Part::Rescale(-0.011399701566611123),
+        Part::Conv(conv(Some(3), [5, 5], 1)),
+        Part::Padded(conv(None, [1, 1], 0)),
+    ];
+    let recipe = Recipe { size: [2, 5], channels: 26, parts, end: 1, batch: 1 };
+    check_with_one_thread(&recipe);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Networks as plain loops in f64.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use burn::backend::Flex;
 use burn::module::Param;
 use burn::tensor::Tensor;
@@ -9,7 +11,43 @@ use rekindle_nn::{Interpreter, NetworkError, Op, Shape};
 use crate::lower::host;
 
 /// Plain loops in f64: `[height][width][channels]`.
-pub(super) struct Reference;
+pub(super) struct Reference {
+    noise: Noise,
+    layers: usize,
+}
+
+impl Reference {
+    pub(super) fn with_noise(noise: Noise) -> Self {
+        Self { noise, layers: 0 }
+    }
+}
+
+/// The operand that weights are; maps are those from 0 on.
+const WEIGHTS: usize = usize::MAX;
+
+/// What rounding may do to the operands of each layer, drawn by a seed: none by default.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Noise {
+    /// The most that an operand is off, relative to it.
+    pub unit: f64,
+    pub seed: u64,
+}
+
+impl Noise {
+    /// Even seeds move a channel's values alike, as rounding does where they are one number.
+    fn add(self, layer: usize, operand: usize, values: &mut [f64], channels: usize) {
+        if self.unit == 0.0 {
+            return;
+        }
+        for (index, value) in values.iter_mut().enumerate() {
+            let drawn = if self.seed.is_multiple_of(2) { index % channels } else { index };
+            let mut hasher = DefaultHasher::new();
+            (self.seed, layer, operand, drawn).hash(&mut hasher);
+            let chance = hasher.finish() as f64 / u64::MAX as f64;
+            *value *= 1.0 + self.unit * (2.0 * chance - 1.0);
+        }
+    }
+}
 
 #[derive(Clone)]
 pub(super) struct Map {
@@ -44,6 +82,17 @@ impl Interpreter<Flex> for Reference {
     ) -> Result<Map, NetworkError> {
         let shapes: Vec<Shape> = inputs.iter().map(|input| input.shape).collect();
         let shape = op.output_shape(name, &shapes)?;
+        self.layers += 1;
+        for (operand, input) in inputs.iter_mut().enumerate() {
+            let (Shape::Map { channels, .. } | Shape::Flat(channels)) = input.shape;
+            self.noise.add(self.layers, operand, &mut input.values, channels);
+        }
+        let with_noise = |weights: Vec<f32>| {
+            let mut weights: Vec<f64> = weights.into_iter().map(f64::from).collect();
+            let count = weights.len();
+            self.noise.add(self.layers, WEIGHTS, &mut weights, count);
+            weights
+        };
         let input = inputs.remove(0);
         // Every output of a window: the values under it, by tap.
         let windows = |stride: [usize; 2],
@@ -75,7 +124,7 @@ impl Interpreter<Flex> for Reference {
         Ok(match op {
             Op::Conv2d(conv) => {
                 // [tap][in][out], as Keras has it.
-                let weights = op.variables()[0].from_burn(host(conv.weight.val()));
+                let weights = with_noise(op.variables()[0].from_burn(host(conv.weight.val())));
                 let bias = conv.bias.as_ref().map(|bias| host(bias.val()));
                 let ([ins, outs], kernel) = (conv.channels, conv.kernel);
                 windows(conv.stride, before(conv.padding, kernel, conv.stride), &|out, tap| {
@@ -84,12 +133,11 @@ impl Interpreter<Flex> for Reference {
                         for kx in 0..kernel[1] {
                             let at = ky * kernel[1] + kx;
                             if conv.depthwise {
-                                sum += tap(ky, kx, out).unwrap_or(0.0)
-                                    * f64::from(weights[at * outs + out]);
+                                sum += tap(ky, kx, out).unwrap_or(0.0) * weights[at * outs + out];
                                 continue;
                             }
                             for from in 0..ins {
-                                let weight = f64::from(weights[(at * ins + from) * outs + out]);
+                                let weight = weights[(at * ins + from) * outs + out];
                                 sum += tap(ky, kx, from).unwrap_or(0.0) * weight;
                             }
                         }
@@ -172,13 +220,14 @@ impl Interpreter<Flex> for Reference {
             }
             Op::Flatten => Map { shape, ..input },
             Op::Dense(dense) => {
-                let (weights, bias) = (host(dense.weight.val()), host(dense.bias.val()));
+                let (weights, bias) =
+                    (with_noise(host(dense.weight.val())), host(dense.bias.val()));
                 let one = |out: usize| {
                     let products = input
                         .values
                         .iter()
                         .enumerate()
-                        .map(|(from, x)| x * f64::from(weights[from * dense.outputs + out]));
+                        .map(|(from, x)| x * weights[from * dense.outputs + out]);
                     products.sum::<f64>() + f64::from(bias[out])
                 };
                 let logits: Vec<f64> = (0..dense.outputs).map(one).collect();
