@@ -134,7 +134,8 @@ impl Plan {
 impl Product<'_> {
     /// Some of the rows and panels, of each image. A panel's weights are read once for all of them.
     pub fn run(&self, rows: Range<usize>, panels: Range<usize>, images: &[Operands]) {
-        let block = (BLOCK_VALUES / self.gemm.depth).next_multiple_of(self.tile_rows);
+        // At least a tile: a head on a flat map has more channels than a block has values.
+        let block = (BLOCK_VALUES / self.gemm.depth).max(1).next_multiple_of(self.tile_rows);
         POINTERS.with_borrow_mut(|pointers| {
             for start in rows.clone().step_by(block) {
                 let rows = start..(start + block).min(rows.end);

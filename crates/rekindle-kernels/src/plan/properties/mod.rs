@@ -368,6 +368,14 @@ fn check_with_one_thread(recipe: &Recipe) {
     check(recipe, &one).expect("as plain loops");
 }
 
+/// As MobileNetV2's features at 224 x 224, which are 62,720.
+#[test]
+#[cfg_attr(miri, ignore = "minutes")]
+fn a_head_may_have_more_inputs_than_a_block_of_a_product() {
+    let recipe = Recipe { size: [7, 7], channels: 1280, parts: Vec::new(), end: 3, batch: 2 };
+    check_with_one_thread(&recipe);
+}
+
 /// A mean of nearly as much below zero as above, found by chance: 7 % off in bf16, as it may be.
 #[test]
 #[cfg_attr(miri, ignore = "minutes")]
