@@ -26,6 +26,16 @@ struct Readers {
     others: usize,
 }
 
+/// How a value is kept.
+#[derive(Clone, Copy, PartialEq)]
+enum Kept {
+    Values,
+    /// Cells where it is made.
+    Cells,
+    /// Values, which a node behind them rounds to cells.
+    Both,
+}
+
 /// Has every convolution that gains from it read cells of bf16; the new output. A value that nothing else reads becomes
 /// cells where it is made, if that is by such a convolution, or as a part of a concatenation; others are rounded by a
 /// new node, once for all who read them. Convolutions that are not `is_direct` stay: Winograd's transforms read f32.
@@ -51,12 +61,18 @@ pub(super) fn narrow(
             }
         }
     }
-    // Which nodes' values are cells only: readers, which come later, are decided first.
-    let mut is_cells = vec![false; nodes.len()];
+    // Backwards: what reads a value comes later than the value.
+    let mut kept = vec![Kept::Values; nodes.len()];
     for index in (0..nodes.len()).rev() {
         let Readers { convs, concats, others } = &readers[index];
-        let is_read = convs + concats.len() > 0 && concats.iter().all(|&concat| is_cells[concat]);
-        is_cells[index] = *others == 0 && is_read && can_be_cells(nodes, index);
+        let of_cells = concats.iter().filter(|&&concat| kept[concat] == Kept::Cells).count();
+        kept[index] = if convs + of_cells == 0 {
+            Kept::Values
+        } else if *others == 0 && of_cells == concats.len() && can_be_cells(nodes, index) {
+            Kept::Cells
+        } else {
+            Kept::Both
+        };
     }
     // Where nodes are now, and their values in cells.
     let (mut now, mut cells) = (Vec::with_capacity(nodes.len()), vec![None; nodes.len()]);
@@ -65,7 +81,7 @@ pub(super) fn narrow(
         for (position, input) in node.inputs.iter_mut().enumerate() {
             let wants_cells = match &node.op {
                 NodeOp::Conv(conv) => conv.cells && position == 0,
-                _ => is_cells[index],
+                _ => kept[index] == Kept::Cells,
             };
             *input = if wants_cells { cells[*input] } else { None }.unwrap_or(now[*input]);
         }
@@ -78,16 +94,14 @@ pub(super) fn narrow(
             flat @ Shape::Flat(_) => flat,
         };
         now.push(all.len());
-        if is_cells[index] {
+        if kept[index] == Kept::Cells {
             node.shape = in_cells;
             if let NodeOp::Conv(conv) = &mut node.op {
                 conv.to_cells = true;
             }
         }
         all.push(node);
-        let Readers { convs, concats, .. } = &readers[index];
-        let is_wanted = *convs > 0 || concats.iter().any(|&concat| is_cells[concat]);
-        if is_wanted && !is_cells[index] {
+        if kept[index] == Kept::Both {
             cells[index] = Some(all.len());
             let inputs = vec![now[index]];
             all.push(Node { name, op: NodeOp::Narrow, inputs, shape: in_cells });
