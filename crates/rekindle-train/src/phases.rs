@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::AutodiffBackend;
+use rekindle_kernels::gpu::can_exchange;
 use rekindle_nn::{Graph, Model, Network, Parameters, Shape, Summarize, variables};
 use rekindle_vision::{Sample, Skipped};
 
@@ -69,6 +70,11 @@ fn prepare<B: AutodiffBackend>(
         [] => vec![own],
         devices => devices.to_vec(),
     };
+    if !can_exchange::<B>(&devices) {
+        let found = format!("{} NVIDIA GPUs without NCCL", devices.len());
+        let expected = "one, or the library through which they exchange tensors: install NVIDIA's package libnccl-dev, and have LD_LIBRARY_PATH name the folder of libnccl.so if it is not found then";
+        return Err(TrainError::Setting { setting: "devices", found, expected });
+    }
     let device = devices[0].clone();
     let backbone = learner.backbone.clone().fork(&device);
     let place = Place { devices, precision: learner.precision };

@@ -1,7 +1,7 @@
 use std::ffi::c_int;
 
 use cudarc::driver::{result, sys};
-use cudarc::nvrtc;
+use cudarc::{nccl, nvrtc};
 
 use super::{Gpu, GpuKind};
 
@@ -44,6 +44,12 @@ pub fn cuda_gpus() -> Result<Vec<Gpu>, String> {
         0 => Err("the NVIDIA driver finds no GPU (CUDA_VISIBLE_DEVICES may hide them)".to_owned()),
         count => (0..count).map(gpu).collect(),
     }
+}
+
+/// Whether NCCL is there, by the names that Burn's CUDA backend looks for.
+pub(super) fn has_nccl() -> bool {
+    // SAFETY: opens NVIDIA's library by name and closes it; its initializers ask nothing of the caller.
+    unsafe { nccl::sys::is_culib_present() }
 }
 
 #[cfg(test)]

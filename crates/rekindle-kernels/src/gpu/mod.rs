@@ -1,5 +1,7 @@
 //! GPUs: which there are, and kernels for them.
 
+use burn::tensor::backend::Backend;
+
 #[cfg(feature = "gpu")]
 mod backend;
 #[cfg(feature = "cuda")]
@@ -24,6 +26,17 @@ pub use wgpu::wgpu_gpus;
 
 #[cfg(feature = "gpu")]
 pub use depthwise::DepthwiseConfig;
+
+/// Whether devices can pass tensors to each other. NVIDIA's GPUs do it through NCCL, without which Burn panics at the
+/// first one; all others through the memory of the computer.
+#[must_use]
+pub fn can_exchange<B: Backend>(devices: &[B::Device]) -> bool {
+    match devices {
+        #[cfg(feature = "cuda")]
+        [first, _, ..] if B::name(first).contains("cuda") => cuda::has_nccl(),
+        _ => true,
+    }
+}
 
 /// A GPU, or what stands in for one.
 #[derive(Debug, Clone, PartialEq, Eq)]
