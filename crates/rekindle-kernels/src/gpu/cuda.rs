@@ -33,6 +33,14 @@ pub fn cuda_gpus() -> Result<Vec<Gpu>, String> {
     if !has_compiler {
         return Err("libnvrtc cannot be loaded: install CUDA's run-time compiler (NVIDIA's package cuda-nvrtc), and have LD_LIBRARY_PATH name its folder if it is not found then".to_owned());
     }
+    // Burn compiles its kernels with them, and panics where there is no folder.
+    let headers = cubecl::cuda::install::cuda_path().unwrap_or_else(|| "/usr/local/cuda".into());
+    if !headers.join("include/cuda_runtime.h").exists() {
+        return Err(format!(
+            "CUDA's headers are not in {}/include: install the CUDA toolkit (of NVIDIA's packages cuda-cudart-dev and cuda-cccl are enough), and have CUDA_PATH name its folder if it is elsewhere",
+            headers.display()
+        ));
+    }
     let count = result::device::get_count().map_err(error)?;
     let gpu = |index: c_int| {
         let device = result::device::get(index).map_err(error)?;
@@ -60,7 +68,10 @@ mod tests {
         match super::cuda_gpus() {
             Ok(gpus) => assert!(!gpus.is_empty() && gpus.iter().all(|gpu| !gpu.name.is_empty())),
             Err(reason) => {
-                assert!(["NVIDIA", "libnvrtc"].iter().any(|part| reason.contains(part)), "{reason}")
+                assert!(
+                    ["NVIDIA", "libnvrtc", "CUDA_PATH"].iter().any(|part| reason.contains(part)),
+                    "{reason}"
+                )
             }
         }
     }
