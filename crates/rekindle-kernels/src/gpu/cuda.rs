@@ -33,12 +33,14 @@ pub fn cuda_gpus() -> Result<Vec<Gpu>, String> {
     if !has_compiler {
         return Err("libnvrtc cannot be loaded: install CUDA's run-time compiler (NVIDIA's package cuda-nvrtc), and have LD_LIBRARY_PATH name its folder if it is not found then".to_owned());
     }
-    // Burn compiles its kernels with them, and panics where there is no folder.
-    let headers = cubecl::cuda::install::cuda_path().unwrap_or_else(|| "/usr/local/cuda".into());
-    if !headers.join("include/cuda_runtime.h").exists() {
+    // Burn compiles its kernels with them. It panics where there is no folder, and where only those for tensor cores are
+    // missing, it goes without tensor cores and says nothing.
+    let folder = cubecl::cuda::install::cuda_path().unwrap_or_else(|| "/usr/local/cuda".into());
+    let is_missing = |header: &&str| !folder.join("include").join(header).exists();
+    if let Some(header) = ["cuda_runtime.h", "crt/mma.h"].into_iter().find(is_missing) {
         return Err(format!(
-            "CUDA's headers are not in {}/include: install the CUDA toolkit (of NVIDIA's packages cuda-cudart-dev and cuda-cccl are enough), and have CUDA_PATH name its folder if it is elsewhere",
-            headers.display()
+            "CUDA's headers are not in {}/include, or not all: there is no {header}; install the CUDA toolkit, and have CUDA_PATH name its folder if it is elsewhere",
+            folder.display()
         ));
     }
     let count = result::device::get_count().map_err(error)?;
