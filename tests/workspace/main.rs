@@ -1,9 +1,9 @@
 //! Tests that cross crates. Each prints what it skipped, and why.
 
 mod checkpoints;
-mod depthwise;
 mod dogs;
 mod fine_tune;
+mod gpu_kernels;
 mod images;
 mod networks;
 mod plan;

@@ -1,5 +1,6 @@
 // libcuda without a GPU: what Burn 0.21 calls of NVIDIA's driver. Device memory is the computer's, kernels are loaded and not run,
 // and whatever is read back is zeros. It has memory, and devices, as many as the environment says.
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,6 +15,18 @@ static atomic_long launches, modules, used, most_used;
 static long setting(const char *name, long otherwise) {
   const char *value = getenv(name);
   return value ? atol(value) : otherwise;
+}
+
+/// A line of what is done, in the file REHEARSAL_TRACE.
+static void trace(const char *format, ...) {
+  static FILE *file;
+  const char *path = getenv("REHEARSAL_TRACE");
+  if (!path || (!file && !(file = fopen(path, "w")))) return;
+  va_list values;
+  va_start(values, format);
+  vfprintf(file, format, values);
+  va_end(values);
+  fputc('\n', file);
 }
 
 static long memory(void) { return setting("REHEARSAL_MB", 16384) << 20; }
@@ -106,9 +119,13 @@ int cuMemAllocHost_v2(void **pointer, size_t size) { return *pointer = calloc(1,
 int cuMemFreeHost(void *pointer) { return free(pointer), OK; }
 int cuMemGetInfo_v2(size_t *rest, size_t *all) { return *all = memory(), *rest = memory() - used, OK; }
 int cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t size, void *stream) {
+  trace("upload of %zu bytes", size);
   return memcpy((void *)(uintptr_t)to, from, size), OK;
 }
-int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t size, void *stream) { return memset(to, 0, size), OK; }
+int cuMemcpyDtoHAsync_v2(void *to, Address from, size_t size, void *stream) {
+  trace("read of %zu bytes", size);
+  return memset(to, 0, size), OK;
+}
 
 /// CUDA_MEMCPY2D.
 typedef struct {
@@ -129,6 +146,7 @@ int cuMemcpy2DAsync_v2(const Copy2D *copy, void *stream) {
   enum { HOST = 1 };
   const char *from = copy->from_kind == HOST ? copy->from_host : (const void *)(uintptr_t)copy->from_device;
   char *to = copy->to_kind == HOST ? copy->to_host : (void *)(uintptr_t)copy->to_device;
+  trace("%s of %zu x %zu bytes", copy->to_kind == HOST ? "read" : "upload", copy->height, copy->width);
   for (size_t y = 0; y < copy->height; y++) {
     char *row = to + (copy->to_y + y) * copy->to_pitch + copy->to_x;
     if (copy->to_kind == HOST)
@@ -162,6 +180,7 @@ int cuLaunchKernel(void *function, unsigned blocks_x, unsigned blocks_y, unsigne
   unsigned long threads = (unsigned long)x * y * z;
   if (!blocks_x || !blocks_y || !blocks_z || blocks_y > 65535 || blocks_z > 65535 || !threads || threads > 1024) return INVALID_VALUE;
   launches++;
+  trace("%-60s %u x %u x %u blocks of %lu", (const char *)function, blocks_x, blocks_y, blocks_z, threads);
   return OK;
 }
 int cuTensorMapEncodeTiled(void) { return OK; }

@@ -1,7 +1,6 @@
 //! The interpreter for GPUs: Burn's tensors, and this crate's kernels where Burn has none that are fast.
 
 use burn::tensor::{Tensor, backend::Backend};
-#[cfg(feature = "gpu")]
 use rekindle_nn::interpret::as_type;
 use rekindle_nn::layers::Conv2d;
 use rekindle_nn::{Eager, Features, Interpreter, NetworkError, Op, Shape};
@@ -37,7 +36,6 @@ impl<B: Backend> Interpreter<B> for Accelerated<'_> {
     }
 }
 
-#[cfg(feature = "gpu")]
 fn depthwise<B: Backend>(
     conv: &Conv2d<B>,
     x: &Tensor<B, 4>,
@@ -47,7 +45,8 @@ fn depthwise<B: Backend>(
     let before = |axis: usize, size: usize| {
         conv.padding.amount(size, conv.kernel[axis], conv.stride[axis])[0]
     };
-    let config = crate::gpu::DepthwiseConfig {
+    let config = crate::gpu::WindowConfig {
+        input: [height, width],
         kernel: conv.kernel,
         stride: conv.stride,
         before: [before(0, height), before(1, width)],
@@ -56,9 +55,4 @@ fn depthwise<B: Backend>(
     };
     let bias = conv.bias.as_ref().map(|bias| as_type(bias.val(), x.dtype()));
     crate::gpu::depthwise(x, &as_type(conv.weight.val(), x.dtype()), bias.as_ref(), config)
-}
-
-#[cfg(not(feature = "gpu"))]
-fn depthwise<B: Backend>(_: &Conv2d<B>, _: &Tensor<B, 4>, _: [usize; 2]) -> Option<Tensor<B, 4>> {
-    None
 }

@@ -1,18 +1,22 @@
 //! A frozen network on any backend of Burn's: normalizations are part of the weights, as in a [`Plan`](crate::Plan), clamps and
 //! shortcuts follow at once, and tensors are on the device when the first batch comes.
+//!
+//! Values are rows, `[batch * height * width, channels]` or `[batch, features]`: on GPUs, convolutions read and leave them so, a
+//! convolution of one pixel is a product, to which Burn's fusion adds bias, shortcut and clamp, and nothing is transposed.
 
-use burn::module::ParamId;
+use std::collections::HashMap;
+
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::PaddedConvOptions;
 use burn::tensor::{FloatDType, Tensor, TensorData, backend::Backend};
 use rekindle_nn::interpret::pad;
 use rekindle_nn::layers::Activation;
-use rekindle_nn::{
-    Eager, Features, Interpreter, Layout, Network, Op, Pool, Section, Shape, VariableSpec,
-};
+use rekindle_nn::{Eager, Features, Interpreter, Network, Op, Pool, Section, Shape};
 
+use crate::gpu::{self, WindowConfig};
 use crate::lower::Lower;
 use crate::plan::{Conv, Node, NodeOp, fuse, has_value};
+use crate::rows::{map, rows};
 use crate::{Limits, PlanError};
 
 /// A frozen network, or a part of one up to a layer, on a device.
@@ -27,6 +31,7 @@ pub struct Folded<B: Backend> {
 struct Step<B: Backend> {
     inputs: Vec<usize>,
     work: Work<B>,
+    shape: Shape,
     /// The values that nothing reads after this.
     done: Vec<usize>,
 }
@@ -35,12 +40,16 @@ struct Step<B: Backend> {
 enum Work<B: Backend> {
     /// The image, or what has no value of its own.
     None,
-    Conv(Convolution<B>),
+    /// A factor of each channel.
+    Scale(Tensor<B, 2>, Epilogue<B>),
+    /// A convolution of one pixel, or a dense layer: `[inputs, outputs]`.
+    Product(Tensor<B, 2>, Epilogue<B>),
     Dense {
         weight: Tensor<B, 2>,
-        bias: Tensor<B, 1>,
+        bias: Tensor<B, 2>,
         activation: Activation,
     },
+    Conv(Convolution<B>, Epilogue<B>),
     Pool {
         pool: Pool,
         is_max: bool,
@@ -50,20 +59,42 @@ enum Work<B: Backend> {
         is_max: bool,
     },
     Flatten,
-    Concat,
+    /// What each part is clamped to.
+    Concat(Vec<Limits>),
 }
 
-/// A second input is a shortcut to add before the clamp.
+/// What follows a product: the bias `[1, channels]`, a shortcut where there is one, and the clamp.
+#[derive(Debug)]
+struct Epilogue<B: Backend> {
+    bias: Tensor<B, 2>,
+    limits: Limits,
+}
+
 #[derive(Debug)]
 struct Convolution<B: Backend> {
-    weight: Tensor<B, 4>,
-    bias: Tensor<B, 1>,
-    depthwise: bool,
+    weight: Filters<B>,
     kernel: [usize; 2],
     stride: [usize; 2],
     before: [usize; 2],
     output: [usize; 2],
-    limits: Limits,
+}
+
+/// Weights in the order of the kernels that read them.
+#[derive(Debug, Clone)]
+enum Filters<B: Backend> {
+    /// `[kernel height * kernel width, channels]`.
+    Depthwise(Tensor<B, 2>),
+    /// Of few inputs: `[kernel height * kernel width * inputs, outputs]`.
+    Stem(Tensor<B, 2>),
+    /// `[outputs, kernel height, kernel width, inputs]`.
+    Full(Tensor<B, 4>),
+}
+
+/// A value while the network runs.
+#[derive(Clone)]
+struct Value<B: Backend> {
+    rows: Tensor<B, 2>,
+    shape: Shape,
 }
 
 impl<B: Backend> Folded<B> {
@@ -86,6 +117,7 @@ impl<B: Backend> Folded<B> {
         };
         let mut nodes = lower.nodes;
         let output = fuse(&mut nodes, output)?;
+        let mut clamps = late_clamps(&mut nodes, output);
         let mut last = vec![0; nodes.len()];
         for (index, node) in nodes.iter().enumerate().filter(|(_, node)| has_value(&node.op)) {
             node.inputs.iter().for_each(|&input| last[input] = index);
@@ -94,7 +126,9 @@ impl<B: Backend> Folded<B> {
         let step = |(index, node): (usize, Node)| {
             let inputs = if has_value(&node.op) { node.inputs.clone() } else { Vec::new() };
             let done = inputs.iter().copied().filter(|&input| last[input] == index).collect();
-            Step { inputs, work: work(node, dtype, device), done }
+            let shape = node.shape;
+            let clamps = clamps.remove(&index).unwrap_or_default();
+            Step { inputs, work: work(node, clamps, dtype, device), shape, done }
         };
         Ok(Self { steps: nodes.into_iter().enumerate().map(step).collect(), output, dtype })
     }
@@ -102,46 +136,125 @@ impl<B: Backend> Folded<B> {
     /// Runs a batch: `[batch, channels, height, width]`, preprocessed.
     #[must_use]
     pub fn run(&self, images: Tensor<B, 4>) -> Features<B> {
-        let dtype = images.dtype();
-        let mut values: Vec<Option<Features<B>>> = vec![None; self.steps.len()];
-        values[0] = Some(Features::Map(images.cast(self.dtype)));
+        let back = FloatDType::from(images.dtype());
+        let mut values: Vec<Option<Value<B>>> = vec![None; self.steps.len()];
+        let images = rows(images).cast(self.dtype);
+        values[0] = Some(Value { rows: images, shape: self.steps[0].shape });
         for (index, step) in self.steps.iter().enumerate().skip(1) {
             let inputs = step.inputs.iter().filter_map(|&input| values[input].clone()).collect();
-            let value = step.work.run(inputs);
-            if value.is_some() {
-                values[index] = value;
+            if let Some(rows) = step.work.run(inputs) {
+                values[index] = Some(Value { rows, shape: step.shape });
             }
             step.done.iter().for_each(|&input| values[input] = None);
         }
-        let back = FloatDType::from(dtype);
-        match values[self.output].take() {
-            Some(Features::Map(x)) => Features::Map(x.cast(back)),
-            Some(Features::Flat(x)) => Features::Flat(x.cast(back)),
-            None => unreachable!("the output's step is the last of those that it needs"),
+        let Some(Value { rows, shape }) = values[self.output].take() else {
+            unreachable!("the output's step is the last of those that it needs")
+        };
+        let rows = rows.cast(back);
+        match shape {
+            Shape::Map { height, width, .. } => Features::Map(map(rows, [height, width])),
+            Shape::Flat(_) => Features::Flat(rows),
         }
     }
 }
 
-fn work<B: Backend>(node: Node, dtype: FloatDType, device: &B::Device) -> Work<B> {
+/// Has concatenations read what goes into concatenations that only they read, and clamp what comes from full convolutions, which
+/// then is passed over once instead of twice. For each of them, what its parts are clamped to.
+fn late_clamps(nodes: &mut [Node], output: usize) -> HashMap<usize, Vec<Limits>> {
+    let mut readers = vec![0; nodes.len()];
+    readers[output] += 1;
+    for node in nodes.iter().filter(|node| has_value(&node.op)) {
+        node.inputs.iter().for_each(|&input| readers[input] += 1);
+    }
+    let mut all: HashMap<usize, Vec<Limits>> = HashMap::new();
+    for index in 0..nodes.len() {
+        if !matches!(nodes[index].op, NodeOp::Concat) {
+            continue;
+        }
+        let (mut parts, mut clamps) = (Vec::new(), Vec::new());
+        for input in std::mem::take(&mut nodes[index].inputs) {
+            let is_own = readers[input] == 1;
+            if let (true, Some(inner)) = (is_own, all.remove(&input)) {
+                parts.append(&mut nodes[input].inputs);
+                clamps.extend(inner);
+                nodes[input].op = NodeOp::Fused;
+                continue;
+            }
+            parts.push(input);
+            let has_shortcut = nodes[input].inputs.len() > 1;
+            clamps.push(match &mut nodes[input].op {
+                NodeOp::Conv(conv)
+                    if is_own && !has_shortcut && !is_pixel(conv) && !conv.depthwise =>
+                {
+                    std::mem::replace(&mut conv.limits, Limits::NONE)
+                }
+                _ => Limits::NONE,
+            });
+        }
+        nodes[index].inputs = parts;
+        all.insert(index, clamps);
+    }
+    all
+}
+
+/// Whether a convolution is a product of each pixel.
+fn is_pixel(conv: &Conv) -> bool {
+    conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.before == [0, 0]
+}
+
+fn work<B: Backend>(
+    node: Node,
+    clamps: Vec<Limits>,
+    dtype: FloatDType,
+    device: &B::Device,
+) -> Work<B> {
+    let matrix = |values: Vec<f32>, columns: usize| {
+        let shape = [values.len() / columns, columns];
+        Tensor::<B, 2>::from_data(TensorData::new(values, shape), device).cast(dtype)
+    };
     match node.op {
         NodeOp::Conv(conv) => {
+            let is_pixel = is_pixel(&conv);
+            let Conv { channels: [inputs, outputs], kernel, stride, before, depthwise, .. } = conv;
+            let bias = matrix(conv.bias, outputs);
+            let epilogue = Epilogue { bias, limits: conv.limits };
+            // `[rows, columns, channels]` of a depthwise one, else `[rows, columns, inputs, outputs]`.
+            if is_pixel && depthwise {
+                return Work::Scale(matrix(conv.weights, outputs), epilogue);
+            }
+            if is_pixel {
+                return Work::Product(matrix(conv.weights, outputs), epilogue);
+            }
+            let weight = if depthwise {
+                Filters::Depthwise(matrix(conv.weights, outputs))
+            } else if inputs <= gpu::MOST_STEM_CHANNELS {
+                Filters::Stem(matrix(conv.weights, outputs))
+            } else {
+                let of = |output| conv.weights.iter().skip(output).step_by(outputs).copied();
+                let values: Vec<f32> = (0..outputs).flat_map(of).collect();
+                let shape = [outputs, kernel[0], kernel[1], inputs];
+                let weight = Tensor::<B, 4>::from_data(TensorData::new(values, shape), device);
+                Filters::Full(weight.cast(dtype))
+            };
             let output = match node.shape {
                 Shape::Map { height, width, .. } => [height, width],
                 Shape::Flat(_) => [1, 1],
             };
-            Work::Conv(convolution(conv, output, dtype, device))
+            let conv = Convolution { weight, kernel, stride, before, output };
+            Work::Conv(conv, epilogue)
         }
         NodeOp::Dense { weights, bias, activation } => {
             let outputs = bias.len();
-            let shape = [weights.len() / outputs, outputs];
-            let weight = Tensor::<B, 2>::from_data(TensorData::new(weights, shape), device);
-            let bias = Tensor::<B, 1>::from_data(TensorData::new(bias, [outputs]), device);
-            Work::Dense { weight: weight.cast(dtype), bias: bias.cast(dtype), activation }
+            Work::Dense {
+                weight: matrix(weights, outputs),
+                bias: matrix(bias, outputs),
+                activation,
+            }
         }
         NodeOp::Pool { pool, is_max, limits } => Work::Pool { pool, is_max, limits },
         NodeOp::Global { is_max } => Work::Global { is_max },
         NodeOp::Flatten => Work::Flatten,
-        NodeOp::Concat => Work::Concat,
+        NodeOp::Concat => Work::Concat(clamps),
         NodeOp::Input | NodeOp::Fused | NodeOp::CorrectPad(_) => Work::None,
         NodeOp::Strip(..)
         | NodeOp::Narrow
@@ -153,100 +266,119 @@ fn work<B: Backend>(node: Node, dtype: FloatDType, device: &B::Device) -> Work<B
     }
 }
 
-fn convolution<B: Backend>(
-    conv: Conv,
-    output: [usize; 2],
-    dtype: FloatDType,
-    device: &B::Device,
-) -> Convolution<B> {
-    let ([inputs, outputs], [rows, columns]) = (conv.channels, conv.kernel);
-    let (shape, layout) = match conv.depthwise {
-        true => (vec![rows, columns, inputs, 1], Layout::Depthwise),
-        false => (vec![rows, columns, inputs, outputs], Layout::Conv),
-    };
-    let spec = VariableSpec { name: "kernel", shape, layout, id: ParamId::new(), trainable: false };
-    let weight = Tensor::<B, 4>::from_data(spec.to_burn(conv.weights), device);
-    let bias = Tensor::<B, 1>::from_data(TensorData::new(conv.bias, [outputs]), device);
-    Convolution {
-        weight: weight.cast(dtype),
-        bias: bias.cast(dtype),
-        depthwise: conv.depthwise,
-        kernel: conv.kernel,
-        stride: conv.stride,
-        before: conv.before,
-        output,
-        limits: conv.limits,
-    }
-}
-
 impl<B: Backend> Work<B> {
-    /// The value, where there is one of its own.
-    fn run(&self, inputs: Vec<Features<B>>) -> Option<Features<B>> {
+    /// The rows of the value, where there is one of its own.
+    fn run(&self, inputs: Vec<Value<B>>) -> Option<Tensor<B, 2>> {
         let mut inputs = inputs.into_iter();
-        Some(match (self, inputs.next()?) {
-            (Self::Conv(conv), Features::Map(x)) => {
-                let shortcut = match inputs.next() {
-                    Some(Features::Map(x)) => Some(x),
-                    _ => None,
-                };
-                Features::Map(conv.run(x, shortcut))
+        let Value { rows: x, shape } = inputs.next()?;
+        let mut shortcut = || inputs.next().map(|value| value.rows);
+        Some(match self {
+            Self::None => return None,
+            Self::Scale(factors, epilogue) => epilogue.add(x * factors.clone(), shortcut()),
+            Self::Product(weight, epilogue) => epilogue.add(x.matmul(weight.clone()), shortcut()),
+            Self::Dense { weight, bias, activation } => {
+                activation.forward(x.matmul(weight.clone()) + bias.clone())
             }
-            // Scale and shift of each feature.
-            (Self::Conv(conv), Features::Flat(x)) => {
-                let (scale, count) = (conv.weight.clone(), conv.bias.dims()[0]);
-                let y = x * scale.reshape([1, count]) + conv.bias.clone().unsqueeze();
-                Features::Flat(conv.limits.clamp(y))
-            }
-            (Self::Dense { weight, bias, activation }, Features::Flat(x)) => {
-                let y = x.matmul(weight.clone()) + bias.clone().unsqueeze();
-                Features::Flat(activation.forward(y))
-            }
-            (Self::Pool { pool, is_max, limits }, x) => {
+            Self::Conv(conv, epilogue) => conv.run(x, size(shape), epilogue, shortcut()),
+            Self::Pool { pool, is_max, limits } => {
                 let op = if *is_max { Op::MaxPool(*pool) } else { Op::AvgPool(*pool) };
-                match eager(op, vec![x]) {
-                    Features::Map(y) => Features::Map(limits.clamp(y)),
-                    Features::Flat(y) => Features::Flat(limits.clamp(y)),
+                let x = Features::Map(map(x, size(shape)));
+                // The shapes fitted when the network was walked.
+                match Eager::inference().layer("frozen", op, vec![x.clone()]).unwrap_or(x) {
+                    Features::Map(y) => limits.clamp(gpu::map_rows(&y).unwrap_or_else(|| rows(y))),
+                    Features::Flat(y) => limits.clamp(y),
                 }
             }
-            (Self::Global { is_max: true }, x) => eager(Op::GlobalMaxPool, vec![x]),
-            (Self::Global { is_max: false }, x) => eager(Op::GlobalAvgPool, vec![x]),
-            (Self::Flatten, x) => eager(Op::Flatten, vec![x]),
-            (Self::Concat, x) => eager(Op::Concat, [x].into_iter().chain(inputs).collect()),
-            (Self::None | Self::Dense { .. }, x) => x,
+            Self::Global { is_max } => {
+                let [pixels, channels] = x.dims();
+                let [height, width] = size(shape);
+                let batch = pixels / (height * width);
+                let x = x.reshape([batch, height * width, channels]);
+                let y = if *is_max { x.max_dim(1) } else { x.mean_dim(1) };
+                y.reshape([batch, channels])
+            }
+            // Keras's order is that of the rows.
+            Self::Flatten => {
+                let batch = x.dims()[0] / size(shape).iter().product::<usize>();
+                x.reshape([batch, shape.count()])
+            }
+            Self::Concat(limits) => {
+                let parts: Vec<_> = [x].into_iter().chain(inputs.map(|v| v.rows)).collect();
+                gpu::join(&parts, limits).unwrap_or_else(|| {
+                    let parts = parts.into_iter().zip(limits);
+                    Tensor::cat(parts.map(|(part, limits)| limits.clamp(part)).collect(), 1)
+                })
+            }
         })
     }
 }
 
-/// As the other interpreter has it; the shapes fitted when the network was walked.
-fn eager<B: Backend>(op: Op<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
-    let first = inputs[0].clone();
-    Eager::inference().layer("frozen", op, inputs).unwrap_or(first)
+/// Height and width.
+fn size(shape: Shape) -> [usize; 2] {
+    match shape {
+        Shape::Map { height, width, .. } => [height, width],
+        Shape::Flat(_) => [1, 1],
+    }
+}
+
+impl<B: Backend> Epilogue<B> {
+    fn add(&self, y: Tensor<B, 2>, shortcut: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+        let y = y + self.bias.clone();
+        let y = match shortcut {
+            Some(x) => y + x,
+            None => y,
+        };
+        self.limits.clamp(y)
+    }
 }
 
 impl<B: Backend> Convolution<B> {
-    /// With the clamp at its end.
-    fn run(&self, x: Tensor<B, 4>, shortcut: Option<Tensor<B, 4>>) -> Tensor<B, 4> {
-        let [_, channels, height, width] = x.dims();
-        #[cfg(feature = "gpu")]
-        if self.depthwise && shortcut.is_none() {
-            let config = crate::gpu::DepthwiseConfig {
-                kernel: self.kernel,
-                stride: self.stride,
-                before: self.before,
-                output: self.output,
-                limits: self.limits,
-            };
-            if let Some(y) = crate::gpu::depthwise(&x, &self.weight, Some(&self.bias), config) {
-                return y;
-            }
-        }
+    fn run(
+        &self,
+        x: Tensor<B, 2>,
+        [height, width]: [usize; 2],
+        epilogue: &Epilogue<B>,
+        shortcut: Option<Tensor<B, 2>>,
+    ) -> Tensor<B, 2> {
         // What the last window needs behind the image.
         let after = |axis: usize, size: usize| {
             let reach = (self.output[axis] - 1) * self.stride[axis] + self.kernel[axis];
             reach.saturating_sub(self.before[axis] + size)
         };
-        let groups = if self.depthwise { channels } else { 1 };
         let after = [after(0, height), after(1, width)];
+        if shortcut.is_none() {
+            let config = WindowConfig {
+                input: [height, width],
+                kernel: self.kernel,
+                stride: self.stride,
+                before: self.before,
+                output: self.output,
+                limits: epilogue.limits,
+            };
+            let done = match &self.weight {
+                Filters::Depthwise(taps) => gpu::depthwise_rows(&x, taps, &epilogue.bias, config),
+                Filters::Stem(taps) => gpu::stem(&x, taps, &epilogue.bias, config),
+                Filters::Full(weight) if self.before == after => {
+                    gpu::conv(&x, weight, &epilogue.bias, config)
+                }
+                Filters::Full(_) => None,
+            };
+            if let Some(y) = done {
+                return y;
+            }
+        }
+        let [channels, outputs] = [x.dims()[1], epilogue.bias.dims()[1]];
+        let [down, right] = self.kernel;
+        let (weight, groups) = match self.weight.clone() {
+            Filters::Depthwise(taps) => {
+                (taps.reshape([down, right, 1, outputs]).permute([3, 2, 0, 1]), channels)
+            }
+            Filters::Stem(taps) => {
+                (taps.reshape([down, right, channels, outputs]).permute([3, 2, 0, 1]), 1)
+            }
+            Filters::Full(weight) => (weight.permute([0, 3, 1, 2]), 1),
+        };
+        let x = map(x, [height, width]);
         // Burn pads unevenly with f32 only.
         let (x, before, after) = match self.before == after {
             true => (x, self.before, after),
@@ -256,11 +388,6 @@ impl<B: Backend> Convolution<B> {
             }
         };
         let options = PaddedConvOptions::asymmetric(self.stride, before, after, [1, 1], groups);
-        let y = conv2d(x, self.weight.clone(), Some(self.bias.clone()), options);
-        let y = match shortcut {
-            Some(x) => y + x,
-            None => y,
-        };
-        self.limits.clamp(y)
+        epilogue.add(rows(conv2d(x, weight, None, options)), shortcut)
     }
 }

@@ -15,6 +15,7 @@ mod limits;
 mod lower;
 mod plan;
 mod pool;
+mod rows;
 mod scratch;
 mod simd;
 pub mod train;

@@ -1,6 +1,6 @@
 use burn::tensor::backend::{Backend, ExecutionError};
 use burn::tensor::{DType, ElementConversion, FloatDType, Int, Tensor, TensorData};
-use rekindle_kernels::gpu::{device_failure, watch_devices};
+use rekindle_kernels::gpu::{self, ChannelScale, device_failure, watch_devices};
 use rekindle_kernels::{ByteScale, Folded, Plan, PlanConfig, PlanError, Precision, lower, serves};
 use rekindle_nn::{Eager, Features, Model, Network, Section, Shape};
 use rekindle_vision::Preprocessing;
@@ -229,23 +229,33 @@ fn preprocessed<B: Backend>(
     let packed: Vec<i32> =
         bytes.as_chunks::<4>().0.iter().map(|four| i32::from_le_bytes(*four)).collect();
     let length = packed.len();
-    let mut packed = TensorData::new(packed, [length, 1]);
+    let mut packed = TensorData::new(packed, [length]);
     // CUDA then copies from pinned memory, while it computes the batch before.
     B::staging(std::iter::once(&mut packed), device);
-    let packed = Tensor::<B, 2, Int>::from_data(packed, device);
+    let packed = Tensor::<B, 1, Int>::from_data(packed, device);
+    let photos = count / (size * size * 3);
+    // Every mode is linear in each channel.
+    let scale = ChannelScale {
+        source: std::array::from_fn(|channel| preprocessing.source(channel)),
+        scale: std::array::from_fn(|channel| {
+            (preprocessing.scale(channel, 255.0) - preprocessing.scale(channel, 0.0)) / 255.0
+        }),
+        offset: std::array::from_fn(|channel| preprocessing.scale(channel, 0.0)),
+    };
+    if let Some(pixels) = gpu::photos(&packed, count / 3, scale) {
+        return pixels.reshape([photos, size, size, 3]).permute([0, 3, 1, 2]);
+    }
+    let packed = packed.unsqueeze_dim::<2>(1);
     let byte = |index: i32| {
         packed.clone().bitwise_right_shift_scalar((8 * index).elem()).bitwise_and_scalar(255.elem())
     };
     let bytes = Tensor::cat((0..4).map(byte).collect(), 1).reshape([length * 4]);
-    let photos = count / (size * size * 3);
     let pixels = bytes.narrow(0, 0, count).reshape([photos, size, size, 3]).permute([0, 3, 1, 2]);
     let pixels = pixels.float();
-    // Every mode is linear in each channel.
-    let end = |channel| preprocessing.scale(channel, 255.0) - preprocessing.scale(channel, 0.0);
     let channel = |channel: usize| {
-        let source = preprocessing.source(channel);
+        let source = scale.source[channel];
         let plane = pixels.clone().slice([0..photos, source..source + 1]);
-        plane.mul_scalar(end(channel) / 255.0).add_scalar(preprocessing.scale(channel, 0.0))
+        plane.mul_scalar(scale.scale[channel]).add_scalar(scale.offset[channel])
     };
     Tensor::cat((0..3).map(channel).collect(), 1)
 }

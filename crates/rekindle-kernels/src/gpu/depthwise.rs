@@ -1,46 +1,29 @@
 //! Depthwise convolutions on GPUs, forward and backward, in CubeCL: one source for CUDA and wgpu. Burn 0.21 has a direct kernel
 //! for grouped convolutions, and computes their weights' gradients group by group.
-//!
-//! Maps are `[batch, channels, height, width]`; sums are in f32 whatever the values are.
 
 use burn::tensor::{DType, Shape};
-use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::{CubeRuntime, kernel::into_contiguous};
 use cubecl::prelude::*;
-use cubecl::{CubeCount, CubeDim, calculate_cube_count_elemwise};
 
+use super::WindowConfig;
+use super::rows::{STRIP, clamp, cubes, empty, finite, pitched, vector};
 use crate::Limits;
 
-/// Threads of a group that sums up one filter's gradient.
-const GROUP: u32 = 64;
-
-/// Most groups that share the images of one filter's gradient.
-const MOST_SHARES: usize = 16;
-
-/// What a depthwise convolution does.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct DepthwiseConfig {
-    /// Height and width.
-    pub kernel: [usize; 2],
-    /// Down and right.
-    pub stride: [usize; 2],
-    /// Zeros above and left of the image.
-    pub before: [usize; 2],
-    /// Height and width of the output.
-    pub output: [usize; 2],
-    /// What outputs are clamped to.
-    pub limits: Limits,
-}
+/// Sums of one filter's tap, over a part of the images each, that a device has threads for.
+const MOST_SUMS: usize = 1 << 17;
 
 #[cube(launch)]
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments")]
-fn forward<F: Float>(
-    input: &Array<F>,
-    weight: &Array<F>,
-    bias: &Array<F>,
-    output: &mut Array<F>,
+fn forward<F: Float, N: Size>(
+    input: &Tensor<Vector<F, N>>,
+    weight: &Tensor<Vector<F, N>>,
+    bias: &Tensor<Vector<F, N>>,
+    output: &mut Tensor<Vector<F, N>>,
+    threads: usize,
     channels: usize,
+    pitch: usize,
+    weight_pitch: usize,
     height: usize,
     width: usize,
     out_height: usize,
@@ -53,56 +36,83 @@ fn forward<F: Float>(
     #[comptime] kernel_width: usize,
     #[comptime] step_down: usize,
     #[comptime] step_right: usize,
+    #[comptime] strip: usize,
     #[comptime] has_bias: bool,
     #[comptime] has_limits: bool,
+    #[define(F)] _dtype: StorageType,
 ) {
-    if ABSOLUTE_POS >= output.len() {
+    if ABSOLUTE_POS >= threads {
         terminate!();
     }
-    let x = ABSOLUTE_POS % out_width;
-    let row = ABSOLUTE_POS / out_width;
+    let strips = out_width.div_ceil(strip);
+    let channel = ABSOLUTE_POS % channels;
+    let place = ABSOLUTE_POS / channels;
+    let x = place % strips * strip;
+    let row = place / strips;
     let y = row % out_height;
-    let plane = row / out_height;
-    let channel = plane % channels;
-    let mut sum = f32::new(0.0);
+    let image = row / out_height;
+    let columns = comptime!((strip - 1) * step_right + kernel_width);
+    let mut sums = Array::<Vector<f32, N>>::new(strip);
+    let mut start = Vector::<f32, N>::new(0.0);
     if has_bias {
-        sum += f32::cast_from(bias[channel]);
+        start = Vector::<f32, N>::cast_from(bias[channel]);
+    }
+    #[unroll]
+    for o in 0..strip {
+        sums[o] = start;
     }
     #[unroll]
     for ky in 0..kernel_height {
         let from_y = y * step_down + ky;
         if from_y >= top && from_y < height + top {
+            let mut factors = Array::<Vector<f32, N>>::new(kernel_width);
             #[unroll]
             for kx in 0..kernel_width {
-                let from_x = x * step_right + kx;
+                let tap = ky * kernel_width + kx;
+                factors[kx] = Vector::<f32, N>::cast_from(weight[tap * weight_pitch + channel]);
+            }
+            let first = (image * height + from_y - top) * width;
+            #[unroll]
+            for column in 0..columns {
+                let from_x = x * step_right + column;
                 if from_x >= left && from_x < width + left {
-                    let pixel = input[(plane * height + from_y - top) * width + from_x - left];
-                    let factor = weight[(channel * kernel_height + ky) * kernel_width + kx];
-                    sum += f32::cast_from(pixel) * f32::cast_from(factor);
+                    let at = (first + from_x - left) * pitch + channel;
+                    let pixel = Vector::<f32, N>::cast_from(input[at]);
+                    #[unroll]
+                    for o in 0..strip {
+                        if comptime!(
+                            column >= o * step_right && column - o * step_right < kernel_width
+                        ) {
+                            sums[o] += pixel * factors[comptime!(column - o * step_right)];
+                        }
+                    }
                 }
             }
         }
     }
-    if has_limits {
-        // NaN is neither, and stays.
-        if sum < low {
-            sum = low;
-        }
-        if sum > high {
-            sum = high;
+    #[unroll]
+    for o in 0..strip {
+        if x + o < out_width {
+            let mut sum = sums[o];
+            if has_limits {
+                sum = clamp(sum, low, high);
+            }
+            output[(row * out_width + x + o) * channels + channel] = Vector::cast_from(sum);
         }
     }
-    output[ABSOLUTE_POS] = F::cast_from(sum);
 }
 
 #[cube(launch)]
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments")]
 #[expect(clippy::manual_is_multiple_of, reason = "CubeCL has no such method")]
-fn input_gradient<F: Float>(
-    slope: &Array<F>,
-    weight: &Array<F>,
-    output: &mut Array<F>,
+fn input_gradient<F: Float, N: Size>(
+    slope: &Tensor<Vector<F, N>>,
+    weight: &Tensor<Vector<F, N>>,
+    output: &mut Tensor<Vector<F, N>>,
+    threads: usize,
     channels: usize,
+    pitch: usize,
+    weight_pitch: usize,
     height: usize,
     width: usize,
     out_height: usize,
@@ -113,158 +123,140 @@ fn input_gradient<F: Float>(
     #[comptime] kernel_width: usize,
     #[comptime] step_down: usize,
     #[comptime] step_right: usize,
+    #[define(F)] _dtype: StorageType,
 ) {
-    if ABSOLUTE_POS >= output.len() {
+    if ABSOLUTE_POS >= threads {
         terminate!();
     }
-    let x = ABSOLUTE_POS % width + left;
-    let row = ABSOLUTE_POS / width;
+    let channel = ABSOLUTE_POS % channels;
+    let place = ABSOLUTE_POS / channels;
+    let x = place % width + left;
+    let row = place / width;
     let y = row % height + top;
-    let plane = row / height;
-    let channel = plane % channels;
-    let mut sum = f32::new(0.0);
+    let image = row / height;
+    let mut sum = Vector::<f32, N>::new(0.0);
     #[unroll]
     for ky in 0..kernel_height {
         // The outputs that this tap takes the pixel to.
         if y >= ky && (y - ky) % step_down == 0 && (y - ky) / step_down < out_height {
+            let first = (image * out_height + (y - ky) / step_down) * out_width;
             #[unroll]
             for kx in 0..kernel_width {
                 if x >= kx && (x - kx) % step_right == 0 && (x - kx) / step_right < out_width {
-                    let to = (plane * out_height + (y - ky) / step_down) * out_width
-                        + (x - kx) / step_right;
-                    let factor = weight[(channel * kernel_height + ky) * kernel_width + kx];
-                    sum += f32::cast_from(slope[to]) * f32::cast_from(factor);
+                    let to = first + (x - kx) / step_right;
+                    let tap = ky * kernel_width + kx;
+                    let factor = weight[tap * weight_pitch + channel];
+                    sum += Vector::<f32, N>::cast_from(slope[to * pitch + channel])
+                        * Vector::<f32, N>::cast_from(factor);
                 }
             }
         }
     }
-    output[ABSOLUTE_POS] = F::cast_from(sum);
+    output[place * channels + channel] = Vector::cast_from(sum);
 }
 
-/// A group of threads for each filter and share of the images: `output` is `[shares][channels][taps]`.
+/// Rows of outputs are dealt out to shares: `output` is `[shares][taps][channels]`.
 #[cube(launch)]
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments")]
-fn weight_gradient<F: Float>(
-    input: &Array<F>,
-    slope: &Array<F>,
-    output: &mut Array<f32>,
-    batch: usize,
+fn weight_gradient<F: Float, N: Size>(
+    input: &Tensor<Vector<F, N>>,
+    slope: &Tensor<Vector<F, N>>,
+    output: &mut Tensor<Vector<f32, N>>,
+    threads: usize,
     channels: usize,
+    input_pitch: usize,
+    slope_pitch: usize,
+    rows: usize,
+    shares: usize,
     height: usize,
     width: usize,
     out_height: usize,
     out_width: usize,
     top: usize,
     left: usize,
-    shares: usize,
     #[comptime] kernel_height: usize,
     #[comptime] kernel_width: usize,
     #[comptime] step_down: usize,
     #[comptime] step_right: usize,
-    #[comptime] group: usize,
+    #[define(F)] _dtype: StorageType,
 ) {
+    if ABSOLUTE_POS >= threads {
+        terminate!();
+    }
     let taps = comptime!(kernel_height * kernel_width);
-    let channel = CUBE_POS_X as usize;
-    let share = CUBE_POS_Y as usize;
-    let unit = UNIT_POS as usize;
-    let mut sums = Array::<f32>::new(taps);
+    let channel = ABSOLUTE_POS % channels;
+    let share = ABSOLUTE_POS / channels;
+    let mut sums = Array::<Vector<f32, N>>::new(taps);
     #[unroll]
     for tap in 0..taps {
-        sums[tap] = f32::new(0.0);
+        sums[tap] = Vector::<f32, N>::new(0.0);
     }
-    let pixels = out_height * out_width;
-    let mut image = share;
-    while image < batch {
-        let plane = image * channels + channel;
-        let mut pixel = unit;
-        while pixel < pixels {
-            let y = pixel / out_width * step_down;
-            let x = pixel % out_width * step_right;
-            let value = f32::cast_from(slope[plane * pixels + pixel]);
+    let mut row = share;
+    while row < rows {
+        let image = row / out_height;
+        let y = row % out_height * step_down;
+        for to in 0..out_width {
+            let x = to * step_right;
+            let value = slope[(row * out_width + to) * slope_pitch + channel];
+            let value = Vector::<f32, N>::cast_from(value);
             #[unroll]
             for ky in 0..kernel_height {
                 if y + ky >= top && y + ky < height + top {
+                    let first = (image * height + y + ky - top) * width;
                     #[unroll]
                     for kx in 0..kernel_width {
                         if x + kx >= left && x + kx < width + left {
-                            let at = (plane * height + y + ky - top) * width + x + kx - left;
-                            sums[ky * kernel_width + kx] += value * f32::cast_from(input[at]);
+                            let at = (first + x + kx - left) * input_pitch + channel;
+                            sums[ky * kernel_width + kx] +=
+                                value * Vector::<f32, N>::cast_from(input[at]);
                         }
                     }
                 }
             }
-            pixel += group;
         }
-        image += shares;
+        row += shares;
     }
-    let mut shared = SharedMemory::<f32>::new(group);
     #[unroll]
     for tap in 0..taps {
-        shared[unit] = sums[tap];
-        sync_cube();
-        // One thread adds what all have: a few additions, in an order that does not change.
-        if unit == 0 {
-            let mut sum = f32::new(0.0);
-            for other in 0..group {
-                sum += shared[other];
-            }
-            output[(share * channels + channel) * taps + tap] = sum;
-        }
-        sync_cube();
+        output[(share * taps + tap) * channels + channel] = sums[tap];
     }
 }
 
-/// Calls a kernel for the type that values have.
-macro_rules! by_type {
-    ($dtype:expr, $kernel:ident, $($argument:expr),* $(,)?) => {
-        match $dtype {
-            DType::F16 => $kernel::launch::<half::f16, R>($($argument),*),
-            DType::BF16 => $kernel::launch::<half::bf16, R>($($argument),*),
-            _ => $kernel::launch::<f32, R>($($argument),*),
-        }
-    };
-}
-
-fn empty<R: CubeRuntime>(like: &CubeTensor<R>, shape: Shape, dtype: DType) -> CubeTensor<R> {
-    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape, dtype)
-}
-
-fn threads<R: CubeRuntime>(output: &CubeTensor<R>) -> (CubeCount, CubeDim) {
-    let count = output.meta.num_elements();
-    let dim = CubeDim::new(&output.client, count);
-    (calculate_cube_count_elemwise(&output.client, count, dim), dim)
-}
-
-/// `x` `[batch, channels, height, width]` with `weight` `[channels, 1, kernel height, kernel width]`, and a bias `[channels]`.
+/// `x` `[batch * height * width, channels]` with `weight` `[kernel height * kernel width, channels]`, and a bias `[1,
+/// channels]`.
 pub(super) fn depthwise<R: CubeRuntime>(
     x: CubeTensor<R>,
     weight: CubeTensor<R>,
     bias: Option<CubeTensor<R>>,
-    config: DepthwiseConfig,
+    config: WindowConfig,
 ) -> CubeTensor<R> {
-    let (x, weight) = (into_contiguous(x), into_contiguous(weight));
-    let [batch, channels, height, width] = x.meta.shape().dims();
-    let [out_height, out_width] = config.output;
-    let output = empty(&x, Shape::new([batch, channels, out_height, out_width]), x.dtype);
-    let (count, dim) = threads(&output);
-    let (has_bias, Limits { low, high }) = (bias.is_some(), config.limits);
-    let has_limits = config.limits != Limits::NONE;
-    // Infinity is no literal of every shader language.
-    let (low, high) = (low.max(f32::MIN), high.min(f32::MAX));
+    let WindowConfig { input: [height, width], output: [out_height, out_width], .. } = config;
+    let [pixels, channels] = x.meta.shape().dims();
+    let batch = pixels / (height * width);
+    let vector = vector(&x);
+    let ((x, pitch), (weight, weight_pitch)) = (pitched(x, vector), pitched(weight, vector));
+    let output = empty(&x, Shape::new([batch * out_height * out_width, channels]), x.dtype);
+    let channels = channels / vector;
+    let strip = STRIP.min(out_width);
+    let threads = batch * out_height * out_width.div_ceil(strip) * channels;
+    let (count, dim) = cubes(&output, threads);
+    let (has_bias, [low, high]) = (bias.is_some(), finite(config.limits));
     // Nothing is read of it where there is none.
-    let bias = into_contiguous(bias.unwrap_or_else(|| weight.clone()));
-    let client = output.client.clone();
-    by_type!(
-        x.dtype,
-        forward,
+    let (bias, _) = bias.map_or_else(|| (weight.clone(), 0), |bias| pitched(bias, vector));
+    let (client, dtype) = (output.client.clone(), output.dtype);
+    forward::launch(
         &client,
         count,
         dim,
-        x.into_array_arg(),
-        weight.into_array_arg(),
-        bias.into_array_arg(),
-        output.clone().into_array_arg(),
+        vector,
+        x.into_tensor_arg(),
+        weight.into_tensor_arg(),
+        bias.into_tensor_arg(),
+        output.clone().into_tensor_arg(),
+        threads,
         channels,
+        pitch,
+        weight_pitch,
         height,
         width,
         out_height,
@@ -277,34 +269,43 @@ pub(super) fn depthwise<R: CubeRuntime>(
         config.kernel[1],
         config.stride[0],
         config.stride[1],
+        strip,
         has_bias,
-        has_limits,
+        config.limits != Limits::NONE,
+        dtype.into(),
     );
     output
 }
 
-/// The gradient by an input of `[height, width]`.
+/// The gradient by the input, from that by the output.
 pub(super) fn depthwise_input_gradient<R: CubeRuntime>(
     weight: CubeTensor<R>,
     slope: CubeTensor<R>,
-    [height, width]: [usize; 2],
-    config: DepthwiseConfig,
+    config: WindowConfig,
 ) -> CubeTensor<R> {
-    let (slope, weight) = (into_contiguous(slope), into_contiguous(weight));
-    let [batch, channels, out_height, out_width] = slope.meta.shape().dims();
-    let output = empty(&slope, Shape::new([batch, channels, height, width]), slope.dtype);
-    let (count, dim) = threads(&output);
-    let client = output.client.clone();
-    by_type!(
-        slope.dtype,
-        input_gradient,
+    let WindowConfig { input: [height, width], output: [out_height, out_width], .. } = config;
+    let [pixels, channels] = slope.meta.shape().dims();
+    let batch = pixels / (out_height * out_width);
+    let vector = vector(&slope);
+    let ((slope, pitch), (weight, weight_pitch)) =
+        (pitched(slope, vector), pitched(weight, vector));
+    let output = empty(&slope, Shape::new([batch * height * width, channels]), slope.dtype);
+    let channels = channels / vector;
+    let threads = batch * height * width * channels;
+    let (count, dim) = cubes(&output, threads);
+    let (client, dtype) = (output.client.clone(), output.dtype);
+    input_gradient::launch(
         &client,
         count,
         dim,
-        slope.into_array_arg(),
-        weight.into_array_arg(),
-        output.clone().into_array_arg(),
+        vector,
+        slope.into_tensor_arg(),
+        weight.into_tensor_arg(),
+        output.clone().into_tensor_arg(),
+        threads,
         channels,
+        pitch,
+        weight_pitch,
         height,
         width,
         out_height,
@@ -315,52 +316,59 @@ pub(super) fn depthwise_input_gradient<R: CubeRuntime>(
         config.kernel[1],
         config.stride[0],
         config.stride[1],
+        dtype.into(),
     );
     output
 }
 
-/// The gradient by the weights, as `[shares, channels, 1, kernel height, kernel width]`, in f32, to be added up.
+/// The gradient by the weights, as `[shares, kernel height * kernel width * channels]`, in f32, to be added up.
 pub(super) fn depthwise_weight_gradient<R: CubeRuntime>(
     x: CubeTensor<R>,
     slope: CubeTensor<R>,
-    config: DepthwiseConfig,
+    config: WindowConfig,
 ) -> CubeTensor<R> {
-    let (x, slope) = (into_contiguous(x), into_contiguous(slope));
-    let [batch, channels, height, width] = x.meta.shape().dims();
-    let [out_height, out_width] = config.output;
-    let [rows, columns] = config.kernel;
-    let shares = shares(batch);
-    let output = empty(&x, Shape::new([shares, channels, 1, rows, columns]), DType::F32);
-    let count = CubeCount::Static(channels as u32, shares as u32, 1);
-    let client = output.client.clone();
-    by_type!(
-        x.dtype,
-        weight_gradient,
+    let WindowConfig { input: [height, width], output: [out_height, out_width], .. } = config;
+    let [taps_down, taps_right] = config.kernel;
+    let [pixels, channels] = slope.meta.shape().dims();
+    let rows = pixels / out_width;
+    let vector = vector(&slope);
+    let ((x, input_pitch), (slope, slope_pitch)) = (pitched(x, vector), pitched(slope, vector));
+    let shares = shares(pixels, channels, config);
+    let output = empty(&x, Shape::new([shares, taps_down * taps_right * channels]), DType::F32);
+    let channels = channels / vector;
+    let threads = shares * channels;
+    let (count, dim) = cubes(&output, threads);
+    let (client, dtype) = (output.client.clone(), slope.dtype);
+    weight_gradient::launch(
         &client,
         count,
-        CubeDim::new_1d(GROUP),
-        x.into_array_arg(),
-        slope.into_array_arg(),
-        output.clone().into_array_arg(),
-        batch,
+        dim,
+        vector,
+        x.into_tensor_arg(),
+        slope.into_tensor_arg(),
+        output.clone().into_tensor_arg(),
+        threads,
         channels,
+        input_pitch,
+        slope_pitch,
+        rows,
+        shares,
         height,
         width,
         out_height,
         out_width,
         config.before[0],
         config.before[1],
-        shares,
-        rows,
-        columns,
+        taps_down,
+        taps_right,
         config.stride[0],
         config.stride[1],
-        GROUP as usize,
+        dtype.into(),
     );
     output
 }
 
-/// Into how many shares a batch is cut for its weights' gradient.
-pub(super) fn shares(batch: usize) -> usize {
-    batch.min(MOST_SHARES)
+/// Into how many shares the rows of a batch's outputs are dealt for its weights' gradient.
+pub(super) fn shares(pixels: usize, channels: usize, config: WindowConfig) -> usize {
+    (pixels / config.output[1]).min(MOST_SUMS.div_ceil(channels))
 }

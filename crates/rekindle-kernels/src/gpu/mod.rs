@@ -2,30 +2,47 @@
 
 use burn::tensor::backend::Backend;
 
+use crate::Limits;
+
+#[cfg(not(feature = "gpu"))]
+mod absent;
 #[cfg(feature = "gpu")]
 mod backend;
+#[cfg(feature = "gpu")]
+mod conv;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "gpu")]
 mod depthwise;
 #[cfg(feature = "gpu")]
+mod dispatch;
+#[cfg(all(feature = "gpu", feature = "fusion"))]
+mod fusion;
+#[cfg(feature = "gpu")]
 mod keep;
+#[cfg(feature = "gpu")]
+mod photos;
+#[cfg(feature = "gpu")]
+mod rows;
+#[cfg(feature = "gpu")]
+mod stem;
 mod watch;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
+#[cfg(not(feature = "gpu"))]
+pub use absent::{all_reduce, conv, depthwise, depthwise_rows, join, map_rows, photos, stem};
 #[cfg(feature = "gpu")]
-pub use backend::{DepthwiseOps, depthwise};
+pub use backend::KernelOps;
 #[cfg(feature = "cuda")]
 pub use cuda::cuda_gpus;
+#[cfg(feature = "gpu")]
+pub use dispatch::{all_reduce, conv, depthwise, depthwise_rows, join, map_rows, photos, stem};
 #[cfg(feature = "gpu")]
 pub use keep::keep_kernels;
 pub use watch::{device_failure, watch_devices};
 #[cfg(feature = "wgpu")]
 pub use wgpu::wgpu_gpus;
-
-#[cfg(feature = "gpu")]
-pub use depthwise::DepthwiseConfig;
 
 /// Whether devices can pass tensors to each other. NVIDIA's GPUs do it through NCCL, without which Burn panics at the
 /// first one; all others through the memory of the computer.
@@ -36,6 +53,37 @@ pub fn can_exchange<B: Backend>(devices: &[B::Device]) -> bool {
         [first, _, ..] if B::name(first).contains("cuda") => cuda::has_nccl(),
         _ => true,
     }
+}
+
+/// What the windows of a convolution are, and what follows it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WindowConfig {
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Height and width of a window.
+    pub kernel: [usize; 2],
+    /// Down and right.
+    pub stride: [usize; 2],
+    /// Zeros above and left of the image.
+    pub before: [usize; 2],
+    /// Height and width of the output.
+    pub output: [usize; 2],
+    /// What outputs are clamped to.
+    pub limits: Limits,
+}
+
+/// The most channels of an input that [`stem`] is for.
+pub(crate) const MOST_STEM_CHANNELS: usize = 4;
+
+/// What becomes of a photo's bytes, for each channel of the result.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChannelScale {
+    /// The photo's channel, 0 to 2.
+    pub source: [usize; 3],
+    /// What the byte is multiplied by.
+    pub scale: [f32; 3],
+    /// What is added then.
+    pub offset: [f32; 3],
 }
 
 /// A GPU, or what stands in for one.

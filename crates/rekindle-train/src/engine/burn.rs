@@ -12,18 +12,18 @@ use rekindle_nn::{
     Eager, Features, Model, Network, Part, Section, assign, read, require_gradients_of, variables,
 };
 
+use super::replicas::{self, Replica, Slots};
 use super::scaler::Scaler;
 use super::{Engine, Place, Scope, Step, Variable, in_order};
 use crate::TrainError;
 use crate::evaluate::host;
 use crate::frozen;
 
-/// Burn's autodiff, on any backend. Where there are several devices, each computes a part of the batch with its own copy of
-/// the model, and the first one adds their gradients and takes the step.
+/// Burn's autodiff, on any backend. Where there are several devices, each computes a part of the batch with a replica of the
+/// model; they add up their gradients, and each takes the step.
 pub(super) struct Burn<B: AutodiffBackend> {
-    model: Model<B>,
-    /// The copies on the other devices, since the last step.
-    copies: Vec<Model<B>>,
+    /// One for each device; the others are made of the first one when they are needed.
+    replicas: Vec<Replica<B>>,
     scope: Scope,
     devices: Vec<B::Device>,
     dtype: DType,
@@ -31,11 +31,8 @@ pub(super) struct Burn<B: AutodiffBackend> {
     scaler: Option<Scaler>,
     /// The logits of the last forward pass, of each device that had a part.
     logits: Vec<Tensor<B, 2>>,
-    gradients: GradientsAccumulator<Model<B>>,
-    /// The gradients of the steps so far, once they are asked for.
-    taken: Option<GradientsParams>,
-    /// What the optimizer remembers, flat and in Burn's layout.
-    slots: HashMap<ParamId, Vec<Tensor<B::InnerBackend, 1>>>,
+    /// The sums of all gradients since the last step, of each replica, once they are asked for.
+    taken: Option<Vec<GradientsParams>>,
     /// Each parameter that changes: its layer and Keras's name.
     names: HashMap<ParamId, (String, &'static str)>,
 }
@@ -67,23 +64,32 @@ impl<B: AutodiffBackend> Burn<B> {
             Precision::F16 => DType::F16,
         };
         Ok(Self {
-            model: require_gradients_of(model, &|layer| scope.trains.contains(layer)),
-            copies: Vec::new(),
+            replicas: vec![Replica::new(require_gradients_of(model, &|layer| {
+                scope.trains.contains(layer)
+            }))],
             scope,
             devices,
             dtype,
             scaler: (dtype == DType::F16).then(Scaler::new),
             logits: Vec::new(),
-            gradients: GradientsAccumulator::new(),
             taken: None,
-            slots: HashMap::new(),
             names,
         })
     }
 
-    fn taken(&mut self) -> &mut GradientsParams {
-        let Self { taken, gradients, .. } = self;
-        taken.get_or_insert_with(|| gradients.grads())
+    /// The first one, which has the parameters.
+    fn main(&self) -> &Replica<B> {
+        &self.replicas[0]
+    }
+
+    fn taken(&mut self) -> &mut Vec<GradientsParams> {
+        let Self { taken, replicas, devices, .. } = self;
+        taken.get_or_insert_with(|| {
+            let gradients = replicas.iter_mut().map(|replica| replica.gradients.grads());
+            let mut gradients: Vec<GradientsParams> = gradients.collect();
+            replicas::sum(&replicas[0].model, &mut gradients, devices);
+            gradients
+        })
     }
 
     /// What gradients are multiplied by.
@@ -93,8 +99,8 @@ impl<B: AutodiffBackend> Burn<B> {
 
     /// The sum of the squares of all gradients, on the device.
     fn squares(&mut self) -> Option<Tensor<B::InnerBackend, 1>> {
-        let model = self.model.clone();
-        let mut norm = Norm::<B> { squares: None, gradients: self.taken() };
+        let model = self.main().model.clone();
+        let mut norm = Norm::<B> { squares: None, gradients: &self.taken()[0] };
         model.visit(&mut norm);
         norm.squares
     }
@@ -117,12 +123,11 @@ impl<B: AutodiffBackend> Burn<B> {
         let samples = features.len() / each.max(1);
         let part = part.unwrap_or(Part { first: 0, of: samples });
         let own = samples.div_ceil(self.devices.len()).max(1);
-        if self.copies.is_empty() {
-            let others = self.devices[1..].iter();
-            self.copies = others.map(|device| self.model.clone().fork(device)).collect();
+        for device in &self.devices[self.replicas.len()..] {
+            self.replicas.push(self.replicas[0].copy_to(device));
         }
         self.logits.clear();
-        let models = [&self.model].into_iter().chain(&self.copies).zip(&self.devices);
+        let models = self.replicas.iter().map(|replica| &replica.model).zip(&self.devices);
         let mut followed: Vec<HashMap<ParamId, TensorData>> = Vec::new();
         for ((model, device), (number, values)) in
             models.zip(features.chunks(own * each.max(1)).enumerate())
@@ -151,7 +156,10 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             self.squares().map_or(Ok(()), frozen::wait)
         });
         self.logits.clear();
-        (self.gradients, self.taken) = (GradientsAccumulator::new(), None);
+        self.taken = None;
+        for replica in &mut self.replicas {
+            replica.gradients = GradientsAccumulator::new();
+        }
         if result.is_err() {
             // What was too large is not to be in the way of what comes next.
             self.devices.iter().for_each(B::memory_cleanup);
@@ -163,16 +171,16 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
         let Pass::Training { seed, step, part } = pass else {
             let inputs = Features::from_values(features, self.scope.input, &self.devices[0]);
             let inputs = halved(inputs, self.dtype);
-            let logits = run(&self.model.valid(), &self.scope, &mut Eager::logits(), inputs)?;
+            let logits =
+                run(&self.main().model.valid(), &self.scope, &mut Eager::logits(), inputs)?;
             return values(logits);
         };
         let followed = self.train_forward(&features, [seed, step], part)?;
         // The moving statistics follow at once; the graph has its own copies of what it needs.
         if !followed.is_empty() {
-            for copy in &mut self.copies {
-                *copy = assign(copy.clone(), followed.clone());
+            for replica in &mut self.replicas {
+                replica.model = assign(replica.model.clone(), followed.clone());
             }
-            self.model = assign(self.model.clone(), followed);
         }
         let all = self.logits.iter().map(|logits| values(logits.clone().inner()));
         Ok(all.collect::<Result<Vec<_>, _>>()?.concat())
@@ -181,8 +189,9 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
     fn backward(&mut self, slope: &[f32]) -> Result<(), TrainError> {
         let scale = self.loss_scale();
         let mut rest = slope;
-        let models = [&self.model].into_iter().chain(&self.copies);
-        for (logits, model) in std::mem::take(&mut self.logits).into_iter().zip(models) {
+        for (logits, replica) in
+            std::mem::take(&mut self.logits).into_iter().zip(&mut self.replicas)
+        {
             let [samples, classes] = logits.dims();
             let (own, others) = rest.split_at((samples * classes).min(rest.len()));
             rest = others;
@@ -190,9 +199,8 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             let data = TensorData::new(own, [samples, classes]);
             // Its gradient by the logits is the slope.
             let loss = (logits.clone() * Tensor::from_data(data, &logits.device())).sum();
-            let gradients = GradientsParams::from_grads(loss.backward(), model);
-            let gradients = gradients.to_device(&self.devices[0], &self.model);
-            self.gradients.accumulate(&self.model, gradients);
+            let gradients = GradientsParams::from_grads(loss.backward(), &replica.model);
+            replica.gradients.accumulate(&replica.model, gradients);
         }
         Ok(())
     }
@@ -207,16 +215,17 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             .filter(|(_, (_, name))| *name == "kernel")
             .filter_map(|(id, (layer, _))| Some((*id, *self.scope.l2.get(layer)?)))
             .collect();
-        let (model, scale) = (self.model.clone(), scale * self.loss_scale());
-        let mut penalize = Penalize::<B> {
-            factors,
-            scale,
-            penalty: 0.0,
-            gradients: self.taken(),
-            _backend: std::marker::PhantomData,
-        };
-        model.visit(&mut penalize);
-        penalize.penalty
+        let scale = scale * self.loss_scale();
+        self.taken();
+        let (Some(taken), replicas) = (&mut self.taken, &self.replicas) else { return 0.0 };
+        let each = taken.iter_mut().zip(replicas).map(|(gradients, replica)| {
+            let mut penalize = Penalize::<B> { factors: &factors, scale, penalty: None, gradients };
+            replica.model.visit(&mut penalize);
+            penalize.penalty
+        });
+        // All have the same.
+        let penalty = each.collect::<Vec<_>>().swap_remove(0);
+        penalty.map_or(0.0, |sum| f64::from(host(sum).first().copied().unwrap_or(f32::NAN)))
     }
 
     fn gradient_norm(&mut self) -> f64 {
@@ -234,15 +243,16 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
         }
         self.taken();
         let Some(gradients) = self.taken.take() else { return };
-        let mut update = Update {
-            step: &Step { scale: step.scale / loss_scale, ..*step },
-            gradients,
-            slots: &mut self.slots,
-            names: &self.names,
-            factors: &self.scope.factors,
-        };
-        self.model = self.model.clone().map(&mut update);
-        self.copies.clear();
+        for (replica, gradients) in self.replicas.iter_mut().zip(gradients) {
+            let mut update = Update {
+                step: &Step { scale: step.scale / loss_scale, ..*step },
+                gradients,
+                slots: &mut replica.slots,
+                names: &self.names,
+                factors: &self.scope.factors,
+            };
+            replica.model = replica.model.clone().map(&mut update);
+        }
     }
 
     fn settle(&self) -> Result<(), TrainError> {
@@ -250,13 +260,14 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
     }
 
     fn state(&self) -> Vec<Variable> {
-        let mut values = read(&self.model);
-        let changing = variables(&self.model).into_iter();
+        let Replica { model, slots, .. } = self.main();
+        let mut values = read(model);
+        let changing = variables(model).into_iter();
         let changing = changing.filter(|variable| self.names.contains_key(&variable.spec.id));
         let variable = |variable: rekindle_nn::Variable| {
             let data = values.remove(&variable.spec.id)?;
             let values = data.convert::<f32>().into_vec().ok()?;
-            let slots = self.slots.get(&variable.spec.id).into_iter().flatten();
+            let slots = slots.get(&variable.spec.id).into_iter().flatten();
             let slots = slots.map(|slot| variable.spec.from_burn(host(slot.clone()))).collect();
             let (name, values) = (variable.path(), variable.spec.from_burn(values));
             Some(Variable { name, shape: variable.spec.shape, values, slots })
@@ -269,7 +280,7 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
     }
 
     fn restore(&mut self, state: Vec<Variable>) -> Result<(), TrainError> {
-        let changing: Vec<rekindle_nn::Variable> = variables(&self.model)
+        let changing: Vec<rekindle_nn::Variable> = variables(&self.main().model)
             .into_iter()
             .filter(|variable| self.names.contains_key(&variable.spec.id))
             .collect();
@@ -279,7 +290,7 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             *scaler = saved.ok_or(TrainError::Resume(format!("it has no `{}`", Scaler::NAME)))?;
         }
         let state = in_order(state, changing.iter().map(rekindle_nn::Variable::path))?;
-        let mut values = HashMap::new();
+        let (mut values, mut slots) = (HashMap::new(), Slots::<B>::new());
         for (variable, saved) in changing.into_iter().zip(state) {
             let count: usize = variable.spec.shape.iter().product();
             if [&saved.values].into_iter().chain(&saved.slots).any(|list| list.len() != count) {
@@ -290,15 +301,15 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
                 let values = variable.spec.to_burn(slot).into_vec::<f32>().unwrap_or_default();
                 Tensor::from_data(TensorData::new(values, [count]), &self.devices[0])
             };
-            self.slots.insert(variable.spec.id, saved.slots.into_iter().map(flat).collect());
+            slots.insert(variable.spec.id, saved.slots.into_iter().map(flat).collect());
         }
-        self.model = assign(self.model.clone(), values);
-        self.copies.clear();
+        let model = assign(self.main().model.clone(), values);
+        self.replicas = vec![Replica { slots, ..Replica::new(model) }];
         Ok(())
     }
 
     fn model(&self) -> Model<B> {
-        self.model.clone()
+        self.main().model.clone()
     }
 }
 
@@ -371,20 +382,22 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Norm<'_, B> {
     }
 }
 
-struct Penalize<'a, B> {
-    factors: HashMap<ParamId, f64>,
+struct Penalize<'a, B: AutodiffBackend> {
+    factors: &'a HashMap<ParamId, f64>,
     scale: f32,
-    penalty: f64,
+    penalty: Option<Tensor<B::InnerBackend, 1>>,
     gradients: &'a mut GradientsParams,
-    _backend: std::marker::PhantomData<B>,
 }
 
 impl<B: AutodiffBackend> ModuleVisitor<B> for Penalize<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let Some(&factor) = self.factors.get(&param.id) else { return };
         let values = param.val().inner();
-        let sum = host(values.clone().square().sum()).first().copied().unwrap_or(f32::NAN);
-        self.penalty += factor * f64::from(sum);
+        let own = values.clone().square().sum() * factor;
+        self.penalty = Some(match self.penalty.take() {
+            Some(sum) => sum + own,
+            None => own,
+        });
         if let Some(gradient) = self.gradients.remove::<B::InnerBackend, D>(param.id) {
             let added = gradient + values * (2.0 * factor * f64::from(self.scale));
             self.gradients.register::<B::InnerBackend, D>(param.id, added);

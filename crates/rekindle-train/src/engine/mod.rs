@@ -2,6 +2,7 @@
 
 mod burn;
 mod cpu;
+mod replicas;
 mod scaler;
 
 use std::collections::{HashMap, HashSet};
@@ -94,7 +95,7 @@ pub(crate) trait Engine<B: AutodiffBackend> {
 /// Where an engine computes, and with what.
 #[derive(Debug, Clone)]
 pub(crate) struct Place<D> {
-    /// Batches are shared among them; the first one has the parameters.
+    /// Batches are shared among them; the first one says what was learned.
     pub devices: Vec<D>,
     /// What is behind the cut is computed with it, but for parameters and sums; the CPU engine trains in f32.
     pub precision: Precision,

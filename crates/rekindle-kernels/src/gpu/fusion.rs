@@ -1,0 +1,181 @@
+//! The kernels as operations in the queue of Burn's fusion.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use burn::tensor::backend::DeviceId;
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{DType, Shape, TensorMetadata};
+use burn_fusion::stream::{Operation, OperationStreams};
+use burn_fusion::{Fusion, FusionBackend, FusionRuntime};
+use burn_ir::{CustomOpIr, HandleContainer, OperationIr, OperationOutput, TensorIr};
+
+use super::backend::KernelOps;
+use super::{ChannelScale, WindowConfig, depthwise};
+use crate::Limits;
+
+type Handles<B> =
+    HandleContainer<<<B as FusionBackend>::FusionRuntime as FusionRuntime>::FusionHandle>;
+
+/// An operation in fusion's queue.
+struct Queued<B, F> {
+    op: CustomOpIr,
+    run: F,
+    backend: PhantomData<B>,
+}
+
+impl<B, F> fmt::Debug for Queued<B, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.op.fmt(f)
+    }
+}
+
+impl<B, F> Operation<B::FusionRuntime> for Queued<B, F>
+where
+    B: FusionBackend,
+    F: Fn(&[TensorIr], &mut Handles<B>) -> FloatTensor<B> + Send + Sync,
+{
+    fn execute(&self, handles: &mut Handles<B>) {
+        let output = (self.run)(&self.op.inputs, handles);
+        handles.register_float_tensor::<B>(&self.op.outputs[0].id, output);
+    }
+}
+
+/// Has `run` make a tensor of this shape of the inputs, when it is their turn.
+fn queue<B: FusionBackend>(
+    name: &'static str,
+    inputs: Vec<FloatTensor<Fusion<B>>>,
+    shape: Shape,
+    dtype: DType,
+    run: impl Fn(&[TensorIr], &mut Handles<B>) -> FloatTensor<B> + Send + Sync + 'static,
+) -> FloatTensor<Fusion<B>> {
+    let client = inputs[0].client.clone();
+    let streams = OperationStreams::with_inputs(inputs.iter());
+    let output = TensorIr::uninit(client.create_empty_handle(), shape, dtype);
+    let inputs: Vec<TensorIr> = inputs.into_iter().map(|input| input.into_ir()).collect();
+    let op = CustomOpIr::new(name, &inputs, &[output]);
+    let queued = Queued::<B, _> { op: op.clone(), run, backend: PhantomData };
+    client.register(streams, OperationIr::Custom(op), queued).output()
+}
+
+/// A convolution of rows with weights and a bias `[1, outputs]`.
+fn windows<B: FusionBackend>(
+    name: &'static str,
+    [x, weight, bias]: [FloatTensor<Fusion<B>>; 3],
+    config: WindowConfig,
+    run: impl Fn(FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, WindowConfig) -> FloatTensor<B>
+    + Send
+    + Sync
+    + 'static,
+) -> FloatTensor<Fusion<B>> {
+    let ([pixels, _], [_, outputs]) = (x.shape().dims(), bias.shape().dims());
+    let [from, to] = [config.input, config.output].map(|[height, width]| height * width);
+    let (shape, dtype) = (Shape::new([pixels / from * to, outputs]), x.dtype());
+    queue::<B>(name, vec![x, weight, bias], shape, dtype, move |inputs, handles| {
+        let [x, weight, bias] =
+            [0, 1, 2].map(|input| handles.get_float_tensor::<B>(&inputs[input]));
+        run(x, weight, bias, config)
+    })
+}
+
+impl<B: FusionBackend + KernelOps> KernelOps for Fusion<B> {
+    fn depthwise(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        config: WindowConfig,
+    ) -> FloatTensor<Self> {
+        let [pixels, channels] = x.shape().dims();
+        let [from, to] = [config.input, config.output].map(|[height, width]| height * width);
+        let (shape, dtype) = (Shape::new([pixels / from * to, channels]), x.dtype());
+        let inputs = [x, weight].into_iter().chain(bias).collect();
+        queue::<B>("rekindle_depthwise", inputs, shape, dtype, move |inputs, handles| {
+            let mut inputs = inputs.iter().map(|input| handles.get_float_tensor::<B>(input));
+            let (x, weight) = (inputs.next(), inputs.next());
+            let (Some(x), Some(weight)) = (x, weight) else { unreachable!("both are queued") };
+            B::depthwise(x, weight, inputs.next(), config)
+        })
+    }
+
+    fn depthwise_input_gradient(
+        weight: FloatTensor<Self>,
+        slope: FloatTensor<Self>,
+        config: WindowConfig,
+    ) -> FloatTensor<Self> {
+        let [pixels, channels] = slope.shape().dims();
+        let [from, to] = [config.input, config.output].map(|[height, width]| height * width);
+        let (shape, dtype) = (Shape::new([pixels / to * from, channels]), slope.dtype());
+        let (inputs, name) = (vec![weight, slope], "rekindle_depthwise_input_gradient");
+        queue::<B>(name, inputs, shape, dtype, move |inputs, handles| {
+            let [weight, slope] = [0, 1].map(|input| handles.get_float_tensor::<B>(&inputs[input]));
+            B::depthwise_input_gradient(weight, slope, config)
+        })
+    }
+
+    fn depthwise_weight_gradient(
+        x: FloatTensor<Self>,
+        slope: FloatTensor<Self>,
+        config: WindowConfig,
+    ) -> FloatTensor<Self> {
+        let [pixels, channels] = slope.shape().dims();
+        let [rows, columns] = config.kernel;
+        let shares = depthwise::shares(pixels, channels, config);
+        let shape = Shape::new([shares, rows * columns * channels]);
+        let (inputs, name) = (vec![x, slope], "rekindle_depthwise_weight_gradient");
+        queue::<B>(name, inputs, shape, DType::F32, move |inputs, handles| {
+            let [x, slope] = [0, 1].map(|input| handles.get_float_tensor::<B>(&inputs[input]));
+            B::depthwise_weight_gradient(x, slope, config)
+        })
+    }
+
+    fn stem(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        config: WindowConfig,
+    ) -> FloatTensor<Self> {
+        windows::<B>("rekindle_stem", [x, weight, bias], config, B::stem)
+    }
+
+    fn conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        config: WindowConfig,
+    ) -> FloatTensor<Self> {
+        windows::<B>("rekindle_conv", [x, weight, bias], config, B::conv)
+    }
+
+    fn join(parts: Vec<FloatTensor<Self>>, limits: &[Limits]) -> FloatTensor<Self> {
+        let rows = parts[0].shape()[0];
+        let channels = parts.iter().map(|part| part.shape()[1]).sum();
+        let (shape, dtype, limits) =
+            (Shape::new([rows, channels]), parts[0].dtype(), limits.to_vec());
+        queue::<B>("rekindle_join", parts, shape, dtype, move |inputs, handles| {
+            let parts = inputs.iter().map(|input| handles.get_float_tensor::<B>(input));
+            B::join(parts.collect(), &limits)
+        })
+    }
+
+    fn rows(map: FloatTensor<Self>) -> FloatTensor<Self> {
+        let [batch, channels, height, width] = map.shape().dims();
+        let (shape, dtype) = (Shape::new([batch * height * width, channels]), map.dtype());
+        queue::<B>("rekindle_rows", vec![map], shape, dtype, |inputs, handles| {
+            B::rows(handles.get_float_tensor::<B>(&inputs[0]))
+        })
+    }
+
+    fn all_reduce(tensor: FloatTensor<Self>, devices: Vec<DeviceId>) -> FloatTensor<Self> {
+        let (shape, dtype) = (tensor.shape(), tensor.dtype());
+        queue::<B>("rekindle_all_reduce", vec![tensor], shape, dtype, move |inputs, handles| {
+            B::all_reduce(handles.get_float_tensor::<B>(&inputs[0]), devices.clone())
+        })
+    }
+
+    fn photos(words: IntTensor<Self>, pixels: usize, scale: ChannelScale) -> FloatTensor<Self> {
+        let shape = Shape::new([pixels, 3]);
+        queue::<B>("rekindle_photos", vec![words], shape, DType::F32, move |inputs, handles| {
+            B::photos(handles.get_int_tensor::<B>(&inputs[0]), pixels, scale)
+        })
+    }
+}

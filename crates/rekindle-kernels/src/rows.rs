@@ -1,0 +1,17 @@
+//! Maps as rows, `[batch * height * width, channels]`: in the order that GPUs' convolutions leave them in memory, and such that a
+//! convolution of one pixel is a product.
+
+use burn::tensor::{Tensor, backend::Backend};
+
+/// `[batch, channels, height, width]` as rows.
+pub(crate) fn rows<B: Backend>(map: Tensor<B, 4>) -> Tensor<B, 2> {
+    let [batch, channels, height, width] = map.dims();
+    map.permute([0, 2, 3, 1]).reshape([batch * height * width, channels])
+}
+
+/// Rows as `[batch, channels, height, width]`: another view of the same memory.
+pub(crate) fn map<B: Backend>(rows: Tensor<B, 2>, [height, width]: [usize; 2]) -> Tensor<B, 4> {
+    let [pixels, channels] = rows.dims();
+    let batch = pixels / (height * width);
+    rows.reshape([batch, height, width, channels]).permute([0, 3, 1, 2])
+}
