@@ -299,8 +299,8 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         self
     }
 
-    /// Several devices of the backend: photos, and parts of each batch, are shared among them, and the first adds up what
-    /// they learn. Default is the one that the network is on. Normalizations that take the batch's statistics take
+    /// Several devices of the backend: photos, and parts of each batch, are shared among them, and what they learn is added up
+    /// in each step. Default is the one that the network is on. Normalizations that take the batch's statistics take
     /// those of each part.
     #[must_use]
     pub fn devices(mut self, devices: Vec<B::Device>) -> Self {
