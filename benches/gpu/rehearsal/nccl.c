@@ -1,12 +1,12 @@
-// libnccl without a GPU: what Burn 0.21 calls to move tensors from device to device. Two devices that do not call in the same
-// order, which would wait for ever, are told at the end.
+// libnccl without a GPU: what Burn 0.21 calls to move tensors from device to device, and to add them up. Devices that do not call in
+// the same order, which would wait for ever, are told at the end.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { OK = 0, SYSTEM_ERROR = 2, SECONDS = 30 };
+enum { OK = 0, SYSTEM_ERROR = 2, SECONDS = 30, MOST_RANKS = 16 };
 
 typedef struct { char bytes[128]; } Id;
 
@@ -16,13 +16,13 @@ typedef struct Message {
   struct Message *next;
 } Message;
 
-/// Devices that were initialized together; Burn has one for each pair.
+/// Devices that were initialized together; Burn has one for each pair, and one for all that add up.
 typedef struct Group {
   int id, size, joined;
   /// From the first to the second and back, by the sender's rank.
   Message *sent[2];
-  char *calls[2];
-  size_t count[2];
+  char *calls[MOST_RANKS];
+  size_t count[MOST_RANKS];
   struct Group *next;
 } Group;
 
@@ -38,10 +38,13 @@ static int ids;
 
 static void report(void) {
   for (Group *group = groups; group; group = group->next) {
-    int same = group->count[0] == group->count[1];
-    for (size_t i = 0; same && i < group->count[0]; i++) same = group->calls[0][i] != group->calls[1][i];
-    fprintf(stderr, "rehearsal: %zu tensors between a pair of devices%s\n", group->count[0],
-            same ? "" : ", IN ANOTHER ORDER ON ONE THAN ON THE OTHER");
+    int same = 1;
+    for (int rank = 1; rank < group->size; rank++) {
+      same = same && group->count[0] == group->count[rank];
+      for (size_t i = 0; same && i < group->count[0]; i++) same = (group->calls[0][i] == group->calls[rank][i]) == (group->calls[0][i] == 'a');
+    }
+    fprintf(stderr, "rehearsal: %zu tensors among %d devices%s\n", group->count[0], group->size,
+            same ? "" : ", IN ANOTHER ORDER ON ONE THAN ON ANOTHER");
   }
 }
 
@@ -140,6 +143,14 @@ int ncclRecv(void *data, size_t count, int type, int peer, Communicator *own, vo
   if (result != OK) fprintf(stderr, "rehearsal: device %d does not get what it waits for\n", own->rank);
   pthread_mutex_unlock(&lock);
   return result;
+}
+
+/// In place, of zeros: nothing has to be added.
+int ncclAllReduce(const void *from, void *to, size_t count, int type, int op, Communicator *own, void *stream) {
+  pthread_mutex_lock(&lock);
+  note(own, 'a');
+  pthread_mutex_unlock(&lock);
+  return from == to ? OK : SYSTEM_ERROR;
 }
 
 const char *ncclGetErrorString(int error) { return "rehearsal"; }
