@@ -110,6 +110,41 @@ fn depthwise_kernels_are_burn_s_convolutions() {
     }
 }
 
+/// More rows than shares of the weights' gradient: all of them count. In whole numbers, so that no order of additions rounds.
+#[test]
+fn every_row_is_in_the_weights_gradient() {
+    let Some(device) = wgpu_device() else { return };
+    let (height, channels) = (70_000, 2);
+    let whole = |seed: usize| -> Vec<f32> {
+        (0..channels * height).map(|i| ((i * 7919 + seed) % 5) as f32 - 2.0).collect()
+    };
+    let (x, slope) = (whole(1), whole(3));
+    let tensor = |values: &[f32]| {
+        let data = TensorData::new(values.to_vec(), [1, channels, height, 1]);
+        Tensor::<Autodiff<Wgpu>, 4>::from_data(data, &device)
+    };
+    let weight = Tensor::<Autodiff<Wgpu>, 4>::zeros([channels, 1, 3, 1], &device).require_grad();
+    let config = WindowConfig {
+        input: [height, 1],
+        kernel: [3, 1],
+        stride: [1, 1],
+        before: [1, 0],
+        output: [height, 1],
+        limits: Limits::NONE,
+    };
+    let y = depthwise(&tensor(&x), &weight, None, config).expect("wgpu has the kernels");
+    let gradients = (y * tensor(&slope)).sum().backward();
+    let found = weight.grad(&gradients).expect("needed").into_data().into_vec::<f32>();
+    let mut expected = Vec::new();
+    for (x, slope) in x.chunks(height).zip(slope.chunks(height)) {
+        for tap in 0..3 {
+            let reached = (0..height).filter(|to| (1..=height).contains(&(to + tap)));
+            expected.push(reached.map(|to| slope[to] * x[to + tap - 1]).sum::<f32>());
+        }
+    }
+    assert_eq!(found.expect("f32"), expected);
+}
+
 /// Without autodiff, and with a bias, which the kernel adds, and limits, which it clamps to; with autodiff, both are Burn's.
 #[test]
 fn a_bias_is_added_and_limits_hold() {

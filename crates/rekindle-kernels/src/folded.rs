@@ -73,10 +73,7 @@ struct Epilogue<B: Backend> {
 #[derive(Debug)]
 struct Convolution<B: Backend> {
     weight: Filters<B>,
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    before: [usize; 2],
-    output: [usize; 2],
+    window: WindowConfig,
 }
 
 /// Weights in the order of the kernels that read them.
@@ -123,12 +120,14 @@ impl<B: Backend> Folded<B> {
             node.inputs.iter().for_each(|&input| last[input] = index);
         }
         last[output] = usize::MAX;
+        let shapes: Vec<Shape> = nodes.iter().map(|node| node.shape).collect();
         let step = |(index, node): (usize, Node)| {
             let inputs = if has_value(&node.op) { node.inputs.clone() } else { Vec::new() };
             let done = inputs.iter().copied().filter(|&input| last[input] == index).collect();
             let shape = node.shape;
             let clamps = clamps.remove(&index).unwrap_or_default();
-            Step { inputs, work: work(node, clamps, dtype, device), shape, done }
+            let from = node.inputs.first().map_or([1, 1], |&input| size(shapes[input]));
+            Step { inputs, work: work(node, from, clamps, dtype, device), shape, done }
         };
         Ok(Self { steps: nodes.into_iter().enumerate().map(step).collect(), output, dtype })
     }
@@ -202,8 +201,10 @@ fn is_pixel(conv: &Conv) -> bool {
     conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.before == [0, 0]
 }
 
+/// `from` is the height and width of the first input.
 fn work<B: Backend>(
     node: Node,
+    from: [usize; 2],
     clamps: Vec<Limits>,
     dtype: FloatDType,
     device: &B::Device,
@@ -236,12 +237,9 @@ fn work<B: Backend>(
                 let weight = Tensor::<B, 4>::from_data(TensorData::new(values, shape), device);
                 Filters::Full(weight.cast(dtype))
             };
-            let output = match node.shape {
-                Shape::Map { height, width, .. } => [height, width],
-                Shape::Flat(_) => [1, 1],
-            };
-            let conv = Convolution { weight, kernel, stride, before, output };
-            Work::Conv(conv, epilogue)
+            let (output, limits) = (size(node.shape), epilogue.limits);
+            let window = WindowConfig { input: from, kernel, stride, before, output, limits };
+            Work::Conv(Convolution { weight, window }, epilogue)
         }
         NodeOp::Dense { weights, bias, activation } => {
             let outputs = bias.len();
@@ -279,13 +277,13 @@ impl<B: Backend> Work<B> {
             Self::Dense { weight, bias, activation } => {
                 activation.forward(x.matmul(weight.clone()) + bias.clone())
             }
-            Self::Conv(conv, epilogue) => conv.run(x, size(shape), epilogue, shortcut()),
+            Self::Conv(conv, epilogue) => conv.run(x, epilogue, shortcut()),
             Self::Pool { pool, is_max, limits } => {
                 let op = if *is_max { Op::MaxPool(*pool) } else { Op::AvgPool(*pool) };
                 let x = Features::Map(map(x, size(shape)));
                 // The shapes fitted when the network was walked.
                 match Eager::inference().layer("frozen", op, vec![x.clone()]).unwrap_or(x) {
-                    Features::Map(y) => limits.clamp(gpu::map_rows(&y).unwrap_or_else(|| rows(y))),
+                    Features::Map(y) => limits.clamp(rows(y)),
                     Features::Flat(y) => limits.clamp(y),
                 }
             }
@@ -336,31 +334,21 @@ impl<B: Backend> Convolution<B> {
     fn run(
         &self,
         x: Tensor<B, 2>,
-        [height, width]: [usize; 2],
         epilogue: &Epilogue<B>,
         shortcut: Option<Tensor<B, 2>>,
     ) -> Tensor<B, 2> {
+        let WindowConfig { input, kernel, stride, before, output, .. } = self.window;
         // What the last window needs behind the image.
-        let after = |axis: usize, size: usize| {
-            let reach = (self.output[axis] - 1) * self.stride[axis] + self.kernel[axis];
-            reach.saturating_sub(self.before[axis] + size)
-        };
-        let after = [after(0, height), after(1, width)];
+        let after = [0, 1].map(|axis| {
+            let reach = (output[axis] - 1) * stride[axis] + kernel[axis];
+            reach.saturating_sub(before[axis] + input[axis])
+        });
         if shortcut.is_none() {
-            let config = WindowConfig {
-                input: [height, width],
-                kernel: self.kernel,
-                stride: self.stride,
-                before: self.before,
-                output: self.output,
-                limits: epilogue.limits,
-            };
+            let (bias, window) = (&epilogue.bias, self.window);
             let done = match &self.weight {
-                Filters::Depthwise(taps) => gpu::depthwise_rows(&x, taps, &epilogue.bias, config),
-                Filters::Stem(taps) => gpu::stem(&x, taps, &epilogue.bias, config),
-                Filters::Full(weight) if self.before == after => {
-                    gpu::conv(&x, weight, &epilogue.bias, config)
-                }
+                Filters::Depthwise(taps) => gpu::depthwise_rows(&x, taps, bias, window),
+                Filters::Stem(taps) => gpu::stem(&x, taps, bias, window),
+                Filters::Full(weight) if before == after => gpu::conv(&x, weight, bias, window),
                 Filters::Full(_) => None,
             };
             if let Some(y) = done {
@@ -368,7 +356,7 @@ impl<B: Backend> Convolution<B> {
             }
         }
         let [channels, outputs] = [x.dims()[1], epilogue.bias.dims()[1]];
-        let [down, right] = self.kernel;
+        let [down, right] = kernel;
         let (weight, groups) = match self.weight.clone() {
             Filters::Depthwise(taps) => {
                 (taps.reshape([down, right, 1, outputs]).permute([3, 2, 0, 1]), channels)
@@ -378,16 +366,16 @@ impl<B: Backend> Convolution<B> {
             }
             Filters::Full(weight) => (weight.permute([0, 3, 1, 2]), 1),
         };
-        let x = map(x, [height, width]);
+        let x = map(x, input);
         // Burn pads unevenly with f32 only.
-        let (x, before, after) = match self.before == after {
-            true => (x, self.before, after),
+        let (x, before, after) = match before == after {
+            true => (x, before, after),
             false => {
-                let [top, left] = self.before;
+                let [top, left] = before;
                 (pad(x, [[top, after[0]], [left, after[1]]], 0.0), [0, 0], [0, 0])
             }
         };
-        let options = PaddedConvOptions::asymmetric(self.stride, before, after, [1, 1], groups);
+        let options = PaddedConvOptions::asymmetric(stride, before, after, [1, 1], groups);
         epilogue.add(rows(conv2d(x, weight, None, options)), shortcut)
     }
 }

@@ -3,10 +3,13 @@
 
 use burn::tensor::{Tensor, backend::Backend};
 
-/// `[batch, channels, height, width]` as rows.
+use crate::gpu;
+
+/// `[batch, channels, height, width]` as rows; on GPUs without a copy where they are rows in memory.
 pub(crate) fn rows<B: Backend>(map: Tensor<B, 4>) -> Tensor<B, 2> {
     let [batch, channels, height, width] = map.dims();
-    map.permute([0, 2, 3, 1]).reshape([batch * height * width, channels])
+    gpu::map_rows(&map)
+        .unwrap_or_else(|| map.permute([0, 2, 3, 1]).reshape([batch * height * width, channels]))
 }
 
 /// Rows as `[batch, channels, height, width]`: another view of the same memory.

@@ -1,13 +1,12 @@
-//! The kernels as operations of Burn's backends: CubeCL's own, and with fusion around it.
+//! The kernels as operations of Burn's backends, and of CubeCL's; `fusion.rs` has those with fusion around them.
 
 use burn::tensor::TensorMetadata;
 use burn::tensor::backend::{Backend, DeviceId};
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
-use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
 use cubecl::server::ReduceOperation;
 
+use super::rows::empty;
 use super::{ChannelScale, WindowConfig, conv, depthwise, photos, stem};
 use crate::Limits;
 
@@ -123,11 +122,10 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> KernelOps
 
     fn all_reduce(tensor: FloatTensor<Self>, devices: Vec<DeviceId>) -> FloatTensor<Self> {
         // In memory of its own, which is as large on all devices.
-        let CubeTensor { client, device, dtype, .. } = tensor.clone();
-        let sum = empty_device_contiguous_dtype(client, device, tensor.shape(), dtype);
+        let (mut client, dtype) = (tensor.client.clone(), tensor.dtype);
+        let sum = empty(&tensor, tensor.shape(), dtype);
         let (from, to) = (tensor.binding(), sum.clone().binding());
-        cubecl::std::tensor::copy_into(&sum.client, from, to, dtype.into());
-        let mut client = sum.client.clone();
+        cubecl::std::tensor::copy_into(&client, from, to, dtype.into());
         let (from, to) = (sum.handle.clone(), sum.handle.clone());
         client.all_reduce(from, to, dtype.into(), devices, ReduceOperation::Sum);
         // What comes next on the device waits for it.

@@ -11,7 +11,7 @@ use cubecl::zspace::Strides;
 use cubecl::zspace::metadata::Metadata;
 
 use super::WindowConfig;
-use super::rows::{clamp, cubes, empty, finite, pitched};
+use super::rows::{clamp, cubes, empty, finite, pitched, vector};
 use crate::Limits;
 
 /// Copies rows to columns `first` and on of an output that has more of them.
@@ -51,10 +51,7 @@ pub(super) fn join<R: CubeRuntime>(parts: Vec<CubeTensor<R>>, limits: &[Limits])
     let output = empty(like, Shape::new([rows, all]), dtype);
     let client = output.client.clone();
     // What divides every part also divides where it begins.
-    let vector = client
-        .io_optimized_vector_sizes(dtype.size())
-        .find(|&size| parts.iter().all(|part| channels(part).is_multiple_of(size)))
-        .unwrap_or(1);
+    let vector = vector(&parts);
     let mut first = 0;
     for (part, &limits) in parts.into_iter().zip(limits) {
         let own = channels(&part) / vector;
@@ -125,15 +122,10 @@ pub(super) fn conv<R: CubeRuntime>(
     let x = seen_as(&x, shape, strides);
     let outputs = bias.meta.shape()[1];
     let bias = seen_as(&pitched(bias, 1).0, Shape::new([outputs]), Strides::new(&[1]));
-    let options = || ConvOptions::new(config.stride, config.before, [1, 1], 1);
+    let options = ConvOptions::new(config.stride, config.before, [1, 1], 1);
     let run = |strategy| {
-        conv_forward_nhwc::<R, 2>(
-            x.clone(),
-            weight.clone(),
-            Some(bias.clone()),
-            options(),
-            strategy,
-        )
+        let (x, weight, bias) = (x.clone(), weight.clone(), Some(bias.clone()));
+        conv_forward_nhwc::<R, 2>(x, weight, bias, options.clone(), strategy)
     };
     // The direct one takes every shape.
     let output = run(ConvStrategy::default()).or_else(|_| run(ConvStrategy::Direct));

@@ -1,6 +1,8 @@
 //! Depthwise convolutions on GPUs, forward and backward, in CubeCL: one source for CUDA and wgpu. Burn 0.21 has a direct kernel
 //! for grouped convolutions, and computes their weights' gradients group by group.
 
+use std::slice;
+
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -10,8 +12,12 @@ use super::WindowConfig;
 use super::rows::{STRIP, clamp, cubes, empty, finite, pitched, vector};
 use crate::Limits;
 
-/// Sums of one filter's tap, over a part of the images each, that a device has threads for.
+/// Sums of filters' taps, over a share of the rows each, that a device has threads for.
 const MOST_SUMS: usize = 1 << 17;
+
+/// Shares that are added up afterwards, by a thread for each tap: it is not to take longer than they did. (Software Vulkan also ends
+/// every loop after 65,535 rounds.)
+const MOST_SHARES: usize = 1 << 12;
 
 #[cube(launch)]
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments")]
@@ -233,7 +239,7 @@ pub(super) fn depthwise<R: CubeRuntime>(
     let WindowConfig { input: [height, width], output: [out_height, out_width], .. } = config;
     let [pixels, channels] = x.meta.shape().dims();
     let batch = pixels / (height * width);
-    let vector = vector(&x);
+    let vector = vector(slice::from_ref(&x));
     let ((x, pitch), (weight, weight_pitch)) = (pitched(x, vector), pitched(weight, vector));
     let output = empty(&x, Shape::new([batch * out_height * out_width, channels]), x.dtype);
     let channels = channels / vector;
@@ -286,7 +292,7 @@ pub(super) fn depthwise_input_gradient<R: CubeRuntime>(
     let WindowConfig { input: [height, width], output: [out_height, out_width], .. } = config;
     let [pixels, channels] = slope.meta.shape().dims();
     let batch = pixels / (out_height * out_width);
-    let vector = vector(&slope);
+    let vector = vector(slice::from_ref(&slope));
     let ((slope, pitch), (weight, weight_pitch)) =
         (pitched(slope, vector), pitched(weight, vector));
     let output = empty(&slope, Shape::new([batch * height * width, channels]), slope.dtype);
@@ -331,7 +337,7 @@ pub(super) fn depthwise_weight_gradient<R: CubeRuntime>(
     let [taps_down, taps_right] = config.kernel;
     let [pixels, channels] = slope.meta.shape().dims();
     let rows = pixels / out_width;
-    let vector = vector(&slope);
+    let vector = vector(slice::from_ref(&slope));
     let ((x, input_pitch), (slope, slope_pitch)) = (pitched(x, vector), pitched(slope, vector));
     let shares = shares(pixels, channels, config);
     let output = empty(&x, Shape::new([shares, taps_down * taps_right * channels]), DType::F32);
@@ -370,5 +376,5 @@ pub(super) fn depthwise_weight_gradient<R: CubeRuntime>(
 
 /// Into how many shares the rows of a batch's outputs are dealt for its weights' gradient.
 pub(super) fn shares(pixels: usize, channels: usize, config: WindowConfig) -> usize {
-    (pixels / config.output[1]).min(MOST_SUMS.div_ceil(channels))
+    (pixels / config.output[1]).min(MOST_SUMS.div_ceil(channels)).min(MOST_SHARES)
 }

@@ -325,8 +325,8 @@ pub fn all_reduce<B: Backend, const D: usize>(
 
     let devices: Vec<DeviceId> = tensors.iter().map(|tensor| tensor.device().id()).collect();
     let different = devices.iter().collect::<HashSet<_>>().len() == devices.len();
-    let is_cuda = tensors.first().is_some_and(|first| B::name(&first.device()).contains("cuda"));
-    if !is_cuda || !different || devices.len() < 2 {
+    let nvidia = tensors.first().is_some_and(|first| super::is_nvidia::<B>(&first.device()));
+    if !nvidia || !different || devices.len() < 2 {
         return None;
     }
     call(&AllReduce(tensors, devices))

@@ -58,6 +58,16 @@ fn queue<B: FusionBackend>(
     client.register(streams, OperationIr::Custom(op), queued).output()
 }
 
+/// Rows of as many images as there are in `rows`, whose maps were of one size and are of another.
+fn resized<B: FusionBackend>(
+    rows: &FloatTensor<Fusion<B>>,
+    sizes: [[usize; 2]; 2],
+    channels: usize,
+) -> Shape {
+    let [from, to] = sizes.map(|[height, width]| height * width);
+    Shape::new([rows.shape()[0] / from * to, channels])
+}
+
 /// A convolution of rows with weights and a bias `[1, outputs]`.
 fn windows<B: FusionBackend>(
     name: &'static str,
@@ -68,9 +78,8 @@ fn windows<B: FusionBackend>(
     + Sync
     + 'static,
 ) -> FloatTensor<Fusion<B>> {
-    let ([pixels, _], [_, outputs]) = (x.shape().dims(), bias.shape().dims());
-    let [from, to] = [config.input, config.output].map(|[height, width]| height * width);
-    let (shape, dtype) = (Shape::new([pixels / from * to, outputs]), x.dtype());
+    let shape = resized::<B>(&x, [config.input, config.output], bias.shape()[1]);
+    let dtype = x.dtype();
     queue::<B>(name, vec![x, weight, bias], shape, dtype, move |inputs, handles| {
         let [x, weight, bias] =
             [0, 1, 2].map(|input| handles.get_float_tensor::<B>(&inputs[input]));
@@ -85,9 +94,8 @@ impl<B: FusionBackend + KernelOps> KernelOps for Fusion<B> {
         bias: Option<FloatTensor<Self>>,
         config: WindowConfig,
     ) -> FloatTensor<Self> {
-        let [pixels, channels] = x.shape().dims();
-        let [from, to] = [config.input, config.output].map(|[height, width]| height * width);
-        let (shape, dtype) = (Shape::new([pixels / from * to, channels]), x.dtype());
+        let shape = resized::<B>(&x, [config.input, config.output], x.shape()[1]);
+        let dtype = x.dtype();
         let inputs = [x, weight].into_iter().chain(bias).collect();
         queue::<B>("rekindle_depthwise", inputs, shape, dtype, move |inputs, handles| {
             let mut inputs = inputs.iter().map(|input| handles.get_float_tensor::<B>(input));
@@ -102,9 +110,8 @@ impl<B: FusionBackend + KernelOps> KernelOps for Fusion<B> {
         slope: FloatTensor<Self>,
         config: WindowConfig,
     ) -> FloatTensor<Self> {
-        let [pixels, channels] = slope.shape().dims();
-        let [from, to] = [config.input, config.output].map(|[height, width]| height * width);
-        let (shape, dtype) = (Shape::new([pixels / to * from, channels]), slope.dtype());
+        let shape = resized::<B>(&slope, [config.output, config.input], slope.shape()[1]);
+        let dtype = slope.dtype();
         let (inputs, name) = (vec![weight, slope], "rekindle_depthwise_input_gradient");
         queue::<B>(name, inputs, shape, dtype, move |inputs, handles| {
             let [weight, slope] = [0, 1].map(|input| handles.get_float_tensor::<B>(&inputs[input]));

@@ -50,9 +50,15 @@ pub use wgpu::wgpu_gpus;
 pub fn can_exchange<B: Backend>(devices: &[B::Device]) -> bool {
     match devices {
         #[cfg(feature = "cuda")]
-        [first, _, ..] if B::name(first).contains("cuda") => cuda::has_nccl(),
+        [first, _, ..] if is_nvidia::<B>(first) => cuda::has_nccl(),
         _ => true,
     }
+}
+
+/// Whether a device is one of NVIDIA's, by CUDA.
+#[cfg(feature = "gpu")]
+fn is_nvidia<B: Backend>(device: &B::Device) -> bool {
+    B::name(device).contains("cuda")
 }
 
 /// What the windows of a convolution are, and what follows it.

@@ -1,13 +1,12 @@
 //! Photos as bytes become what a network takes, in one pass over them.
 
 use burn::tensor::{DType, Shape};
-use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeRuntime, kernel::into_contiguous};
 use cubecl::prelude::*;
-use cubecl::{CubeDim, calculate_cube_count_elemwise};
 
 use super::ChannelScale;
+use super::rows::{cubes, empty};
 
 #[cube(launch)]
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments")]
@@ -48,13 +47,12 @@ pub(super) fn photos<R: CubeRuntime>(
     ChannelScale { source, scale, offset }: ChannelScale,
 ) -> CubeTensor<R> {
     let words = into_contiguous(words);
-    let (client, device) = (words.client.clone(), words.device.clone());
-    let shape = Shape::new([pixels, 3]);
-    let output = empty_device_contiguous_dtype(client.clone(), device, shape, DType::F32);
-    let dim = CubeDim::new(&client, pixels);
+    let output = empty(&words, Shape::new([pixels, 3]), DType::F32);
+    let (count, dim) = cubes(&words, pixels);
+    let client = words.client.clone();
     preprocess::launch(
         &client,
-        calculate_cube_count_elemwise(&client, pixels, dim),
+        count,
         dim,
         words.into_array_arg(),
         output.clone().into_array_arg(),

@@ -58,9 +58,9 @@ pub(super) fn pitched<R: CubeRuntime>(
     (rows, pitch)
 }
 
-/// How many channels a thread works on: as many as the device reads at once and as fill a pixel.
-pub(super) fn vector<R: CubeRuntime>(rows: &CubeTensor<R>) -> usize {
-    let channels = rows.meta.shape()[1];
-    let mut sizes = rows.client.io_optimized_vector_sizes(rows.dtype.size());
-    sizes.find(|&size| channels.is_multiple_of(size)).unwrap_or(1)
+/// How many channels a thread works on: as many as the device reads at once and as fill a pixel of each of these rows.
+pub(super) fn vector<R: CubeRuntime>(all: &[CubeTensor<R>]) -> usize {
+    let mut sizes = all[0].client.io_optimized_vector_sizes(all[0].dtype.size());
+    let fills = |size| all.iter().all(|rows| rows.meta.shape()[1].is_multiple_of(size));
+    sizes.find(|&size| fills(size)).unwrap_or(1)
 }

@@ -1,5 +1,7 @@
 //! The convolution that reads the images themselves, whose three channels fill no tensor core, with its padding, bias and clamp.
 
+use std::slice;
+
 use burn::tensor::Shape;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -100,7 +102,7 @@ pub(super) fn stem<R: CubeRuntime>(
     let [pixels, inputs] = x.meta.shape().dims();
     let outputs = weight.meta.shape()[1];
     let batch = pixels / (height * width);
-    let vector = vector(&weight);
+    let vector = vector(slice::from_ref(&weight));
     let (x, pitch) = pitched(x, 1);
     let (weight, weight_pitch) = pitched(weight, vector);
     let (bias, _) = pitched(bias, vector);

@@ -216,16 +216,14 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             .filter_map(|(id, (layer, _))| Some((*id, *self.scope.l2.get(layer)?)))
             .collect();
         let scale = scale * self.loss_scale();
-        self.taken();
-        let (Some(taken), replicas) = (&mut self.taken, &self.replicas) else { return 0.0 };
-        let each = taken.iter_mut().zip(replicas).map(|(gradients, replica)| {
-            let mut penalize = Penalize::<B> { factors: &factors, scale, penalty: None, gradients };
-            replica.model.visit(&mut penalize);
-            penalize.penalty
-        });
-        // All have the same.
-        let penalty = each.collect::<Vec<_>>().swap_remove(0);
-        penalty.map_or(0.0, |sum| f64::from(host(sum).first().copied().unwrap_or(f32::NAN)))
+        // The sum over replicas has them once.
+        let replica = &mut self.replicas[0];
+        let mut penalize =
+            Penalize::<B> { factors, scale, penalty: None, gradients: GradientsParams::new() };
+        replica.model.visit(&mut penalize);
+        replica.gradients.accumulate(&replica.model, penalize.gradients);
+        let penalty = penalize.penalty.map(|sum| host(sum).first().copied());
+        penalty.map_or(0.0, |sum| f64::from(sum.unwrap_or(f32::NAN)))
     }
 
     fn gradient_norm(&mut self) -> f64 {
@@ -382,14 +380,14 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Norm<'_, B> {
     }
 }
 
-struct Penalize<'a, B: AutodiffBackend> {
-    factors: &'a HashMap<ParamId, f64>,
+struct Penalize<B: AutodiffBackend> {
+    factors: HashMap<ParamId, f64>,
     scale: f32,
     penalty: Option<Tensor<B::InnerBackend, 1>>,
-    gradients: &'a mut GradientsParams,
+    gradients: GradientsParams,
 }
 
-impl<B: AutodiffBackend> ModuleVisitor<B> for Penalize<'_, B> {
+impl<B: AutodiffBackend> ModuleVisitor<B> for Penalize<B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let Some(&factor) = self.factors.get(&param.id) else { return };
         let values = param.val().inner();
@@ -398,10 +396,8 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Penalize<'_, B> {
             Some(sum) => sum + own,
             None => own,
         });
-        if let Some(gradient) = self.gradients.remove::<B::InnerBackend, D>(param.id) {
-            let added = gradient + values * (2.0 * factor * f64::from(self.scale));
-            self.gradients.register::<B::InnerBackend, D>(param.id, added);
-        }
+        let gradient = values * (2.0 * factor * f64::from(self.scale));
+        self.gradients.register::<B::InnerBackend, D>(param.id, gradient);
     }
 }
 

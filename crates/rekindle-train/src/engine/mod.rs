@@ -68,7 +68,7 @@ pub(crate) trait Engine<B: AutodiffBackend> {
     /// Adds the gradients of the last forward pass, which was one in training.
     fn backward(&mut self, slope: &[f32]) -> Result<(), TrainError>;
 
-    /// Adds the gradients of the penalties times `scale`, and gives the penalties.
+    /// Adds the gradients of the penalties times `scale`, and gives the penalties; before the gradients are looked at.
     fn penalize(&mut self, scale: f32) -> f64;
 
     /// The length of all gradients together.

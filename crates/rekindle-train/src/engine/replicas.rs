@@ -1,9 +1,11 @@
+//! A model on several devices that share its batches.
+
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use rekindle_kernels::gpu;
 use rekindle_nn::Model;
 
@@ -69,7 +71,7 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Sum<'_, B> {
 }
 
 /// Sums by the first device, where devices have no sum of their own.
-fn through_the_first<I: burn::tensor::backend::Backend, const D: usize>(
+fn through_the_first<I: Backend, const D: usize>(
     own: Vec<Tensor<I, D>>,
     devices: &[I::Device],
 ) -> Vec<Tensor<I, D>> {
