@@ -294,7 +294,11 @@ fn maps_are_rows() {
     let map = Tensor::<Wgpu, 4>::from_data(data, &device);
     near(map_rows(&map).expect("has it"), rows(expected.clone()), "in the order of maps");
     let (map, expected) = (map.permute([0, 3, 1, 2]), expected.permute([0, 3, 1, 2]));
-    near(map_rows(&map).expect("has it"), rows(expected), "in the order of rows");
+    near(map_rows(&map).expect("has it"), rows(expected.clone()), "in the order of rows");
+    let (narrow, part) = (map.clone().narrow(2, 1, 2), expected.clone().narrow(2, 1, 2));
+    near(map_rows(&narrow).expect("has it"), rows(part), "a part of the rows");
+    let (map, expected) = (map.swap_dims(2, 3), expected.swap_dims(2, 3));
+    near(map_rows(&map).expect("has it"), rows(expected), "columns before rows");
 }
 
 /// Each byte is scaled as its channel says, also in the other order of channels, and where bytes do not fill the last number.
