@@ -114,8 +114,10 @@ impl Rule {
                     .par_chunks_mut(PIECE)
                     .zip(gradient.par_chunks(PIECE))
                     .zip(mean.par_chunks_mut(PIECE).zip(square.par_chunks_mut(PIECE)));
-                let settings = [beta_1 as f32, beta_2 as f32, epsilon as f32, own, keep, scale];
-                pieces.for_each(|((w, g), (m, v))| adam(settings, w, g, m, v));
+                // In f32 what is left of 1 would be off by 1e-5.
+                let betas = [beta_1, 1.0 - beta_1, beta_2, 1.0 - beta_2].map(|beta| beta as f32);
+                let settings = [epsilon as f32, own, keep, scale];
+                pieces.for_each(|((w, g), (m, v))| adam(betas, settings, w, g, m, v));
             }
             (Self::Sgd { .. }, []) => {
                 let pieces = weights.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
@@ -135,7 +137,8 @@ impl Rule {
                 });
             }
             (Self::RmsProp { rho, momentum, epsilon }, [square, rest @ ..]) => {
-                let [rho, momentum, epsilon] = [rho, momentum, epsilon].map(|value| value as f32);
+                let [rho, added, momentum, epsilon] =
+                    [rho, 1.0 - rho, momentum, epsilon].map(|value| value as f32);
                 let mut none = Vec::new();
                 let velocity = rest.first_mut().unwrap_or(&mut none);
                 let has_velocity = !velocity.is_empty();
@@ -143,7 +146,7 @@ impl Rule {
                 let pieces = pieces.zip(square.par_chunks_mut(PIECE));
                 let step = |g: f32, s: &mut f32| {
                     let g = g * scale;
-                    *s = rho * *s + (1.0 - rho) * g * g;
+                    *s = rho * *s + added * g * g;
                     plain * g / (*s + epsilon).sqrt()
                 };
                 if has_velocity {
@@ -167,13 +170,13 @@ impl Rule {
 }
 
 vectorized! {
-    fn adam(settings: [f32; 6], weights: &mut [f32], gradient: &[f32], mean: &mut [f32], square: &mut [f32]) {
-        let [beta_1, beta_2, epsilon, rate, keep, scale] = settings;
+    fn adam(betas: [f32; 4], settings: [f32; 4], weights: &mut [f32], gradient: &[f32], mean: &mut [f32], square: &mut [f32]) {
+        let ([beta_1, added_1, beta_2, added_2], [epsilon, rate, keep, scale]) = (betas, settings);
         let moments = mean.iter_mut().zip(square);
         for ((w, &g), (m, v)) in weights.iter_mut().zip(gradient).zip(moments) {
             let g = g * scale;
-            *m = fma::<FUSED>(*m, beta_1, g * (1.0 - beta_1));
-            *v = fma::<FUSED>(*v, beta_2, g * g * (1.0 - beta_2));
+            *m = fma::<FUSED>(*m, beta_1, g * added_1);
+            *v = fma::<FUSED>(*v, beta_2, g * g * added_2);
             *w = *w * keep - rate * *m / (v.sqrt() + epsilon);
         }
     }
