@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor, backend::Backend};
 
-use super::{ChannelScale, WindowConfig};
+use super::{ChannelScale, DenseStep, WindowConfig};
 use crate::Limits;
 
 /// None.
@@ -74,5 +74,45 @@ pub fn photos<B: Backend>(
     _: usize,
     _: ChannelScale,
 ) -> Option<Tensor<B, 2>> {
+    None
+}
+
+/// No.
+#[must_use]
+pub fn has_kernels<B: Backend>() -> bool {
+    false
+}
+
+/// None.
+#[must_use]
+pub fn dense<B: Backend>(
+    _: &Tensor<B, 2>,
+    _: &Tensor<B, 2>,
+    _: Option<&Tensor<B, 2>>,
+    _: Limits,
+) -> Option<Tensor<B, 2>> {
+    None
+}
+
+/// None.
+#[must_use]
+pub fn dense_input_gradient<B: Backend>(
+    _: &Tensor<B, 2>,
+    _: &Tensor<B, 2>,
+    _: &Tensor<B, 2>,
+    _: Option<&Tensor<B, 2>>,
+    _: Limits,
+) -> Option<Tensor<B, 2>> {
+    None
+}
+
+/// None.
+#[must_use]
+pub fn dense_step<B: Backend>(
+    _: &Tensor<B, 2>,
+    _: &Tensor<B, 2>,
+    _: Vec<Tensor<B, 2>>,
+    _: DenseStep,
+) -> Option<Vec<Tensor<B, 2>>> {
     None
 }

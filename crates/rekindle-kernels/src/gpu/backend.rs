@@ -7,7 +7,7 @@ use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElemen
 use cubecl::server::ReduceOperation;
 
 use super::rows::empty;
-use super::{ChannelScale, WindowConfig, conv, depthwise, photos, stem};
+use super::{ChannelScale, DenseStep, WindowConfig, conv, dense, depthwise, photos, stem};
 use crate::Limits;
 
 /// A backend that has kernels of this crate. Maps are rows, `[batch * height * width, channels]`.
@@ -64,6 +64,32 @@ pub trait KernelOps: Backend {
 
     /// `[pixels, 3]` of their bytes, four in a number.
     fn photos(words: IntTensor<Self>, pixels: usize, scale: ChannelScale) -> FloatTensor<Self>;
+
+    /// A dense layer of `x` `[rows, inputs]`, with `weights` `[inputs + 1, outputs]` whose last row is the bias, clamped, and times a
+    /// mask `[rows, outputs]`.
+    fn dense(
+        x: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        mask: Option<FloatTensor<Self>>,
+        limits: Limits,
+    ) -> FloatTensor<Self>;
+
+    /// The slope of the layer before one with `weights`, whose output `y` was clamped and masked: `[rows, inputs]`.
+    fn dense_input_gradient(
+        slope: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        mask: Option<FloatTensor<Self>>,
+        limits: Limits,
+    ) -> FloatTensor<Self>;
+
+    /// The weights of a dense layer and what the optimizer remembers of them, after a step.
+    fn dense_step(
+        x: FloatTensor<Self>,
+        slope: FloatTensor<Self>,
+        state: Vec<FloatTensor<Self>>,
+        step: DenseStep,
+    ) -> Vec<FloatTensor<Self>>;
 }
 
 impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> KernelOps
@@ -135,5 +161,32 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> KernelOps
 
     fn photos(words: IntTensor<Self>, pixels: usize, scale: ChannelScale) -> FloatTensor<Self> {
         photos::photos(words, pixels, scale)
+    }
+    fn dense(
+        x: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        mask: Option<FloatTensor<Self>>,
+        limits: Limits,
+    ) -> FloatTensor<Self> {
+        dense::dense(x, weights, mask, limits)
+    }
+
+    fn dense_input_gradient(
+        slope: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        mask: Option<FloatTensor<Self>>,
+        limits: Limits,
+    ) -> FloatTensor<Self> {
+        dense::dense_input_gradient(slope, weights, y, mask, limits)
+    }
+
+    fn dense_step(
+        x: FloatTensor<Self>,
+        slope: FloatTensor<Self>,
+        state: Vec<FloatTensor<Self>>,
+        step: DenseStep,
+    ) -> Vec<FloatTensor<Self>> {
+        dense::dense_step(x, slope, state, step)
     }
 }

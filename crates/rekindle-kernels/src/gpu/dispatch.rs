@@ -1,6 +1,7 @@
 //! The kernels for whatever backend a network is generic over, where that is one that has them; and their gradients.
 
 use std::any::{Any, TypeId};
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -16,7 +17,7 @@ use burn::tensor::{Int, Tensor, TensorMetadata, TensorPrimitive};
 use burn_cubecl::CubeBackend;
 
 use super::backend::KernelOps;
-use super::{ChannelScale, WindowConfig};
+use super::{ChannelScale, DenseStep, WindowConfig};
 use crate::Limits;
 use crate::rows::{map, rows};
 
@@ -356,4 +357,101 @@ pub fn photos<B: Backend>(
     }
 
     call(&Photos { words, pixels, scale })
+}
+
+/// Whether a backend, that does not differentiate, is one of those that have this crate's kernels.
+#[must_use]
+pub fn has_kernels<B: Backend>() -> bool {
+    struct Has;
+
+    impl<B: Backend> Call<B> for Has {
+        type Output = ();
+
+        fn plain<K: KernelOps>(&self) -> Option<()> {
+            Some(())
+        }
+    }
+
+    call::<B, _>(&Has).is_some()
+}
+
+/// A dense layer of `x` `[rows, inputs]`, with `weights` `[inputs + 1, outputs]` whose last row is the bias, clamped, and times a mask
+/// `[rows, outputs]`; all in f32, and not where the backend differentiates.
+#[must_use]
+pub fn dense<B: Backend>(
+    x: &Tensor<B, 2>,
+    weights: &Tensor<B, 2>,
+    mask: Option<&Tensor<B, 2>>,
+    limits: Limits,
+) -> Option<Tensor<B, 2>> {
+    struct Dense<'a, B: Backend>([&'a Tensor<B, 2>; 2], Option<&'a Tensor<B, 2>>, Limits);
+
+    impl<B: Backend> Call<B> for Dense<'_, B> {
+        type Output = Tensor<B, 2>;
+
+        fn plain<K: KernelOps>(&self) -> Option<Tensor<B, 2>> {
+            let [x, weights] = self.0.map(own::<B, K, 2>);
+            let mask = self.1.and_then(own::<B, K, 2>);
+            same(float::<K, 2>(K::dense(x?, weights?, mask, self.2)))
+        }
+    }
+
+    call(&Dense([x, weights], mask, limits))
+}
+
+/// The slope of the layer before a dense one, `[rows, inputs]`: from the slope of its output, `[rows, outputs]`, with its `weights`
+/// `[inputs + 1, outputs]`, where the output `y` `[rows, inputs]` of the layer before was clamped and multiplied by a mask of the
+/// same shape.
+#[must_use]
+pub fn dense_input_gradient<B: Backend>(
+    slope: &Tensor<B, 2>,
+    weights: &Tensor<B, 2>,
+    y: &Tensor<B, 2>,
+    mask: Option<&Tensor<B, 2>>,
+    limits: Limits,
+) -> Option<Tensor<B, 2>> {
+    struct Gradient<'a, B: Backend>([&'a Tensor<B, 2>; 3], Option<&'a Tensor<B, 2>>, Limits);
+
+    impl<B: Backend> Call<B> for Gradient<'_, B> {
+        type Output = Tensor<B, 2>;
+
+        fn plain<K: KernelOps>(&self) -> Option<Tensor<B, 2>> {
+            let [slope, weights, y] = self.0.map(own::<B, K, 2>);
+            let mask = self.1.and_then(own::<B, K, 2>);
+            same(float::<K, 2>(K::dense_input_gradient(slope?, weights?, y?, mask, self.2)))
+        }
+    }
+
+    call(&Gradient([slope, weights, y], mask, limits))
+}
+
+/// The weights of a dense layer and what the optimizer remembers of them, `[inputs + 1, outputs]` each, after a step by `x` `[rows,
+/// inputs]` and the slope of the output, `[rows, outputs]`. They are changed in place where `state` has the only ones.
+#[must_use]
+pub fn dense_step<B: Backend>(
+    x: &Tensor<B, 2>,
+    slope: &Tensor<B, 2>,
+    state: Vec<Tensor<B, 2>>,
+    step: DenseStep,
+) -> Option<Vec<Tensor<B, 2>>> {
+    struct Step<'a, B: Backend> {
+        batch: [&'a Tensor<B, 2>; 2],
+        /// Taken, so that nobody else has them.
+        state: Cell<Vec<Tensor<B, 2>>>,
+        step: DenseStep,
+    }
+
+    impl<B: Backend> Call<B> for Step<'_, B> {
+        type Output = Vec<Tensor<B, 2>>;
+
+        fn plain<K: KernelOps>(&self) -> Option<Vec<Tensor<B, 2>>> {
+            let [x, slope] = self.batch.map(own::<B, K, 2>);
+            let state = self.state.take().into_iter();
+            let state = state.map(|tensor| same::<_, Tensor<K, 2>>(tensor).map(primitive));
+            let state = K::dense_step(x?, slope?, state.collect::<Option<_>>()?, self.step);
+            state.into_iter().map(|tensor| same(float::<K, 2>(tensor))).collect()
+        }
+    }
+
+    call(&Step { batch: [x, slope], state: Cell::new(state), step })
 }

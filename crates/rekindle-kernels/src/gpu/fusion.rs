@@ -11,7 +11,7 @@ use burn_fusion::{Fusion, FusionBackend, FusionRuntime};
 use burn_ir::{CustomOpIr, HandleContainer, OperationIr, OperationOutput, TensorIr};
 
 use super::backend::KernelOps;
-use super::{ChannelScale, WindowConfig, depthwise};
+use super::{ChannelScale, DenseStep, WindowConfig, depthwise};
 use crate::Limits;
 
 type Handles<B> =
@@ -33,15 +33,36 @@ impl<B, F> fmt::Debug for Queued<B, F> {
 impl<B, F> Operation<B::FusionRuntime> for Queued<B, F>
 where
     B: FusionBackend,
-    F: Fn(&[TensorIr], &mut Handles<B>) -> FloatTensor<B> + Send + Sync,
+    F: Fn(&[TensorIr], &mut Handles<B>) -> Vec<FloatTensor<B>> + Send + Sync,
 {
     fn execute(&self, handles: &mut Handles<B>) {
-        let output = (self.run)(&self.op.inputs, handles);
-        handles.register_float_tensor::<B>(&self.op.outputs[0].id, output);
+        let outputs = (self.run)(&self.op.inputs, handles);
+        for (ir, output) in self.op.outputs.iter().zip(outputs) {
+            handles.register_float_tensor::<B>(&ir.id, output);
+        }
     }
 }
 
-/// Has `run` make a tensor of this shape of the inputs, when it is their turn.
+/// Has `run` make tensors of these shapes of the inputs, when it is their turn.
+fn queue_all<B: FusionBackend>(
+    name: &'static str,
+    inputs: Vec<FloatTensor<Fusion<B>>>,
+    shapes: Vec<Shape>,
+    dtype: DType,
+    run: impl Fn(&[TensorIr], &mut Handles<B>) -> Vec<FloatTensor<B>> + Send + Sync + 'static,
+) -> Vec<FloatTensor<Fusion<B>>> {
+    let client = inputs[0].client.clone();
+    let streams = OperationStreams::with_inputs(inputs.iter());
+    let outputs = shapes.into_iter();
+    let outputs: Vec<TensorIr> =
+        outputs.map(|shape| TensorIr::uninit(client.create_empty_handle(), shape, dtype)).collect();
+    let inputs: Vec<TensorIr> = inputs.into_iter().map(|input| input.into_ir()).collect();
+    let op = CustomOpIr::new(name, &inputs, &outputs);
+    let queued = Queued::<B, _> { op: op.clone(), run, backend: PhantomData };
+    client.register(streams, OperationIr::Custom(op), queued)
+}
+
+/// The same for one tensor.
 fn queue<B: FusionBackend>(
     name: &'static str,
     inputs: Vec<FloatTensor<Fusion<B>>>,
@@ -49,13 +70,8 @@ fn queue<B: FusionBackend>(
     dtype: DType,
     run: impl Fn(&[TensorIr], &mut Handles<B>) -> FloatTensor<B> + Send + Sync + 'static,
 ) -> FloatTensor<Fusion<B>> {
-    let client = inputs[0].client.clone();
-    let streams = OperationStreams::with_inputs(inputs.iter());
-    let output = TensorIr::uninit(client.create_empty_handle(), shape, dtype);
-    let inputs: Vec<TensorIr> = inputs.into_iter().map(|input| input.into_ir()).collect();
-    let op = CustomOpIr::new(name, &inputs, &[output]);
-    let queued = Queued::<B, _> { op: op.clone(), run, backend: PhantomData };
-    client.register(streams, OperationIr::Custom(op), queued).output()
+    let run = move |inputs: &[TensorIr], handles: &mut Handles<B>| vec![run(inputs, handles)];
+    queue_all::<B>(name, inputs, vec![shape], dtype, run).output()
 }
 
 /// Rows of as many images as there are in `rows`, whose maps were of one size and are of another.
@@ -183,6 +199,53 @@ impl<B: FusionBackend + KernelOps> KernelOps for Fusion<B> {
         let shape = Shape::new([pixels, 3]);
         queue::<B>("rekindle_photos", vec![words], shape, DType::F32, move |inputs, handles| {
             B::photos(handles.get_int_tensor::<B>(&inputs[0]), pixels, scale)
+        })
+    }
+    fn dense(
+        x: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        mask: Option<FloatTensor<Self>>,
+        limits: Limits,
+    ) -> FloatTensor<Self> {
+        let shape = Shape::new([x.shape()[0], weights.shape()[1]]);
+        let inputs = [x, weights].into_iter().chain(mask).collect();
+        queue::<B>("rekindle_dense", inputs, shape, DType::F32, move |inputs, handles| {
+            let [x, weights] = [0, 1].map(|input| handles.get_float_tensor::<B>(&inputs[input]));
+            let mask = inputs.get(2).map(|mask| handles.get_float_tensor::<B>(mask));
+            B::dense(x, weights, mask, limits)
+        })
+    }
+
+    fn dense_input_gradient(
+        slope: FloatTensor<Self>,
+        weights: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        mask: Option<FloatTensor<Self>>,
+        limits: Limits,
+    ) -> FloatTensor<Self> {
+        let (shape, name) = (y.shape(), "rekindle_dense_input_gradient");
+        let inputs = [slope, weights, y].into_iter().chain(mask).collect();
+        queue::<B>(name, inputs, shape, DType::F32, move |inputs, handles| {
+            let [slope, weights, y] =
+                [0, 1, 2].map(|input| handles.get_float_tensor::<B>(&inputs[input]));
+            let mask = inputs.get(3).map(|mask| handles.get_float_tensor::<B>(mask));
+            B::dense_input_gradient(slope, weights, y, mask, limits)
+        })
+    }
+
+    fn dense_step(
+        x: FloatTensor<Self>,
+        slope: FloatTensor<Self>,
+        state: Vec<FloatTensor<Self>>,
+        step: DenseStep,
+    ) -> Vec<FloatTensor<Self>> {
+        let shapes = state.iter().map(TensorMetadata::shape).collect();
+        let inputs = [x, slope].into_iter().chain(state).collect();
+        queue_all::<B>("rekindle_dense_step", inputs, shapes, DType::F32, move |inputs, handles| {
+            let mut inputs = inputs.iter().map(|input| handles.get_float_tensor::<B>(input));
+            let (x, slope) = (inputs.next(), inputs.next());
+            let (Some(x), Some(slope)) = (x, slope) else { unreachable!("both are queued") };
+            B::dense_step(x, slope, inputs.collect(), step)
         })
     }
 }

@@ -3,6 +3,7 @@
 use burn::tensor::backend::Backend;
 
 use crate::Limits;
+use crate::train::Rule;
 
 #[cfg(not(feature = "gpu"))]
 mod absent;
@@ -12,6 +13,8 @@ mod backend;
 mod conv;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "gpu")]
+mod dense;
 #[cfg(feature = "gpu")]
 mod depthwise;
 #[cfg(feature = "gpu")]
@@ -31,13 +34,19 @@ mod watch;
 mod wgpu;
 
 #[cfg(not(feature = "gpu"))]
-pub use absent::{all_reduce, conv, depthwise, depthwise_rows, join, map_rows, photos, stem};
+pub use absent::{
+    all_reduce, conv, dense, dense_input_gradient, dense_step, depthwise, depthwise_rows,
+    has_kernels, join, map_rows, photos, stem,
+};
 #[cfg(feature = "gpu")]
 pub use backend::KernelOps;
 #[cfg(feature = "cuda")]
 pub use cuda::cuda_gpus;
 #[cfg(feature = "gpu")]
-pub use dispatch::{all_reduce, conv, depthwise, depthwise_rows, join, map_rows, photos, stem};
+pub use dispatch::{
+    all_reduce, conv, dense, dense_input_gradient, dense_step, depthwise, depthwise_rows,
+    has_kernels, join, map_rows, photos, stem,
+};
 #[cfg(feature = "gpu")]
 pub use keep::keep_kernels;
 pub use watch::{device_failure, watch_devices};
@@ -76,6 +85,21 @@ pub struct WindowConfig {
     pub output: [usize; 2],
     /// What outputs are clamped to.
     pub limits: Limits,
+}
+
+/// A step of an optimizer, of one dense layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DenseStep {
+    /// The optimizer's.
+    pub rule: Rule,
+    /// Counted from 1.
+    pub time: u64,
+    /// The rate, without the rule's own correction.
+    pub rate: f64,
+    /// What the gradient is multiplied by.
+    pub scale: f32,
+    /// Times a weight of the kernel, it is added to its gradient, before that is scaled.
+    pub penalty: f32,
 }
 
 /// The most channels of an input that [`stem`] is for.
