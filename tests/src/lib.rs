@@ -8,6 +8,7 @@ use rekindle::nn::Eager;
 use rekindle::nn::{
     Architecture, Backbone, Features, Interpreter, Network, NetworkError, Op, Variable, variables,
 };
+use rekindle::train::{Event, Observer};
 use rekindle::weights::{Checkpoint, Dtype, TensorInfo, load};
 
 pub mod gpu;
@@ -30,6 +31,22 @@ pub fn copy_photos(to: &Path, count: usize) {
             let to = to.join(class).join(file.file_name().expect("a name"));
             std::fs::copy(file, to).expect("copies");
         }
+    }
+}
+
+/// Stops a run after so many steps.
+#[derive(Debug)]
+pub struct StopAfter(pub usize);
+
+impl Observer for StopAfter {
+    fn on_event(&mut self, event: &Event<'_>) {
+        if matches!(event, Event::Step { .. }) {
+            self.0 = self.0.saturating_sub(1);
+        }
+    }
+
+    fn stops(&mut self) -> bool {
+        self.0 == 0
     }
 }
 

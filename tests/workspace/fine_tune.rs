@@ -9,8 +9,8 @@ use burn::module::AutodiffModule;
 use burn::tensor::TensorData;
 use rekindle::nn::{Eager, Features, Graph, HeadLayerConfig, Section, Shape, read, variables};
 use rekindle::prelude::*;
-use rekindle::train::{Event, Observer, TrainError};
-use rekindle_tests::{copy_photos, repository};
+use rekindle::train::TrainError;
+use rekindle_tests::{StopAfter, copy_photos, repository};
 
 type B = Autodiff<Flex>;
 
@@ -223,21 +223,6 @@ fn a_run_that_gets_no_better_ends_with_its_best_weights() {
         .sum::<f32>()
         / valid.len() as f32;
     assert!((loss - best).abs() < 1e-3 * best.max(1.0), "{loss} {best}");
-}
-
-/// Stops a run after so many steps.
-struct StopAfter(usize);
-
-impl Observer for StopAfter {
-    fn on_event(&mut self, event: &Event<'_>) {
-        if matches!(event, Event::Step { .. }) {
-            self.0 = self.0.saturating_sub(1);
-        }
-    }
-
-    fn stops(&mut self) -> bool {
-        self.0 == 0
-    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod dogs;
 mod fine_tune;
+mod gpu_dense;
 mod gpu_kernels;
 mod images;
 mod networks;

@@ -58,9 +58,10 @@ pub(crate) fn fit<B: AutodiffBackend>(
     progress: Option<Progress>,
     place: &Place<B::Device>,
 ) -> Result<Model<B>, TrainError> {
-    let mut engine = engine(model, phase.scope.clone(), place)?;
-    let engine = engine.as_mut();
     let config = run.config;
+    let samples = config.batch_size.min(phase.train.len()).saturating_mul(config.accumulate);
+    let mut engine = engine(model, phase.scope.clone(), place, samples)?;
+    let engine = engine.as_mut();
     let at_once = photos_at_once(engine, config, phase.train.len())?;
     let mut at = match progress {
         Some(progress) => progress.restore(engine)?,

@@ -39,7 +39,7 @@ pub(crate) fn find<B: AutodiffBackend>(
     class_weights: &[f32],
     place: &Place<B::Device>,
 ) -> Result<RateFinder, TrainError> {
-    let mut engine = engine(model, scope, place)?;
+    let mut engine = engine(model, scope, place, config.batch_size)?;
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let mut order: Vec<usize> = (0..train.len()).collect();
     let (mut rates, mut losses) = (Vec::new(), Vec::new());

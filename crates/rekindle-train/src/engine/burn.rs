@@ -14,7 +14,7 @@ use rekindle_nn::{
 
 use super::replicas::{self, Replica, Slots};
 use super::scaler::Scaler;
-use super::{Engine, Place, Scope, Step, Variable, in_order};
+use super::{Engine, Place, Scope, Step, Variable, in_order, values};
 use crate::TrainError;
 use crate::evaluate::host;
 use crate::frozen;
@@ -338,12 +338,6 @@ fn mean(found: Vec<HashMap<ParamId, TensorData>>) -> HashMap<ParamId, TensorData
         *data = TensorData::new(values, data.shape.clone());
     }
     sums
-}
-
-/// The values, or what the device said about anything since the last time.
-fn values<B: Backend>(logits: Tensor<B, 2>) -> Result<Vec<f32>, TrainError> {
-    let data = frozen::read(Features::Flat(logits))?;
-    Ok(data.convert::<f32>().into_vec().unwrap_or_default())
 }
 
 /// What comes behind the cut.

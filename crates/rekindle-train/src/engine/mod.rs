@@ -1,19 +1,21 @@
-//! What computes a step: the CPU engine's trainer, or Burn's autodiff on any backend.
+//! What computes a step: the CPU engine's trainer, this project's kernels for heads on GPUs, or Burn's autodiff on any backend.
 
 mod burn;
 mod cpu;
+mod dense;
 mod replicas;
 mod scaler;
 
 use std::collections::{HashMap, HashSet};
 
 use ::burn::module::AutodiffModule;
-use ::burn::tensor::backend::AutodiffBackend;
+use ::burn::tensor::Tensor;
+use ::burn::tensor::backend::{AutodiffBackend, Backend};
 use rekindle_kernels::train::{Pass, Rule, TrainerConfig};
 use rekindle_kernels::{PlanError, Precision, serves};
-use rekindle_nn::{Model, Shape};
+use rekindle_nn::{Features, Model, Shape};
 
-use crate::TrainError;
+use crate::{TrainError, frozen};
 
 /// What of a model trains.
 #[derive(Debug, Clone)]
@@ -97,15 +99,18 @@ pub(crate) trait Engine<B: AutodiffBackend> {
 pub(crate) struct Place<D> {
     /// Batches are shared among them; the first one says what was learned.
     pub devices: Vec<D>,
-    /// What is behind the cut is computed with it, but for parameters and sums; the CPU engine trains in f32.
+    /// What is behind the cut is computed with it, but for parameters and sums; the CPU engine trains in f32, and so do heads of
+    /// dense layers on GPUs.
     pub precision: Precision,
 }
 
-/// The engine for a model's backend: the CPU engine's where tensors are in the CPU's memory and it knows every layer.
+/// The engine for a model's backend, and for so many samples between two steps: the CPU engine's where tensors are in the CPU's
+/// memory and it knows every layer, and on a GPU this project's kernels for a head that they are fast for.
 pub(crate) fn engine<B: AutodiffBackend>(
     model: Model<B>,
     scope: Scope,
     place: &Place<B::Device>,
+    samples: usize,
 ) -> Result<Box<dyn Engine<B>>, TrainError> {
     if let [device] = place.devices.as_slice()
         && serves::<B::InnerBackend>(device)
@@ -125,7 +130,16 @@ pub(crate) fn engine<B: AutodiffBackend>(
             Err(error) => return Err(error.into()),
         }
     }
+    if let Some(dense) = dense::Dense::new(&model, &scope, place, samples)? {
+        return Ok(Box::new(dense));
+    }
     Ok(Box::new(burn::Burn::new(model, scope, place)?))
+}
+
+/// The values, or what the device said about anything since the last time.
+fn values<B: Backend>(logits: Tensor<B, 2>) -> Result<Vec<f32>, TrainError> {
+    let data = frozen::read(Features::Flat(logits))?;
+    Ok(data.convert::<f32>().into_vec().unwrap_or_default())
 }
 
 /// Puts a saved state in the order of `names`, with all of the rule's slots.
@@ -193,7 +207,7 @@ mod tests {
             let made = burn::Burn::new(model.clone(), scope.clone(), &place(devices));
             Box::new(made.expect("f32"))
         };
-        let cpu = || engine(model.clone(), scope.clone(), &place(1)).expect("trains");
+        let cpu = || engine(model.clone(), scope.clone(), &place(1), 20).expect("trains");
         let each = scope.input.count();
         let features: Vec<f32> =
             (0..10 * each).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
@@ -302,7 +316,7 @@ mod tests {
             rms,
             Rule::rms_prop(),
         ] {
-            let cpu = engine(model.clone(), scope.clone(), &place(1)).expect("trains");
+            let cpu = engine(model.clone(), scope.clone(), &place(1), 20).expect("trains");
             let burn = burn::Burn::new(model.clone(), scope.clone(), &place(1)).expect("f32");
             let mut engines: [Box<dyn Engine<B>>; 2] = [cpu, Box::new(burn)];
             let mut seen: Vec<Vec<f32>> = Vec::new();
