@@ -1,7 +1,32 @@
-//! Whether there is a Vulkan device to test wgpu on.
+//! Whether there are GPUs to test on: Vulkan's for wgpu, NVIDIA's for CUDA.
 
+use burn::backend::cuda::CudaDevice;
 use burn::backend::wgpu::WgpuDevice;
-use rekindle::kernels::gpu::{GpuKind, wgpu_gpus};
+use rekindle::kernels::gpu::{GpuKind, cuda_gpus, wgpu_gpus};
+
+/// Tests that are generic over the backend, `fn test<B: Backend>(device: &B::Device)`, on wgpu and on CUDA, where there is a device.
+#[macro_export]
+macro_rules! on_gpus {
+    ($($test:ident),* $(,)?) => {
+        mod on_wgpu {$(
+            #[test]
+            fn $test() {
+                if let Some(device) = $crate::gpu::wgpu_device() {
+                    super::$test::<burn::backend::Wgpu>(&device);
+                }
+            }
+        )*}
+
+        mod on_cuda {$(
+            #[test]
+            fn $test() {
+                if let Some(device) = $crate::gpu::cuda_device() {
+                    super::$test::<burn::backend::Cuda>(&device);
+                }
+            }
+        )*}
+    };
+}
 
 /// The device for tests of wgpu, or nothing, with the reason printed. With `REKINDLE_REQUIRE_WGPU` set
 /// there has to be one.
@@ -21,4 +46,16 @@ pub fn wgpu_device() -> Option<WgpuDevice> {
         println!("skipped: no device for wgpu: {gpus:?}");
     }
     device
+}
+
+/// The device for tests of CUDA, or nothing, with the reason printed. With `REKINDLE_REQUIRE_CUDA` set there has to be one.
+#[must_use]
+pub fn cuda_device() -> Option<CudaDevice> {
+    let gpus = cuda_gpus();
+    if gpus.as_ref().is_ok_and(|gpus| !gpus.is_empty()) {
+        return Some(CudaDevice::new(0));
+    }
+    assert!(std::env::var_os("REKINDLE_REQUIRE_CUDA").is_none(), "{gpus:?}");
+    println!("skipped: no device for CUDA: {gpus:?}");
+    None
 }

@@ -1,7 +1,6 @@
 //! The GPU's steps of dense layers: kernels against sums in f64 and the CPU's optimizers, and whole fits against the CPU's.
 
-use burn::backend::wgpu::WgpuDevice;
-use burn::backend::{Autodiff, Flex, Wgpu};
+use burn::backend::{Autodiff, Flex};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use rekindle::kernels::Limits;
@@ -9,8 +8,16 @@ use rekindle::kernels::gpu::{DenseStep, dense, dense_input_gradient, dense_step,
 use rekindle::nn::layers::Activation;
 use rekindle::prelude::*;
 use rekindle::train::TrainError;
-use rekindle_tests::gpu::wgpu_device;
+use rekindle_tests::on_gpus;
 use rekindle_tests::{StopAfter, copy_photos, largest_difference};
+
+on_gpus! {
+    dense_layers_are_products,
+    slopes_go_back_through_dense_layers,
+    steps_of_dense_layers_are_the_optimizers,
+    heads_learn_what_they_learn_on_the_cpu,
+    a_head_s_run_goes_on,
+}
 
 fn wave(count: usize, seed: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
@@ -57,10 +64,8 @@ const LIMITS: [Limits; 3] = [
     Limits { low: 0.0, high: 0.25 },
 ];
 
-#[test]
-fn dense_layers_are_products_on_wgpu() {
-    let Some(device) = wgpu_device() else { return };
-    assert!(has_kernels::<Wgpu>() && !has_kernels::<Flex>() && !has_kernels::<Autodiff<Wgpu>>());
+fn dense_layers_are_products<B: Backend>(device: &B::Device) {
+    assert!(has_kernels::<B>() && !has_kernels::<Flex>() && !has_kernels::<Autodiff<B>>());
     for [rows, inputs, outputs] in SHAPES {
         let (x, weights) = (wave(rows * inputs, 1), wave((inputs + 1) * outputs, 2));
         let mask = mask(rows * outputs);
@@ -72,12 +77,12 @@ fn dense_layers_are_products_on_wgpu() {
                 row.iter().enumerate().map(|(i, &x)| f64::from(x) * of(i)).sum::<f64>() + of(inputs)
             })
             .collect();
-        let (own, own_mask) = (tensor(&weights, inputs + 1, &device), tensor(&mask, rows, &device));
+        let (own, own_mask) = (tensor(&weights, inputs + 1, device), tensor(&mask, rows, device));
         for limits in LIMITS {
-            for x in [tensor::<Wgpu>(&x, rows, &device), apart(&x, rows, &device)] {
+            for x in [tensor::<B>(&x, rows, device), apart(&x, rows, device)] {
                 for is_masked in [false, true] {
                     let found = dense(&x, &own, is_masked.then_some(&own_mask), limits);
-                    let found = host(found.expect("wgpu has the kernel"));
+                    let found = host(found.expect("it has the kernel"));
                     let clamped =
                         products.iter().map(|y| limits.low.max(*y as f32).min(limits.high));
                     let masked =
@@ -91,13 +96,11 @@ fn dense_layers_are_products_on_wgpu() {
 }
 
 /// Where a value was clamped or dropped, nothing comes back.
-#[test]
-fn slopes_go_back_through_dense_layers_on_wgpu() {
-    let Some(device) = wgpu_device() else { return };
+fn slopes_go_back_through_dense_layers<B: Backend>(device: &B::Device) {
     for [rows, inputs, outputs] in SHAPES {
         let (slope, weights) = (wave(rows * outputs, 3), wave((inputs + 1) * outputs, 2));
         let mask = mask(rows * inputs);
-        let own = tensor::<Wgpu>(&weights, inputs + 1, &device);
+        let own = tensor::<B>(&weights, inputs + 1, device);
         for limits in LIMITS {
             let before = wave(rows * inputs, 4);
             for is_masked in [false, true] {
@@ -115,9 +118,9 @@ fn slopes_go_back_through_dense_layers_on_wgpu() {
                         if inside { sum as f32 * mask_of(place) } else { 0.0 }
                     })
                     .collect();
-                let (y, own_mask) = (tensor(&y, rows, &device), tensor(&mask, rows, &device));
+                let (y, own_mask) = (tensor(&y, rows, device), tensor(&mask, rows, device));
                 let own_mask = is_masked.then_some(&own_mask);
-                for slope in [tensor(&slope, rows, &device), apart(&slope, rows, &device)] {
+                for slope in [tensor(&slope, rows, device), apart(&slope, rows, device)] {
                     let found = dense_input_gradient(&slope, &own, &y, own_mask, limits);
                     let off = largest_difference(&host(found.expect("has it")), &expected);
                     assert!(off < 1e-5, "{rows} {inputs} {outputs} {limits:?}: {off:e}");
@@ -142,17 +145,15 @@ fn rules() -> Vec<Rule> {
 /// The CPU's optimizers, which are Keras's; a kernel decays and is penalized, a bias not. What somebody else has does not change.
 /// Gradients are whole numbers, so that no order of additions rounds: rules that divide by their size make much of a rounded zero,
 /// and are without a penalty for that.
-#[test]
-fn steps_of_dense_layers_are_the_optimizers_on_wgpu() {
-    let Some(device) = wgpu_device() else { return };
+fn steps_of_dense_layers_are_the_optimizers<B: Backend>(device: &B::Device) {
     for shape in &SHAPES[..8] {
         for rule in rules() {
-            steps(*shape, rule, &device);
+            steps::<B>(*shape, rule, device);
         }
     }
 }
 
-fn steps([rows, inputs, outputs]: [usize; 3], rule: Rule, device: &WgpuDevice) {
+fn steps<B: Backend>([rows, inputs, outputs]: [usize; 3], rule: Rule, device: &B::Device) {
     let whole = |count: usize, seed: u64| -> Vec<f32> {
         wave(count, seed as usize).into_iter().map(|value| (value * 4.0).round()).collect()
     };
@@ -167,7 +168,7 @@ fn steps([rows, inputs, outputs]: [usize; 3], rule: Rule, device: &WgpuDevice) {
         [together(kernel, bias)].into_iter().chain(slots).collect::<Vec<Vec<f32>>>()
     };
     let start = all(&kernel, &bias, &of_kernel, &of_bias);
-    let mut state: Vec<Tensor<Wgpu, 2>> =
+    let mut state: Vec<Tensor<B, 2>> =
         start.iter().map(|list| tensor(list, inputs + 1, device)).collect();
     for time in 1..=3 {
         let (x, slope) = (whole(rows * inputs, time), whole(rows * outputs, 10 + time));
@@ -189,7 +190,7 @@ fn steps([rows, inputs, outputs]: [usize; 3], rule: Rule, device: &WgpuDevice) {
             [tensor(&x, rows, device), tensor(&slope, rows, device)]
         };
         let step = DenseStep { rule, time, rate: 0.01, scale: 0.5, penalty };
-        state = dense_step(&x, &slope, state, step).expect("wgpu has the kernel");
+        state = dense_step(&x, &slope, state, step).expect("it has the kernel");
         if time == 1 {
             assert_eq!(kept.into_iter().map(host).collect::<Vec<_>>(), start);
         }
@@ -241,11 +242,9 @@ fn learner<A: AutodiffBackend>(number: usize, learner: TransferLearner<A>) -> Tr
     }
 }
 
-#[test]
-fn heads_learn_on_wgpu_what_they_learn_on_the_cpu() {
-    let Some(device) = wgpu_device() else { return };
+fn heads_learn_what_they_learn_on_the_cpu<B: Backend>(device: &B::Device) {
     for number in 0..6 {
-        let gpu = fit::<Autodiff<Wgpu>>(&device, |it| learner(number, it)).expect("fits");
+        let gpu = fit::<Autodiff<B>>(device, |it| learner(number, it)).expect("fits");
         let cpu =
             fit::<Autodiff<Flex>>(&Default::default(), |it| learner(number, it)).expect("fits");
         assert_eq!(gpu.0.len(), 6);
@@ -256,11 +255,9 @@ fn heads_learn_on_wgpu_what_they_learn_on_the_cpu() {
 }
 
 /// Where it stopped, be that on the GPU or on the CPU.
-#[test]
-fn a_head_s_run_goes_on_on_wgpu() {
-    let Some(device) = wgpu_device() else { return };
+fn a_head_s_run_goes_on<B: Backend>(device: &B::Device) {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let whole = fit::<Autodiff<Wgpu>>(&device, |it| learner(0, it)).expect("fits");
+    let whole = fit::<Autodiff<B>>(device, |it| learner(0, it)).expect("fits");
     for is_cpu in [false, true] {
         let path = dir.path().join(format!("{is_cpu}.checkpoint"));
         let stop = StopAfter(4);
@@ -269,11 +266,11 @@ fn a_head_s_run_goes_on_on_wgpu() {
                 learner(0, it).checkpoint(&path).observer(stop)
             })
         } else {
-            fit::<Autodiff<Wgpu>>(&device, |it| learner(0, it).checkpoint(&path).observer(stop))
+            fit::<Autodiff<B>>(device, |it| learner(0, it).checkpoint(&path).observer(stop))
         };
         assert!(matches!(stopped, Err(TrainError::Interrupted { .. })), "{stopped:?}");
         let resumed =
-            fit::<Autodiff<Wgpu>>(&device, |it| learner(0, it).checkpoint(&path).resume(true));
+            fit::<Autodiff<B>>(device, |it| learner(0, it).checkpoint(&path).resume(true));
         let resumed = resumed.expect("goes on");
         if !is_cpu {
             assert_eq!(resumed, whole);

@@ -1,6 +1,6 @@
 //! The GPU's kernels against Burn's convolutions on the CPU, forward and backward, over odd shapes.
 
-use burn::backend::{Autodiff, Flex, Wgpu};
+use burn::backend::{Autodiff, Flex};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::PaddedConvOptions;
@@ -9,8 +9,19 @@ use rekindle::kernels::Limits;
 use rekindle::kernels::gpu::{
     ChannelScale, WindowConfig, conv, depthwise, join, map_rows, photos, stem,
 };
-use rekindle_tests::gpu::wgpu_device;
 use rekindle_tests::largest_difference;
+use rekindle_tests::on_gpus;
+
+on_gpus! {
+    depthwise_kernels_are_burn_s_convolutions,
+    every_row_is_in_the_weights_gradient,
+    a_bias_is_added_and_limits_hold,
+    stems_are_burn_s_convolutions,
+    convolutions_of_rows_are_those_of_maps,
+    joined_rows_are_a_concatenation,
+    maps_are_rows,
+    photos_are_scaled_bytes,
+}
 
 /// An input, weights and padding.
 struct Case {
@@ -87,13 +98,11 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-#[test]
-fn depthwise_kernels_are_burn_s_convolutions() {
-    let Some(device) = wgpu_device() else { return };
+fn depthwise_kernels_are_burn_s_convolutions<B: Backend>(device: &B::Device) {
     for case in &cases() {
         let config = case.config();
-        let ours = compute::<Autodiff<Wgpu>>(case, &device, |x, weight| {
-            depthwise(&x, &weight, None, config).expect("wgpu has the kernels")
+        let ours = compute::<Autodiff<B>>(case, device, |x, weight| {
+            depthwise(&x, &weight, None, config).expect("it has the kernels")
         });
         let theirs = compute::<Autodiff<Flex>>(case, &Default::default(), |x, weight| {
             assert!(depthwise(&x, &weight, None, config).is_none(), "the CPU has none");
@@ -111,9 +120,7 @@ fn depthwise_kernels_are_burn_s_convolutions() {
 }
 
 /// More rows than shares of the weights' gradient: all of them count. In whole numbers, so that no order of additions rounds.
-#[test]
-fn every_row_is_in_the_weights_gradient() {
-    let Some(device) = wgpu_device() else { return };
+fn every_row_is_in_the_weights_gradient<B: Backend>(device: &B::Device) {
     let (height, channels) = (70_000, 2);
     let whole = |seed: usize| -> Vec<f32> {
         (0..channels * height).map(|i| ((i * 7919 + seed) % 5) as f32 - 2.0).collect()
@@ -121,9 +128,9 @@ fn every_row_is_in_the_weights_gradient() {
     let (x, slope) = (whole(1), whole(3));
     let tensor = |values: &[f32]| {
         let data = TensorData::new(values.to_vec(), [1, channels, height, 1]);
-        Tensor::<Autodiff<Wgpu>, 4>::from_data(data, &device)
+        Tensor::<Autodiff<B>, 4>::from_data(data, device)
     };
-    let weight = Tensor::<Autodiff<Wgpu>, 4>::zeros([channels, 1, 3, 1], &device).require_grad();
+    let weight = Tensor::<Autodiff<B>, 4>::zeros([channels, 1, 3, 1], device).require_grad();
     let config = WindowConfig {
         input: [height, 1],
         kernel: [3, 1],
@@ -132,7 +139,7 @@ fn every_row_is_in_the_weights_gradient() {
         output: [height, 1],
         limits: Limits::NONE,
     };
-    let y = depthwise(&tensor(&x), &weight, None, config).expect("wgpu has the kernels");
+    let y = depthwise(&tensor(&x), &weight, None, config).expect("it has the kernels");
     let gradients = (y * tensor(&slope)).sum().backward();
     let found = weight.grad(&gradients).expect("needed").into_data().into_vec::<f32>();
     let mut expected = Vec::new();
@@ -146,13 +153,10 @@ fn every_row_is_in_the_weights_gradient() {
 }
 
 /// Without autodiff, and with a bias, which the kernel adds, and limits, which it clamps to; with autodiff, both are Burn's.
-#[test]
-fn a_bias_is_added_and_limits_hold() {
-    let Some(device) = wgpu_device() else { return };
-    let x =
-        Tensor::<Wgpu, 4>::from_data(TensorData::new(wave(2 * 3 * 20, 1), [2, 3, 4, 5]), &device);
-    let weight = Tensor::<Wgpu, 4>::from_data(TensorData::new(wave(27, 2), [3, 1, 3, 3]), &device);
-    let bias = Tensor::<Wgpu, 1>::from_data([10.0, 20.0, 30.0], &device);
+fn a_bias_is_added_and_limits_hold<B: Backend>(device: &B::Device) {
+    let x = Tensor::<B, 4>::from_data(TensorData::new(wave(2 * 3 * 20, 1), [2, 3, 4, 5]), device);
+    let weight = Tensor::<B, 4>::from_data(TensorData::new(wave(27, 2), [3, 1, 3, 3]), device);
+    let bias = Tensor::<B, 1>::from_data([10.0, 20.0, 30.0], device);
     let (kernel, stride, before, output) = ([3, 3], [1, 1], [1, 1], [4, 5]);
     let limits = Limits::NONE;
     let config = WindowConfig { input: [4, 5], kernel, stride, before, output, limits };
@@ -171,8 +175,8 @@ fn a_bias_is_added_and_limits_hold() {
         let clamped = clamped.into_data().into_vec::<f32>().expect("f32");
         let expected: Vec<f32> = with.iter().map(|y| y.clamp(low, high)).collect();
         assert_eq!(clamped, expected);
-        let inner = |x: &Tensor<Wgpu, 4>| Tensor::<Autodiff<Wgpu>, 4>::from_inner(x.clone());
-        let bias = Tensor::<Autodiff<Wgpu>, 1>::from_inner(bias.clone());
+        let inner = |x: &Tensor<B, 4>| Tensor::<Autodiff<B>, 4>::from_inner(x.clone());
+        let bias = Tensor::<Autodiff<B>, 1>::from_inner(bias.clone());
         let tracked = depthwise(&inner(&x), &inner(&weight), Some(&bias), config);
         let tracked = tracked.expect("has the kernels").into_data().into_vec::<f32>().expect("f32");
         assert!(largest_difference(&tracked, &expected) < 1e-6);
@@ -216,58 +220,63 @@ fn full(case: &Case, inputs: usize, outputs: usize) -> ([TensorData; 3], Tensor<
 const LIMITS: [Limits; 3] =
     [Limits::NONE, Limits { low: 0.0, high: 0.5 }, Limits { low: 0.1, high: f32::INFINITY }];
 
-fn near(found: Tensor<Wgpu, 2>, expected: Tensor<Flex, 2>, what: &str) {
+fn near<B: Backend>(found: Tensor<B, 2>, expected: Tensor<Flex, 2>, what: &str) {
+    nearer_than(1e-5, found, expected, what);
+}
+
+fn nearer_than<B: Backend>(most: f32, found: Tensor<B, 2>, expected: Tensor<Flex, 2>, what: &str) {
     assert_eq!(found.dims(), expected.dims(), "{what}");
     let (found, expected) = (found.into_data(), expected.into_data());
     let [found, expected] = [found, expected].map(|data| data.into_vec::<f32>().expect("f32"));
     let off = largest_difference(&found, &expected);
-    assert!(off < 1e-5, "{what}: relative difference {off:e}");
+    assert!(off < most, "{what}: relative difference {off:e}");
 }
 
 /// The convolution that reads images: 1 to 4 channels, with padding, bias and limits.
-#[test]
-fn stems_are_burn_s_convolutions() {
-    let Some(device) = wgpu_device() else { return };
+fn stems_are_burn_s_convolutions<B: Backend>(device: &B::Device) {
     for (case, outputs) in cases().iter().zip([1, 3, 8, 32, 5, 12, 6, 4, 16]) {
         let inputs = case.channels % 4 + 1;
         let ([x, weight, bias], y) = full(case, inputs, outputs);
-        let x = rows(Tensor::<Wgpu, 4>::from_data(x, &device));
+        let x = rows(Tensor::<B, 4>::from_data(x, device));
         let [down, right] = case.kernel;
-        let weight = Tensor::<Wgpu, 4>::from_data(weight, &device).permute([2, 3, 1, 0]);
+        let weight = Tensor::<B, 4>::from_data(weight, device).permute([2, 3, 1, 0]);
         let weight = weight.reshape([down * right * inputs, outputs]);
-        let bias = Tensor::from_data(bias, &device);
+        let bias = Tensor::from_data(bias, device);
         for limits in LIMITS {
             let config = WindowConfig { limits, ..case.config() };
-            let found = stem(&x, &weight, &bias, config).expect("wgpu has the kernel");
+            let found = stem(&x, &weight, &bias, config).expect("it has the kernel");
             near(found, y.clone().clamp(limits.low, limits.high), &format!("{config:?}"));
         }
     }
 }
 
 /// Burn's own, on rows, with a clamp.
-#[test]
-fn convolutions_of_rows_are_those_of_maps() {
-    let Some(device) = wgpu_device() else { return };
+fn convolutions_of_rows_are_those_of_maps<B: Backend>(device: &B::Device) {
+    // Burn's products of f32 are TF32's on NVIDIA's tensor cores.
+    let most = if B::name(device).contains("cuda") { 2e-3 } else { 1e-5 };
     let symmetric: Vec<Case> =
         cases().into_iter().filter(|c| c.before == c.after && c.channels < 100).collect();
     assert!(symmetric.len() > 4);
     for (case, outputs) in symmetric.iter().zip([1, 3, 8, 32, 5, 12, 6]) {
         let ([x, weight, bias], y) = full(case, case.channels, outputs);
-        let x = rows(Tensor::<Wgpu, 4>::from_data(x, &device));
-        let weight = Tensor::<Wgpu, 4>::from_data(weight, &device).permute([0, 2, 3, 1]);
-        let bias = Tensor::from_data(bias, &device);
+        let x = rows(Tensor::<B, 4>::from_data(x, device));
+        let weight = Tensor::<B, 4>::from_data(weight, device).permute([0, 2, 3, 1]);
+        let bias = Tensor::from_data(bias, device);
         for limits in LIMITS {
             let config = WindowConfig { limits, ..case.config() };
-            let found = conv(&x, &weight, &bias, config).expect("wgpu has the kernel");
-            near(found, y.clone().clamp(limits.low, limits.high), &format!("{config:?}"));
+            let found = conv(&x, &weight, &bias, config).expect("it has the kernel");
+            nearer_than(
+                most,
+                found,
+                y.clone().clamp(limits.low, limits.high),
+                &format!("{config:?}"),
+            );
         }
     }
 }
 
 /// Parts of other widths, also such as are only a view, each with its own limits.
-#[test]
-fn joined_rows_are_a_concatenation() {
-    let Some(device) = wgpu_device() else { return };
+fn joined_rows_are_a_concatenation<B: Backend>(device: &B::Device) {
     let cpu = Default::default();
     for widths in [vec![8, 4, 16], vec![5], vec![1, 2, 3], vec![64, 4]] {
         let (mut parts, mut expected) = (Vec::new(), Vec::new());
@@ -275,23 +284,21 @@ fn joined_rows_are_a_concatenation() {
         for (&width, limits) in widths.iter().zip(&limits) {
             // A part of a wider one, whose rows are apart.
             let data = TensorData::new(wave(7 * (width + 4), width), [7, width + 4]);
-            let narrow = Tensor::<Wgpu, 2>::from_data(data.clone(), &device).narrow(1, 0, width);
+            let narrow = Tensor::<B, 2>::from_data(data.clone(), device).narrow(1, 0, width);
             parts.push(narrow);
             let part = Tensor::<Flex, 2>::from_data(data, &cpu).narrow(1, 0, width);
             expected.push(part.clamp(limits.low, limits.high));
         }
-        let found = join(&parts, &limits).expect("wgpu has the kernel");
+        let found = join(&parts, &limits).expect("it has the kernel");
         near(found, Tensor::cat(expected, 1), &format!("{widths:?}"));
     }
 }
 
 /// Whether a map's channels are beside each other in memory or not.
-#[test]
-fn maps_are_rows() {
-    let Some(device) = wgpu_device() else { return };
+fn maps_are_rows<B: Backend>(device: &B::Device) {
     let data = TensorData::new(wave(2 * 3 * 5 * 4, 1), [2, 5, 4, 3]);
     let expected = Tensor::<Flex, 4>::from_data(data.clone(), &Default::default());
-    let map = Tensor::<Wgpu, 4>::from_data(data, &device);
+    let map = Tensor::<B, 4>::from_data(data, device);
     near(map_rows(&map).expect("has it"), rows(expected.clone()), "in the order of maps");
     let (map, expected) = (map.permute([0, 3, 1, 2]), expected.permute([0, 3, 1, 2]));
     near(map_rows(&map).expect("has it"), rows(expected.clone()), "in the order of rows");
@@ -302,9 +309,7 @@ fn maps_are_rows() {
 }
 
 /// Each byte is scaled as its channel says, also in the other order of channels, and where bytes do not fill the last number.
-#[test]
-fn photos_are_scaled_bytes() {
-    let Some(device) = wgpu_device() else { return };
+fn photos_are_scaled_bytes<B: Backend>(device: &B::Device) {
     let scale = [0.5, 0.25, -0.125];
     let offset = [-1.0, 7.0, 0.0];
     for (pixels, source) in [(1, [0, 1, 2]), (85, [2, 1, 0]), (1024, [0, 1, 2])] {
@@ -316,9 +321,9 @@ fn photos_are_scaled_bytes() {
         bytes.resize(bytes.len().next_multiple_of(4), 255);
         let words: Vec<i32> =
             bytes.as_chunks::<4>().0.iter().map(|four| i32::from_le_bytes(*four)).collect();
-        let words = Tensor::<Wgpu, 1, Int>::from_data(words.as_slice(), &device);
+        let words = Tensor::<B, 1, Int>::from_data(words.as_slice(), device);
         let found = photos(&words, pixels, ChannelScale { source, scale, offset });
-        let found = found.expect("wgpu has the kernel");
+        let found = found.expect("it has the kernel");
         assert_eq!(found.dims(), [pixels, 3]);
         assert_eq!(found.into_data().into_vec::<f32>().expect("f32"), expected);
     }

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod dogs;
 mod fine_tune;
+mod gpu;
 mod gpu_dense;
 mod gpu_kernels;
 mod images;
@@ -10,4 +11,3 @@ mod networks;
 mod plan;
 mod train;
 mod trainer;
-mod wgpu;
