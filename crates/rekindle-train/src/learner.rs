@@ -309,8 +309,8 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     }
 
     /// What is computed with; default f32. On the CPU it is for the frozen part: `Bf16` is for processors with AVX-512 BF16,
-    /// and within 2 %. On a GPU what trains is computed with it too, but for parameters, sums and the loss; with `F16`
-    /// losses are scaled, and a step whose gradients are too large is left out.
+    /// and within 2 %. On a GPU what trains is computed with it too, but for parameters, sums, the loss, and heads of dense
+    /// layers; with `F16` losses are scaled, and a step whose gradients are too large is left out.
     #[must_use]
     pub fn precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
