@@ -179,10 +179,7 @@ fn memory_that_is_not_there_is_noticed<B: Backend>(device: &B::Device) {
     let sum = large.sum().try_into_data();
     let failure = device_failure::<B>(device);
     let said = failure.clone().or(sum.err().map(|error| error.to_string()));
-    assert!(
-        said.is_some_and(|said| ["allocate", "memory"].iter().any(|word| said.contains(word))),
-        "{failure:?}"
-    );
+    assert!(said.is_some_and(|said| said.contains("allocate")), "{failure:?}");
     // And the device goes on.
     let small = Tensor::<B, 1>::ones([4], device).sum().into_data();
     assert_eq!(small.into_vec::<f32>().expect("f32"), [4.0]);
