@@ -50,6 +50,12 @@ impl Observer for StopAfter {
     }
 }
 
+/// `count` values from -1 to 1 without a pattern.
+#[must_use]
+pub fn wave(count: usize, seed: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
+}
+
 /// `count` values in [0, 1), as `tests/keras/formula.py` makes them.
 #[must_use]
 pub fn uniform(name: &str, count: usize) -> Vec<f64> {

@@ -8,8 +8,7 @@ use rekindle::kernels::gpu::{DenseStep, dense, dense_input_gradient, dense_step,
 use rekindle::nn::layers::Activation;
 use rekindle::prelude::*;
 use rekindle::train::TrainError;
-use rekindle_tests::on_gpus;
-use rekindle_tests::{StopAfter, copy_photos, largest_difference};
+use rekindle_tests::{StopAfter, copy_photos, largest_difference, on_gpus, wave};
 
 on_gpus! {
     dense_layers_are_products,
@@ -17,10 +16,6 @@ on_gpus! {
     steps_of_dense_layers_are_the_optimizers,
     heads_learn_what_they_learn_on_the_cpu,
     a_head_s_run_goes_on,
-}
-
-fn wave(count: usize, seed: usize) -> Vec<f32> {
-    (0..count).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
 }
 
 fn tensor<B: Backend>(values: &[f32], rows: usize, device: &B::Device) -> Tensor<B, 2> {

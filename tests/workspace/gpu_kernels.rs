@@ -9,8 +9,7 @@ use rekindle::kernels::Limits;
 use rekindle::kernels::gpu::{
     ChannelScale, WindowConfig, conv, depthwise, join, map_rows, photos, stem,
 };
-use rekindle_tests::largest_difference;
-use rekindle_tests::on_gpus;
+use rekindle_tests::{largest_difference, on_gpus, wave};
 
 on_gpus! {
     depthwise_kernels_are_burn_s_convolutions,
@@ -45,10 +44,6 @@ impl Case {
         let (kernel, stride, before) = (self.kernel, self.stride, self.before);
         WindowConfig { input: self.size, kernel, stride, before, output, limits }
     }
-}
-
-fn wave(count: usize, seed: usize) -> Vec<f32> {
-    (0..count).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1001.0 - 1.0).collect()
 }
 
 /// The output, and the gradients of its product with a slope by input and weights.

@@ -162,6 +162,7 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> KernelOps
     fn photos(words: IntTensor<Self>, pixels: usize, scale: ChannelScale) -> FloatTensor<Self> {
         photos::photos(words, pixels, scale)
     }
+
     fn dense(
         x: FloatTensor<Self>,
         weights: FloatTensor<Self>,

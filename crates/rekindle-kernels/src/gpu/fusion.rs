@@ -201,6 +201,7 @@ impl<B: FusionBackend + KernelOps> KernelOps for Fusion<B> {
             B::photos(handles.get_int_tensor::<B>(&inputs[0]), pixels, scale)
         })
     }
+
     fn dense(
         x: FloatTensor<Self>,
         weights: FloatTensor<Self>,

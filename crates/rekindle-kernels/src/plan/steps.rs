@@ -1,7 +1,6 @@
 //! From nodes to what a plan does, their weights packed.
 
 use rekindle_nn::Shape;
-use rekindle_nn::layers::Activation;
 
 use super::fuse::{Conv, Node, NodeOp};
 use super::{Gemm, Place, Step, Strip, Window, Winograd, Work};
@@ -53,11 +52,7 @@ pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> V
                 let outputs = bias.len();
                 let (padded, panel) = (kernels.padded(outputs, false), kernels.columns);
                 let depth = weights.len() / outputs;
-                let limits = match activation {
-                    Activation::Relu => Limits { low: 0.0, ..Limits::NONE },
-                    Activation::Relu6 => Limits { low: 0.0, high: 6.0 },
-                    _ => Limits::NONE,
-                };
+                let limits = Limits::of(activation);
                 let (weights, bias) =
                     (aligned(&pack(&weights, depth, outputs, padded, panel)), pad(&bias, padded));
                 let (kernel, stride, before) = ([1, 1], [1, 1], [0, 0]);

@@ -14,7 +14,7 @@ use rekindle_nn::{
 
 use super::replicas::{self, Replica, Slots};
 use super::scaler::Scaler;
-use super::{Engine, Place, Scope, Step, Variable, in_order, values};
+use super::{Engine, Place, Scope, Step, Variable, in_order, number, values};
 use crate::TrainError;
 use crate::evaluate::host;
 use crate::frozen;
@@ -108,8 +108,7 @@ impl<B: AutodiffBackend> Burn<B> {
     /// The length of all gradients, as they are.
     fn norm(&mut self) -> f64 {
         // One number comes from the device, not one for each parameter.
-        let squares = self.squares().map(|squares| host(squares).first().copied());
-        squares.map_or(0.0, |squares| f64::from(squares.unwrap_or(f32::NAN)).sqrt())
+        number(self.squares()).sqrt()
     }
 
     /// The logits of a step's samples, on the devices, and the moving statistics behind them.
@@ -222,8 +221,7 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             Penalize::<B> { factors, scale, penalty: None, gradients: GradientsParams::new() };
         replica.model.visit(&mut penalize);
         replica.gradients.accumulate(&replica.model, penalize.gradients);
-        let penalty = penalize.penalty.map(|sum| host(sum).first().copied());
-        penalty.map_or(0.0, |sum| f64::from(sum.unwrap_or(f32::NAN)))
+        number(penalize.penalty)
     }
 
     fn gradient_norm(&mut self) -> f64 {

@@ -6,10 +6,9 @@ use burn::tensor::{DType, Tensor, TensorData};
 use rekindle_kernels::Limits;
 use rekindle_kernels::gpu::{self, DenseStep, watch_devices};
 use rekindle_kernels::train::Pass;
-use rekindle_nn::layers::Activation;
 use rekindle_nn::{DropoutMasks, Interpreter, Model, NetworkError, Op, Section, Shape, assign};
 
-use super::{Engine, Place, Scope, Step, Variable, in_order};
+use super::{Engine, Place, Scope, Step, Variable, in_order, number, values};
 use crate::TrainError;
 use crate::evaluate::host;
 use crate::frozen;
@@ -35,10 +34,9 @@ struct Layer<I: Backend> {
     name: String,
     /// Kernel and bias.
     ids: [ParamId; 2],
-    /// `[inputs + 1, outputs]`, the last row the bias.
-    weights: Tensor<I, 2>,
-    /// What the optimizer remembers of the weights; made in the first step.
-    slots: Vec<Tensor<I, 2>>,
+    /// `[inputs + 1, outputs]` each, the last row the bias's: the weights, and from the first step on what the optimizer remembers
+    /// of them.
+    state: Vec<Tensor<I, 2>>,
     /// Of its output.
     limits: Limits,
     /// Rates of the dropouts before it.
@@ -50,16 +48,20 @@ struct Layer<I: Backend> {
 }
 
 impl<I: Backend> Layer<I> {
+    fn weights(&self) -> &Tensor<I, 2> {
+        &self.state[0]
+    }
+
     fn inputs(&self) -> usize {
-        self.weights.dims()[0] - 1
+        self.weights().dims()[0] - 1
     }
 
     fn outputs(&self) -> usize {
-        self.weights.dims()[1]
+        self.weights().dims()[1]
     }
 
     fn kernel(&self) -> Tensor<I, 2> {
-        self.weights.clone().narrow(0, 0, self.inputs())
+        self.weights().clone().narrow(0, 0, self.inputs())
     }
 
     /// The product of what is dropped before the layer: one mask, or none.
@@ -97,10 +99,10 @@ impl<I: Backend> Layer<I> {
     }
 
     /// Kernel and bias of values of `[inputs + 1, outputs]`.
-    fn split(&self, values: Tensor<I, 2>) -> [Vec<f32>; 2] {
-        let mut kernel = host(values);
+    fn split(&self, values: &Tensor<I, 2>) -> (Vec<f32>, Vec<f32>) {
+        let mut kernel = host(values.clone());
         let bias = kernel.split_off(self.inputs() * self.outputs());
-        [kernel, bias]
+        (kernel, bias)
     }
 
     /// The values of which these are the kernel's and the bias's.
@@ -110,7 +112,7 @@ impl<I: Backend> Layer<I> {
         bias: Vec<f32>,
         device: &I::Device,
     ) -> Option<Tensor<I, 2>> {
-        let shape = self.weights.dims();
+        let shape = self.weights().dims();
         let fits = kernel.len() == self.inputs() * self.outputs() && bias.len() == self.outputs();
         kernel.extend(bias);
         fits.then(|| Tensor::from_data(TensorData::new(kernel, shape), device))
@@ -175,7 +177,7 @@ impl<B: AutodiffBackend> Dense<B> {
         {
             let mask = next.and_then(|next| next.mask(masks.as_mut(), samples));
             let mask = mask.map(|mask| self.tensor(mask, layer.outputs()));
-            let y = gpu::dense(&x, &layer.weights, mask.as_ref(), layer.limits);
+            let y = gpu::dense(&x, layer.weights(), mask.as_ref(), layer.limits);
             let y = y.unwrap_or_else(|| unreachable!("the backend has the kernels"));
             came_in.push((mem::replace(&mut x, y), mem::replace(&mut own, mask)));
         }
@@ -205,7 +207,7 @@ impl<B: AutodiffBackend> Engine<B> for Dense<B> {
         if pass != Pass::Inference {
             self.came_in = came_in;
         }
-        super::values(logits)
+        values(logits)
     }
 
     fn backward(&mut self, slope: &[f32]) -> Result<(), TrainError> {
@@ -216,7 +218,7 @@ impl<B: AutodiffBackend> Engine<B> for Dense<B> {
             let before = number.checked_sub(1).map(|before| self.layers[before].limits);
             let layer = &mut self.layers[number];
             let next = before.map(|limits| {
-                gpu::dense_input_gradient(&slope, &layer.weights, &x, mask.as_ref(), limits)
+                gpu::dense_input_gradient(&slope, layer.weights(), &x, mask.as_ref(), limits)
                     .unwrap_or_else(|| unreachable!("the backend has the kernels"))
             });
             let own = match next {
@@ -229,24 +231,17 @@ impl<B: AutodiffBackend> Engine<B> for Dense<B> {
     }
 
     fn penalize(&mut self, scale: f32) -> f64 {
-        let mut sum: Option<Tensor<B::InnerBackend, 1>> = None;
-        for layer in &mut self.layers {
-            let Some(&factor) = self.scope.l2.get(&layer.name) else { continue };
+        let penalties = self.layers.iter_mut().filter_map(|layer| {
+            let &factor = self.scope.l2.get(&layer.name)?;
             layer.penalty += (2.0 * factor) as f32 * scale;
-            let own = layer.kernel().square().sum() * factor;
-            sum = Some(match sum {
-                Some(sum) => sum + own,
-                None => own,
-            });
-        }
-        let sum = sum.map(|sum| host(sum).first().copied());
-        sum.map_or(0.0, |sum| f64::from(sum.unwrap_or(f32::NAN)))
+            Some(layer.kernel().square().sum() * factor)
+        });
+        number(penalties.reduce(|sum, own| sum + own))
     }
 
     fn gradient_norm(&mut self) -> f64 {
         let squares = self.layers.iter_mut().filter_map(Layer::squares);
-        let squares = squares.reduce(|sum, own| sum + own).map(|sum| host(sum).first().copied());
-        squares.map_or(0.0, |squares| f64::from(squares.unwrap_or(f32::NAN)).sqrt())
+        number(squares.reduce(|sum, own| sum + own)).sqrt()
     }
 
     fn step(&mut self, step: &Step) {
@@ -254,20 +249,14 @@ impl<B: AutodiffBackend> Engine<B> for Dense<B> {
         for layer in &mut self.layers {
             let penalty = mem::take(&mut layer.penalty);
             let Some([x, slope]) = layer.batch() else { continue };
-            layer.slots.resize_with(rule.slots(), || layer.weights.zeros_like());
             let factor = self.scope.factors.get(&layer.name).copied().unwrap_or(1.0);
             let step = DenseStep { rule, time, rate: rate * factor, scale, penalty };
-            // Nobody else has them, so that they are changed in place.
-            let nothing = Tensor::empty([0, 0], &self.device);
-            let mut state = vec![mem::replace(&mut layer.weights, nothing)];
-            state.append(&mut layer.slots);
+            // Nobody else has it, so that it is changed in place.
+            let mut state = mem::take(&mut layer.state);
+            let shape = state[0].dims();
+            state.resize_with(1 + rule.slots(), || Tensor::zeros(shape, &self.device));
             let state = gpu::dense_step(&x, &slope, state, step);
-            let state = state.unwrap_or_else(|| unreachable!("the backend has the kernels"));
-            let mut state = state.into_iter();
-            if let Some(weights) = state.next() {
-                layer.weights = weights;
-            }
-            layer.slots = state.collect();
+            layer.state = state.unwrap_or_else(|| unreachable!("the backend has the kernels"));
         }
     }
 
@@ -277,9 +266,8 @@ impl<B: AutodiffBackend> Engine<B> for Dense<B> {
 
     fn state(&self) -> Vec<Variable> {
         let of = |layer: &Layer<B::InnerBackend>| {
-            let [kernel, bias] = layer.split(layer.weights.clone());
-            let slots = layer.slots.iter().map(|slot| layer.split(slot.clone()));
-            let (kernels, biases) = slots.map(|[kernel, bias]| (kernel, bias)).unzip();
+            let (kernel, bias) = layer.split(layer.weights());
+            let (kernels, biases) = layer.state[1..].iter().map(|slot| layer.split(slot)).unzip();
             let name = |name: &str| format!("{}/{name}", layer.name);
             let shape = vec![layer.inputs(), layer.outputs()];
             [
@@ -306,18 +294,17 @@ impl<B: AutodiffBackend> Engine<B> for Dense<B> {
             };
             let shape = || TrainError::Resume(format!("`{}` has another shape", layer.name));
             let joined = |kernel, bias| layer.joined(kernel, bias, &self.device).ok_or_else(shape);
-            let weights = joined(kernel.values, bias.values)?;
-            let slots = kernel.slots.into_iter().zip(bias.slots);
-            let slots =
-                slots.map(|(kernel, bias)| joined(kernel, bias)).collect::<Result<_, _>>()?;
-            (layer.weights, layer.slots) = (weights, slots);
+            let weights = (kernel.values, bias.values);
+            let all = [weights].into_iter().chain(kernel.slots.into_iter().zip(bias.slots));
+            layer.state =
+                all.map(|(kernel, bias)| joined(kernel, bias)).collect::<Result<_, _>>()?;
         }
         Ok(())
     }
 
     fn model(&self) -> Model<B> {
         let of = |layer: &Layer<B::InnerBackend>| {
-            let [kernel, bias] = layer.split(layer.weights.clone());
+            let (kernel, bias) = layer.split(layer.weights());
             let [inputs, outputs] = [layer.inputs(), layer.outputs()];
             let [of_kernel, of_bias] = layer.ids;
             [
@@ -344,27 +331,22 @@ impl<B: AutodiffBackend> Interpreter<B> for Find<'_, B::InnerBackend> {
         let Some(chain) = self.chain else { return Ok(()) };
         match op {
             Op::Dense(dense) if self.scope.trains.contains(name) => {
-                let is_logits = dense.classifier && dense.activation.is_probability();
-                let limits = match dense.activation {
-                    Activation::Relu => Some(Limits { low: 0.0, high: f32::INFINITY }),
-                    Activation::Relu6 => Some(Limits { low: 0.0, high: 6.0 }),
-                    Activation::Linear => Some(Limits::NONE),
-                    Activation::Softmax | Activation::Sigmoid => is_logits.then_some(Limits::NONE),
-                };
+                // The classifier's is left off.
+                let is_clamp = dense.classifier || !dense.activation.is_probability();
                 let (kernel, bias) = (dense.weight.val().inner(), dense.bias.val().inner());
-                match limits.filter(|_| kernel.dtype() == DType::F32) {
-                    Some(limits) => chain.push(Layer {
-                        name: name.to_owned(),
-                        ids: [dense.weight.id, dense.bias.id],
-                        weights: Tensor::cat(vec![kernel, bias.unsqueeze()], 0),
-                        slots: Vec::new(),
-                        limits,
-                        dropouts: mem::take(&mut self.dropouts),
-                        batches: Vec::new(),
-                        penalty: 0.0,
-                    }),
-                    None => *self.chain = None,
+                if !is_clamp || kernel.dtype() != DType::F32 {
+                    *self.chain = None;
+                    return Ok(());
                 }
+                chain.push(Layer {
+                    name: name.to_owned(),
+                    ids: [dense.weight.id, dense.bias.id],
+                    state: vec![Tensor::cat(vec![kernel, bias.unsqueeze()], 0)],
+                    limits: Limits::of(dense.activation),
+                    dropouts: mem::take(&mut self.dropouts),
+                    batches: Vec::new(),
+                    penalty: 0.0,
+                });
             }
             Op::Dropout(rate) if rate > 0.0 => self.dropouts.push(rate),
             Op::Dropout(_) | Op::Flatten => {}

@@ -15,6 +15,7 @@ use rekindle_kernels::train::{Pass, Rule, TrainerConfig};
 use rekindle_kernels::{PlanError, Precision, serves};
 use rekindle_nn::{Features, Model, Shape};
 
+use crate::evaluate::host;
 use crate::{TrainError, frozen};
 
 /// What of a model trains.
@@ -140,6 +141,11 @@ pub(crate) fn engine<B: AutodiffBackend>(
 fn values<B: Backend>(logits: Tensor<B, 2>) -> Result<Vec<f32>, TrainError> {
     let data = frozen::read(Features::Flat(logits))?;
     Ok(data.convert::<f32>().into_vec().unwrap_or_default())
+}
+
+/// A sum's one number, from its device; 0 where nothing was added up.
+fn number<B: Backend>(sum: Option<Tensor<B, 1>>) -> f64 {
+    sum.map_or(0.0, |sum| f64::from(host(sum).first().copied().unwrap_or(f32::NAN)))
 }
 
 /// Puts a saved state in the order of `names`, with all of the rule's slots.
