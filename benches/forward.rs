@@ -6,7 +6,6 @@ use burn::tensor::Tensor;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rekindle::kernels::{Isa, lower};
 use rekindle::nn::Architecture;
-use rekindle::prelude::*;
 
 const CASES: [(&str, usize, usize); 8] = [
     ("mobilenet-v2", 160, 1),
@@ -42,13 +41,8 @@ fn plan(c: &mut Criterion) {
     for (name, size, batch) in CASES {
         let architecture = Architecture::by_name(name).expect("known").with_size(size);
         let network = architecture.init::<Flex>(&device).expect("valid");
-        let plan = lower(
-            &network,
-            None,
-            architecture.input(),
-            Isa::detect().expect("a set that is there"),
-        )
-        .expect("lowers");
+        let isa = Isa::detect().expect("a set that is there");
+        let plan = lower(&network, None, isa).expect("lowers");
         let images = vec![0.5; batch * 3 * size * size];
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_function(format!("{name}/{size}/batch {batch}"), |b| {

@@ -6,7 +6,7 @@ use burn::backend::{Autodiff, Flex};
 use burn::optim::{AdamConfig, GradientsParams, Optimizer};
 use burn::tensor::activation::log_softmax;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rekindle::nn::{Eager, Features, Head, Network, Shape};
+use rekindle::nn::{Base, Eager, Features, Graph, Shape, Source};
 use rekindle::prelude::*;
 
 type B = Autodiff<Flex>;
@@ -14,7 +14,7 @@ const BATCH: usize = 32;
 
 fn head_step(c: &mut Criterion) {
     let device = Default::default();
-    let map = |side, channels| Shape::Map { height: side, width: side, channels };
+    let map = |side, channels| Shape::map(side, side, channels);
     let flatten = || HeadConfig::flatten().dense(512, Activation::Relu).dropout(0.5);
     let mut group = c.benchmark_group("head step");
     group.sample_size(10);
@@ -24,8 +24,12 @@ fn head_step(c: &mut Criterion) {
         ("flatten-512, mobilenet-v2 160", map(5, 1280), flatten()),
         ("flatten-512, inception-v3 160", map(3, 2048), flatten()),
     ] {
-        let mut head: Head<B> = config.init(shape, 2, 0, &device).expect("fits");
-        let mut adam = AdamConfig::new().with_epsilon(1e-7).init::<B, Head<B>>();
+        // The features are the input of a network that has nothing but the head.
+        let base = Base { layers: 0, output: Source::Input, architecture: None };
+        let base = Graph::new(shape, Vec::new(), Source::Input, base).expect("a graph");
+        let base = Network::<B>::init(base, 0, &device);
+        let mut head = config.on(base, 2, 0, &device).expect("fits");
+        let mut adam = AdamConfig::new().with_epsilon(1e-7).init::<B, Network<B>>();
         let values: Vec<f32> = (0..BATCH * shape.count()).map(|i| (i % 97) as f32 / 97.0).collect();
         let features = Features::<B>::from_values(values, shape, &device);
         let mut step = 0;

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (size, batch, runs): (usize, usize, usize) = (size.parse()?, batch.parse()?, runs.parse()?);
     let architecture = Architecture::by_name(name).ok_or("no such network")?.with_size(size);
     let network = architecture.init::<Flex>(&Default::default())?;
-    let plan = lower(&network, None, architecture.input(), PlanConfig::detect(precision)?)?;
+    let plan = lower(&network, None, PlanConfig::detect(precision)?)?;
     let images: Vec<f32> =
         (0..batch * 3 * size * size).map(|i| (i % 251) as f32 / 125.5 - 1.0).collect();
     for _ in 0..3 {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::backend::Flex;
 use rekindle::kernels::train::{Pass, Rule, Trainer, TrainerConfig};
-use rekindle::nn::{Architecture, Graph, Head, HeadConfig, Model, Network, Section, Summarize};
+use rekindle::nn::{Architecture, HeadConfig, Source};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
@@ -16,23 +16,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (size, batch, steps): (usize, usize, u64) = (size.parse()?, batch.parse()?, steps.parse()?);
     let device = Default::default();
     let architecture = Architecture::by_name(name).ok_or("no such network")?.with_size(size);
-    let backbone = architecture.init::<Flex>(&device)?;
-    let features = backbone.output_shape(architecture.input())?;
-    let head: Head<Flex> = HeadConfig::default().init(features, 2, 0, &device)?;
-    let graph = Graph::of(&backbone);
-    let order = graph.keras_order();
+    let base = architecture.init::<Flex>(&device)?;
+    let order = base.graph().keras_order();
     let frozen = if last == "all" { 0 } else { order.len().saturating_sub(last.parse()?) };
     let frozen: Vec<String> =
-        order[..frozen].iter().map(|&i| graph.layers[i].name.clone()).collect();
+        order[..frozen].iter().map(|&i| base.graph().layers()[i].name.clone()).collect();
     let trains = |layer: &str| !frozen.iter().any(|name| name == layer);
-    let model = Model { backbone, head: Some(head) };
-    let cut = model.cut(&trains);
-    let mut input = architecture.input();
-    if let Some(cut) = &cut {
-        let mut summarize = Summarize::default();
-        let start = summarize.input("input", input);
-        input = Section::until(&model, summarize, cut, start)?.0;
-    }
+    let model = HeadConfig::default().on(base, 2, 0, &device)?;
+    let graph = model.graph();
+    let cut = graph.cut(&trains);
+    let input = match &cut {
+        Some(cut) => graph.shape(Source::Layer(graph.position(cut)?)),
+        None => graph.input(),
+    };
     let config = TrainerConfig {
         after: cut.as_deref(),
         input,

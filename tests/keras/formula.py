@@ -1,4 +1,4 @@
-"""The formula that fills every variable, here and in crates/rekindle-nn/src/formula.rs.
+"""The formula that fills every variable, here and in tests/src/lib.rs.
 
 Golden files hold no weights: both sides compute them from a hash of the variable's name and index.
 """
@@ -19,15 +19,21 @@ def uniform(name: str, count: int) -> np.ndarray:
     return (x >> np.uint32(8)).astype(np.float64) / float(1 << 24)
 
 
-def variable(layer: str, name: str, shape: tuple, classifier_gain: float) -> np.ndarray:
+# What the layers are called whose outputs are classes.
+CLASSIFIERS = ("predictions", "conv_preds")
+
+
+def variable(layer: str, name: str, shape: tuple, classifier_gain: float, depthwise: bool | None = None) -> np.ndarray:
     """The value of one variable, in Keras's layout: He-uniform kernels, statistics near 0 and 1.
 
-    `classifier_gain` widens the kernel of `predictions`, so that probabilities are neither uniform nor one-hot.
+    `classifier_gain` widens the classifier's kernel, so that probabilities are neither uniform nor one-hot.
     """
     signed = uniform(f"{layer}/{name}", int(np.prod(shape))) * 2.0 - 1.0
     if name == "kernel":
-        fan_in = np.prod(shape[:-1]) if "depthwise" not in layer else np.prod(shape[:2])
-        gain = classifier_gain if layer == "predictions" else 1.0
+        if depthwise is None:
+            depthwise = "depthwise" in layer
+        fan_in = np.prod(shape[:2]) if depthwise else np.prod(shape[:-1])
+        gain = classifier_gain if layer in CLASSIFIERS else 1.0
         value = signed * (gain * np.sqrt(6.0 / float(fan_in)))
     else:
         centre, width = {

@@ -7,6 +7,7 @@ Run from the repository root, in the venv of tests/keras/checkpoints.py:
 import json
 import os
 import sys
+import zipfile
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import h5py
@@ -30,7 +31,7 @@ def small(K):
 
 def main():
     place = lambda target, name: os.path.join(SEEDS, target, name)
-    for target in ("hdf5", "keras", "onnx", "safetensors"):
+    for target in ("config", "hdf5", "keras", "onnx", "safetensors"):
         os.makedirs(os.path.join(SEEDS, target), exist_ok=True)
     for K, tag in ((keras, "keras3"), (tf_keras, "keras2")):
         model = small(K)
@@ -39,6 +40,8 @@ def main():
         model.save(place("hdf5", f"{tag}_model.h5"))
         model.save_weights(place("hdf5", f"{tag}.weights.h5"))
         model.save(place("keras", f"{tag}.keras"))
+        with zipfile.ZipFile(place("keras", f"{tag}.keras")) as archive, open(place("config", f"{tag}.json"), "wb") as file:
+            file.write(archive.read("config.json"))
         checkpoints.onnx_of(K, model, place("onnx", f"{tag}.onnx"))
         if K is tf_keras:
             model.save_weights(place("hdf5", "plain.h5"))

@@ -1,7 +1,7 @@
-"""Writes tests/golden/{mobilenet_v2,inception_v3}.safetensors: Keras's own outputs, to compare with.
+"""Writes tests/golden/{mobilenet,mobilenet_v2,inception_v3}.safetensors: Keras's own outputs, to compare with.
 
 Run from the repository root, in a venv with `pip install tensorflow-cpu safetensors`:
-    python tests/keras/networks.py
+    python tests/keras/networks.py [NAME ...]
 """
 
 import json
@@ -20,6 +20,10 @@ import formula
 SAMPLES = 500
 PRIME = 15485863
 
+MOBILENET_V1_LAYERS = [
+    "conv1_bn", "conv1_relu", "conv_dw_1_bn", "conv_pad_2", "conv_pw_3_relu", "conv_dw_6_relu", "conv_pw_11_bn",
+    "conv_pad_12", "conv_pw_13_relu", "global_average_pooling2d", "conv_preds", "predictions",
+]
 MOBILENET_LAYERS = [
     "bn_Conv1", "Conv1_relu", "expanded_conv_project_BN", "block_1_pad", "block_2_add",
     "block_3_depthwise", "block_6_depthwise_relu", "block_12_add", "block_13_expand",
@@ -45,7 +49,8 @@ def fill(model: keras.Model, classifier_gain: float) -> None:
     for layer in model.layers:
         for var in layer.weights:
             name = "kernel" if var.name == "depthwise_kernel" else var.name
-            var.assign(formula.variable(layer.name, name, tuple(var.shape), classifier_gain))
+            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            var.assign(formula.variable(layer.name, name, tuple(var.shape), classifier_gain, depthwise))
 
 
 def run(build, layers, cases, classifier_gain, path):
@@ -69,32 +74,56 @@ def run(build, layers, cases, classifier_gain, path):
         for name, output in zip(wanted, outputs):
             tensors[f"{key}/{name}"] = sample(np.asarray(output))
         trainable = int(sum(np.prod(v.shape) for v in model.trainable_weights))
-        described.append({**case, "key": key, "layers": wanted, "parameters": model.count_params(), "trainable": trainable})
+        described.append({
+            **case, "classes": model.output_shape[-1] if case["top"] else None, "key": key, "layers": wanted,
+            "parameters": model.count_params(), "trainable": trainable,
+        })
         print(key, float(np.asarray(outputs[-1]).max()), float(np.asarray(outputs[-1]).std()))
     save_file(tensors, path, metadata={"cases": json.dumps(described), "keras": keras.__version__})
 
 
-def main():
-    root = os.path.join(os.path.dirname(__file__), "..", "golden")
+def mobilenet():
+    cases = [
+        {"alpha": alpha, "size": size, "top": top}
+        for alpha in (0.25, 0.5, 0.75, 1.0)
+        for size in (32, 97)
+        for top in (True, False)
+        if alpha in (0.25, 1.0) or size == 32
+    ]
+    cases.append({"alpha": 1.0, "size": 224, "top": True})
+    return MOBILENET_V1_LAYERS, cases, 2.0, lambda c: keras.applications.MobileNet(
+        input_shape=(c["size"], c["size"], 3), alpha=c["alpha"], include_top=c["top"], weights=None)
+
+
+def mobilenet_v2():
     # Every alpha at one size, and the three that matter most at every size, an odd one among them.
-    mobile = [
+    cases = [
         {"alpha": alpha, "size": size, "top": top}
         for alpha in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
         for size in (96, 97, 160, 224)
         for top in (True, False)
         if alpha in (0.35, 1.0, 1.4) or size == 96
     ]
-    mobile.append({"alpha": 1.0, "size": 32, "top": False})
-    run(
-        lambda c: keras.applications.MobileNetV2(
-            input_shape=(c["size"], c["size"], 3), alpha=c["alpha"], include_top=c["top"],
-            weights=None, classes=1000 if c["size"] != 97 else 7),
-        MOBILENET_LAYERS, mobile, 2.0, os.path.join(root, "mobilenet_v2.safetensors"))
-    inception = [{"size": size, "top": top} for size in (75, 160, 299) for top in (True, False)]
-    run(
-        lambda c: keras.applications.InceptionV3(
-            input_shape=(c["size"], c["size"], 3), include_top=c["top"], weights=None),
-        INCEPTION_LAYERS, inception, 10.0, os.path.join(root, "inception_v3.safetensors"))
+    cases.append({"alpha": 1.0, "size": 32, "top": False})
+    return MOBILENET_LAYERS, cases, 2.0, lambda c: keras.applications.MobileNetV2(
+        input_shape=(c["size"], c["size"], 3), alpha=c["alpha"], include_top=c["top"],
+        weights=None, classes=1000 if c["size"] != 97 else 7)
+
+
+def inception_v3():
+    cases = [{"size": size, "top": top} for size in (75, 160, 299) for top in (True, False)]
+    return INCEPTION_LAYERS, cases, 10.0, lambda c: keras.applications.InceptionV3(
+        input_shape=(c["size"], c["size"], 3), include_top=c["top"], weights=None)
+
+
+NETWORKS = {"mobilenet": mobilenet, "mobilenet_v2": mobilenet_v2, "inception_v3": inception_v3}
+
+
+def main():
+    root = os.path.join(os.path.dirname(__file__), "..", "golden")
+    for name in sys.argv[1:] or NETWORKS:
+        layers, cases, gain, build = NETWORKS[name]()
+        run(build, layers, cases, gain, os.path.join(root, f"{name}.safetensors"))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use burn::tensor::backend::Backend;
 use rekindle::nn::Eager;
 use rekindle::nn::{
-    Architecture, Backbone, Features, Interpreter, Network, NetworkError, Op, Variable, variables,
+    Architecture, Family, Features, Interpreter, LayerView, Network, NetworkError, Variable,
 };
 use rekindle::train::{Event, Observer};
 use rekindle::weights::{Checkpoint, Dtype, TensorInfo, load};
+use serde_json::Value;
 
 pub mod gpu;
 
@@ -82,7 +83,8 @@ pub fn formula(variable: &Variable, classifier_gain: f64) -> Vec<f32> {
                 "DepthwiseConv2D" => shape[..2].iter().product(),
                 _ => shape[..shape.len() - 1].iter().product(),
             };
-            let gain = if variable.layer == "predictions" { classifier_gain } else { 1.0 };
+            let is_classifier = ["predictions", "conv_preds"].contains(&variable.layer.as_str());
+            let gain = if is_classifier { classifier_gain } else { 1.0 };
             (0.0, gain * (6.0 / fan_in as f64).sqrt())
         }
         // Residual branches are weaker than what they are added to, as in trained networks.
@@ -101,17 +103,17 @@ pub fn formula(variable: &Variable, classifier_gain: f64) -> Vec<f32> {
 /// How much wider than He's the classifier's kernel is, as in `tests/keras/networks.py`.
 #[must_use]
 pub fn classifier_gain(architecture: &Architecture) -> f64 {
-    match architecture {
-        Architecture::MobileNetV2(_) => 2.0,
-        Architecture::InceptionV3(_) => 10.0,
+    match architecture.name() {
+        "inception-v3" => 10.0,
+        _ => 2.0,
     }
 }
 
 /// The network with the formula's weights, through the importer that files go through.
 #[must_use]
-pub fn formula_network<B: Backend>(architecture: Architecture, device: &B::Device) -> Backbone<B> {
+pub fn formula_network<B: Backend>(architecture: Architecture, device: &B::Device) -> Network<B> {
     let network = architecture.init::<B>(device).expect("valid settings");
-    let tensors = variables(&network).into_iter().map(|variable| {
+    let tensors = network.variables().into_iter().map(|variable| {
         let values = formula(&variable, classifier_gain(&architecture));
         let (layer, shape) = (variable.layer, variable.spec.shape);
         (
@@ -187,6 +189,53 @@ impl Golden {
     }
 }
 
+/// A family's golden file: what Keras's own networks of it compute.
+pub struct FamilyGolden {
+    /// The outputs.
+    pub values: Golden,
+    /// The networks.
+    pub cases: Vec<FamilyCase>,
+}
+
+/// One network of a [`FamilyGolden`].
+pub struct FamilyCase {
+    /// Before the layers' names in the file.
+    pub key: String,
+    /// The network.
+    pub architecture: Architecture,
+    /// The layers whose outputs are there, the last one at the end.
+    pub layers: Vec<String>,
+    /// Keras's count of all parameters.
+    pub parameters: usize,
+    /// Keras's count of those that train.
+    pub trainable: usize,
+}
+
+impl FamilyGolden {
+    /// Reads the golden file of a family: `tests/golden/mobilenet_v2.safetensors`.
+    #[must_use]
+    pub fn open(family: &'static Family) -> Self {
+        let values = Golden::open(&format!("{}.safetensors", family.name.replace('-', "_")));
+        let cases: Vec<Value> = serde_json::from_str(&values.metadata["cases"]).expect("JSON");
+        let count = |value: &Value| value.as_u64().expect("a number") as usize;
+        let case = |case: Value| {
+            let mut architecture = Architecture::new(family).with_size(count(&case["size"]));
+            if let Some(alpha) = case["alpha"].as_f64() {
+                architecture = architecture.with_alpha(alpha);
+            }
+            let classes = case["classes"].as_u64().map(|classes| classes as usize);
+            FamilyCase {
+                key: case["key"].as_str().expect("a key").to_owned(),
+                architecture: architecture.with_top(classes),
+                layers: serde_json::from_value(case["layers"].clone()).expect("names"),
+                parameters: count(&case["parameters"]),
+                trainable: count(&case["trainable"]),
+            }
+        };
+        Self { values, cases: cases.into_iter().map(case).collect() }
+    }
+}
+
 /// Samples of a layer's output as `tests/keras/networks.py` takes them, and behind them max |value|.
 #[must_use]
 pub fn sample(values: &[f32]) -> Vec<f32> {
@@ -222,11 +271,10 @@ impl<B: Backend> Interpreter<B> for Tap {
 
     fn layer(
         &mut self,
-        name: &str,
-        op: Op<'_, B>,
+        layer: LayerView<'_, B>,
         inputs: Vec<Features<B>>,
     ) -> Result<Features<B>, NetworkError> {
-        let output = Eager::inference().layer(name, op, inputs)?;
+        let (name, output) = (layer.name, Eager::inference().layer(layer, inputs)?);
         if self.wanted.iter().any(|wanted| wanted == name) {
             let data = match output.clone() {
                 Features::Map(x) => x.permute([0, 2, 3, 1]).into_data(),
@@ -262,15 +310,16 @@ pub fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
 
 /// Runs a network on the golden pictures and compares every recorded layer; the largest difference.
 pub fn compare<B: Backend>(
-    network: &Backbone<B>,
+    network: &Network<B>,
     golden: &Golden,
     key: &str,
     layers: &[String],
     device: &B::Device,
     tolerance: f32,
 ) {
-    let input = network.architecture().input();
-    let images = Features::<B>::from_values(pictures(network.architecture().size()), input, device);
+    let input = network.graph().input();
+    let [size, ..] = input.as_map().expect("images are maps");
+    let images = Features::<B>::from_values(pictures(size), input, device);
     let mut tap = Tap::new(layers);
     network.walk(&mut tap, images).expect("the pictures fit");
     for layer in layers {
@@ -284,10 +333,17 @@ pub fn compare<B: Backend>(
             assert!(absolute <= tolerance / 10.0, "{key} {layer}: difference {absolute:e}");
             // A network that has died gives every class the same.
             assert!(
-                theirs[theirs.len() - 1]
-                    > 2.0 / network.architecture().classes().unwrap_or(1) as f32,
+                theirs[theirs.len() - 1] > 2.0 / network.graph().classes().unwrap_or(1) as f32,
                 "{key}"
             );
         }
     }
+}
+
+/// A network's height and width, which are the same here.
+#[must_use]
+pub fn size(architecture: &Architecture) -> usize {
+    let [height, width] = architecture.size().pixels();
+    assert_eq!(height, width, "the golden networks are for squares");
+    height
 }

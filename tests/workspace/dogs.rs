@@ -38,7 +38,7 @@ fn classify(features: &[f32], golden: &Golden) -> Vec<f32> {
     powers.iter().map(|power| (power / total) as f32).collect()
 }
 
-fn check(network: &Backbone<Flex>, golden: &Golden, probabilities: &str) {
+fn check(network: &Network<Flex>, golden: &Golden, probabilities: &str) {
     let theirs = golden.values(probabilities);
     let mut worst = 0.0_f32;
     let photos = photos();
@@ -65,7 +65,7 @@ fn check(network: &Backbone<Flex>, golden: &Golden, probabilities: &str) {
 fn the_bundled_weights_give_keras_s_probabilities() {
     let network =
         MobileNetV2::<Flex>::pretrained(Weights::Demo, &Default::default()).expect("bundled");
-    assert_eq!(network.config().size, SIZE);
+    assert_eq!(network.graph().input(), Shape::image(SIZE));
     check(&network.into(), &Golden::open("dogs.safetensors"), "f16_probabilities");
 }
 
@@ -78,17 +78,18 @@ fn the_keras_file_gives_keras_s_probabilities() {
     }
     let checkpoint = Checkpoint::open(&path).expect("opens");
     let device = Default::default();
-    let mut checkpoint = checkpoint.resolve::<Flex>(&device).expect("resolves");
-    let found = checkpoint.card().expect("known").architecture.with_size(SIZE);
-    assert_eq!(found, Architecture::MobileNetV2(MobileNetV2Config::new().with_size(SIZE)));
-    let network = found.init::<Flex>(&device).expect("valid");
+    let mut checkpoint = checkpoint.resolve().expect("resolves");
+    let graph = checkpoint.card().expect("known").graph.without_head();
+    let architecture = Architecture::from(MobileNetV2Config::new().with_size(SIZE));
+    assert_eq!(graph.base().architecture, Some(architecture));
+    let network = Network::<Flex>::init(graph, 0, &device);
     let loaded = load(network, "mobilenet-v2", &mut checkpoint).expect("loads");
-    assert_eq!(loaded.unused, ["head_dense/kernel", "head_dense/bias"]);
+    assert_eq!(loaded.unused, ["dense/kernel", "dense/bias"], "the head, under its own names");
     check(&loaded.network, &Golden::open("dogs.safetensors"), "probabilities");
 
     // The file is a whole classifier, too.
     let model = TrainedModel::<Flex>::load(&path, &device).expect("loads");
-    assert_eq!((model.classes().len(), model.photos().size), (CLASSES, SIZE));
+    assert_eq!((model.classes().len(), model.photos().shape()), (CLASSES, Shape::image(SIZE)));
     let golden = Golden::open("dogs.safetensors");
     for (photo, theirs) in photos().iter().zip(golden.values("probabilities").chunks(CLASSES)) {
         let ours = model.predict_image(photo).expect("predicts");

@@ -7,15 +7,15 @@ use std::path::Path;
 use burn::backend::{Autodiff, Flex};
 use burn::module::AutodiffModule;
 use burn::tensor::TensorData;
-use rekindle::nn::{Eager, Features, Graph, HeadLayerConfig, Section, Shape, read, variables};
+use rekindle::nn::{Eager, Features, HeadLayerConfig, Shape, read};
 use rekindle::prelude::*;
 use rekindle::train::TrainError;
 use rekindle_tests::{StopAfter, copy_photos, repository};
 
 type B = Autodiff<Flex>;
 
-fn base(size: usize) -> Backbone<B> {
-    let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
+fn base(size: usize) -> Network<B> {
+    let architecture = Architecture::from(MobileNetV2Config::new());
     Weights::Demo.backbone(architecture, Some(size), &Default::default()).expect("bundled")
 }
 
@@ -41,8 +41,8 @@ fn numbers(model: &TrainedModel<Flex>) -> Numbers {
 /// Every variable by its path, to the bit.
 fn values(model: &TrainedModel<Flex>) -> HashMap<String, TensorData> {
     let mut values = read(model.model());
-    let all = variables(model.model()).into_iter();
-    all.filter_map(|v| Some((v.path(), values.remove(&v.spec.id)?))).collect()
+    let all = model.model().variables().into_iter();
+    all.filter_map(|v| Some((v.path(), values.remove(&v.id)?))).collect()
 }
 
 #[test]
@@ -51,12 +51,13 @@ fn weights_change_where_they_should_and_only_there() {
     let before: HashMap<String, TensorData> = {
         let backbone = base(32).valid();
         let mut values = read(&backbone);
-        let all = variables(&backbone).into_iter();
-        all.filter_map(|v| Some((v.path(), values.remove(&v.spec.id)?))).collect()
+        let all = backbone.variables().into_iter();
+        all.filter_map(|v| Some((v.path(), values.remove(&v.id)?))).collect()
     };
     let order: Vec<String> = {
-        let graph = Graph::of(&base(32));
-        graph.keras_order().into_iter().map(|layer| graph.layers[layer].name.clone()).collect()
+        let base = base(32);
+        let order = base.graph().keras_order().into_iter();
+        order.map(|layer| base.graph().layers()[layer].name.clone()).collect()
     };
     let at = |layer: &str| order.iter().position(|name| name == layer).expect("a layer");
     // In the middle of a block with a shortcut, whose start is then the cut.
@@ -78,12 +79,12 @@ fn weights_change_where_they_should_and_only_there() {
         let trained = learner.batch_norm(mode).fit().expect("fits");
         let report = trained.report();
         let mut trainable = 0;
-        for variable in variables(&trained.model().backbone) {
+        for variable in trained.model().clone().without_head().variables() {
             let path = variable.path();
             let is_moving = path.contains("/moving_");
             let is_open = at(&variable.layer) >= frozen;
             let changes = is_open && (!is_moving || mode == BatchNormMode::Train);
-            let now = &read(&trained.model().backbone)[&variable.spec.id];
+            let now = &read(trained.model())[&variable.id];
             assert_eq!(now != &before[&path], changes, "{path}, {frozen} frozen");
             if is_open && !is_moving {
                 trainable += variable.spec.shape.iter().product::<usize>();
@@ -331,7 +332,7 @@ fn a_fit_is_as_accurate_as_keras_s() {
             fs::copy(file, to.join(file.file_name().expect("a name"))).expect("copies");
         }
     }
-    let inception = Architecture::InceptionV3(InceptionV3Config::new().with_size(size));
+    let inception = Architecture::from(InceptionV3Config::new().with_size(size));
     for (name, base) in [
         ("mobilenet-v2", base(size)),
         ("inception-v3", rekindle_tests::formula_network::<B>(inception, &Default::default())),
@@ -381,7 +382,7 @@ fn an_explanation_is_the_class_s_maps() {
         &Default::default(),
     );
     let maps =
-        Section::until(trained.model(), Eager::inference(), "out_relu", images).expect("cuts");
+        trained.model().walk_until("out_relu", &mut Eager::inference(), images).expect("cuts");
     let maps = maps.into_data().into_vec::<f32>().expect("f32");
     let kernel = values(&trained)["head_dense/kernel"].clone().into_vec::<f32>().expect("f32");
     for class in 0..2 {

@@ -28,7 +28,7 @@ fn networks_are_keras_s<B: Backend>(device: &B::Device) {
     let layers = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
 
     let config = MobileNetV2Config::new().with_alpha(0.35).with_size(97).with_classes(7);
-    let network = formula_network::<B>(Architecture::MobileNetV2(config), device);
+    let network = formula_network::<B>(Architecture::from(config), device);
     let golden = Golden::open("mobilenet_v2.safetensors");
     compare(
         &network,
@@ -40,7 +40,7 @@ fn networks_are_keras_s<B: Backend>(device: &B::Device) {
     );
 
     let config = InceptionV3Config::new().with_size(75).with_classes(1000);
-    let network = formula_network::<B>(Architecture::InceptionV3(config), device);
+    let network = formula_network::<B>(Architecture::from(config), device);
     let golden = Golden::open("inception_v3.safetensors");
     compare(
         &network,
@@ -61,22 +61,21 @@ fn folded_networks_are_the_cpu_s<B: Backend>(device: &B::Device) {
     let mobile = MobileNetV2Config::new().with_alpha(0.35).with_size(97).with_classes(7);
     let inception = InceptionV3Config::new().with_size(75);
     for (architecture, layers) in [
-        (Architecture::MobileNetV2(mobile), ["block_3_pad", "block_12_add", "predictions"]),
-        (Architecture::InceptionV3(inception), ["mixed2", "mixed7", "mixed10"]),
+        (Architecture::from(mobile), ["block_3_pad", "block_12_add", "predictions"]),
+        (Architecture::from(inception), ["mixed2", "mixed7", "mixed10"]),
     ] {
         let cpu = formula_network::<Flex>(architecture, &Default::default());
         let gpu = formula_network::<B>(architecture, device);
-        let images = pictures(architecture.size());
+        let images = pictures(rekindle_tests::size(&architecture));
         for layer in layers {
             let input = architecture.input();
-            let folded = Folded::new(&gpu, Some(layer), input, FloatDType::F32, device);
+            let folded = Folded::new(&gpu, Some(layer), FloatDType::F32, device);
             let Ok(folded) = folded else {
                 // A padding alone is none of its layers.
                 assert!(layer.ends_with("_pad"), "{layer}: {}", folded.expect_err("no layer"));
                 continue;
             };
-            let plan =
-                lower(&cpu, Some(layer), input, Isa::detect().expect("one")).expect("lowers");
+            let plan = lower(&cpu, Some(layer), Isa::detect().expect("one")).expect("lowers");
             let expected = plan.run(&images).expect("runs");
             let Features::Map(tensor) = Features::from_values(images.clone(), input, device) else {
                 panic!("images are maps");
@@ -89,7 +88,7 @@ fn folded_networks_are_the_cpu_s<B: Backend>(device: &B::Device) {
                     println!("skipped: {found:?}, which this device has not");
                     continue;
                 }
-                let rounded = Folded::new(&gpu, Some(layer), input, dtype, device);
+                let rounded = Folded::new(&gpu, Some(layer), dtype, device);
                 let values = Features::from_values(images.clone(), input, device);
                 let Features::Map(tensor) = values else { panic!("images are maps") };
                 let outputs = rounded.expect("as in f32").run(tensor).into_data();
@@ -148,7 +147,7 @@ fn tune<A: AutodiffBackend>(
     device: &A::Device,
     set: impl FnOnce(TransferLearner<A>) -> TransferLearner<A>,
 ) -> Vec<f32> {
-    let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
+    let architecture = Architecture::from(MobileNetV2Config::new());
     let base = Weights::Demo.backbone::<A>(architecture, Some(32), device).expect("bundled");
     let dir = tempfile::tempdir().expect("a temporary folder");
     copy_photos(dir.path(), 8);
@@ -194,7 +193,7 @@ fn near(found: &[f32], expected: &[f32], share: f32) {
 }
 
 fn fit<B: Backend>(device: &B::Device) -> TrainedModel<B> {
-    let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
+    let architecture = Architecture::from(MobileNetV2Config::new());
     let base =
         Weights::Demo.backbone::<Autodiff<B>>(architecture, Some(32), device).expect("bundled");
     let photos = ImageFolder::open(repository("demo/photos")).expect("the demo photos");

@@ -5,7 +5,6 @@ use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use rekindle::kernels::Limits;
 use rekindle::kernels::gpu::{DenseStep, dense, dense_input_gradient, dense_step, has_kernels};
-use rekindle::nn::layers::Activation;
 use rekindle::prelude::*;
 use rekindle::train::TrainError;
 use rekindle_tests::{StopAfter, copy_photos, largest_difference, on_gpus, wave};
@@ -175,8 +174,8 @@ fn steps<B: Backend>([rows, inputs, outputs]: [usize; 3], rule: Rule, device: &B
             .collect();
         let of_output = |output| slope.iter().skip(output).step_by(outputs).sum();
         let bias_gradient: Vec<f32> = (0..outputs).map(of_output).collect();
-        rule.update(time, 0.01, 0.5, true, &mut kernel, &gradient, &mut of_kernel);
-        rule.update(time, 0.01, 0.5, false, &mut bias, &bias_gradient, &mut of_bias);
+        rule.update(time, 0.01, 0.5, &mut kernel, &gradient, &mut of_kernel);
+        rule.update(time, 0.01, 0.5, &mut bias, &bias_gradient, &mut of_bias);
         // In the first step somebody else has them too.
         let kept = if time == 1 { state.clone() } else { Vec::new() };
         let [x, slope] = if time == 2 {
@@ -203,7 +202,7 @@ fn fit<A: AutodiffBackend>(
     device: &A::Device,
     set: impl FnOnce(TransferLearner<A>) -> TransferLearner<A>,
 ) -> Result<(Vec<f32>, Vec<f32>), TrainError> {
-    let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
+    let architecture = Architecture::from(MobileNetV2Config::new());
     let base = Weights::Demo.backbone::<A>(architecture, Some(32), device)?;
     let dir = tempfile::tempdir().expect("a temporary folder");
     copy_photos(dir.path(), 9);

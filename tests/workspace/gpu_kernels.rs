@@ -299,6 +299,11 @@ fn maps_are_rows<B: Backend>(device: &B::Device) {
     near(map_rows(&map).expect("has it"), rows(expected.clone()), "in the order of rows");
     let (narrow, part) = (map.clone().narrow(2, 1, 2), expected.clone().narrow(2, 1, 2));
     near(map_rows(&narrow).expect("has it"), rows(part), "a part of the rows");
+    let data = TensorData::new(wave(5 * 4 * 3, 2), [1, 5, 4, 3]);
+    let one = Tensor::<B, 4>::from_data(data.clone(), device).permute([0, 3, 1, 2]);
+    let twice = Tensor::<Flex, 4>::from_data(data, &Default::default()).permute([0, 3, 1, 2]);
+    let (one, twice) = (one.expand([2, 3, 5, 4]), twice.expand([2, 3, 5, 4]));
+    near(map_rows(&one).expect("has it"), rows(twice), "one image as two");
     let (map, expected) = (map.swap_dims(2, 3), expected.swap_dims(2, 3));
     near(map_rows(&map).expect("has it"), rows(expected), "columns before rows");
 }

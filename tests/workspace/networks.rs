@@ -1,69 +1,35 @@
 //! Eager against Keras, layer by layer, and Keras's parameter counts.
 
 use burn::backend::Flex;
-use rekindle::nn::{Architecture, Model, Network, Shape};
+use rekindle::nn::{Architecture, FAMILIES};
 use rekindle::prelude::*;
-use rekindle_tests::{Golden, compare, formula_network};
-use serde_json::Value;
+use rekindle_tests::{FamilyGolden, compare, formula_network};
 
-fn check(file: &str, architecture: impl Fn(&Value) -> Architecture) {
-    let golden = Golden::open(file);
-    let cases: Vec<Value> = serde_json::from_str(&golden.metadata["cases"]).expect("JSON");
-    assert!(cases.len() >= 6);
-    for case in cases {
-        let key = case["key"].as_str().expect("a key");
-        let layers: Vec<String> = serde_json::from_value(case["layers"].clone()).expect("names");
-        let architecture = architecture(&case);
-        let device = Default::default();
-        let network = formula_network::<Flex>(architecture, &device);
-        let summary = network.summary(architecture.input()).expect("fits");
-        assert_eq!(Some(summary.parameters.total as u64), case["parameters"].as_u64(), "{key}");
-        assert_eq!(Some(summary.parameters.trainable as u64), case["trainable"].as_u64(), "{key}");
-        compare(&network, &golden, key, &layers, &device, 1e-4);
+#[test]
+fn every_network_is_keras_s() {
+    for family in FAMILIES {
+        let golden = FamilyGolden::open(family);
+        assert!(golden.cases.len() >= 6, "{}", family.name);
+        for case in &golden.cases {
+            let (key, device) = (&case.key, Default::default());
+            let network = formula_network::<Flex>(case.architecture, &device);
+            let parameters = network.graph().summary().parameters;
+            assert_eq!(parameters.total, case.parameters, "{} {key}", family.name);
+            assert_eq!(parameters.trainable, case.trainable, "{} {key}", family.name);
+            compare(&network, &golden.values, key, &case.layers, &device, 1e-4);
+        }
     }
-}
-
-/// The MobileNetV2 of a golden case.
-pub fn mobilenet_v2(case: &Value) -> Architecture {
-    let config = MobileNetV2Config::new()
-        .with_alpha(case["alpha"].as_f64().expect("a number"))
-        .with_size(case["size"].as_u64().expect("a number") as usize);
-    let classes = if config.size == 97 { 7 } else { 1000 };
-    let has_top = case["top"].as_bool().expect("a flag");
-    Architecture::MobileNetV2(config).with_top(has_top.then_some(classes))
-}
-
-/// The InceptionV3 of a golden case.
-pub fn inception_v3(case: &Value) -> Architecture {
-    let size = case["size"].as_u64().expect("a number") as usize;
-    let has_top = case["top"].as_bool().expect("a flag");
-    let config = InceptionV3Config::new().with_size(size);
-    Architecture::InceptionV3(config).with_top(has_top.then_some(1000))
-}
-
-#[test]
-fn mobilenet_v2_is_keras_s() {
-    check("mobilenet_v2.safetensors", mobilenet_v2);
-}
-
-#[test]
-fn inception_v3_is_keras_s() {
-    check("inception_v3.safetensors", inception_v3);
 }
 
 #[test]
 fn parameter_counts_are_keras_s() {
-    let device = Default::default();
     let count = |name: &str, size, classes, head: Option<HeadConfig>, frozen| {
         let architecture =
             Architecture::by_name(name).expect("known").with_size(size).with_top(classes);
-        let backbone = architecture.init::<Flex>(&device).expect("valid");
-        let features = backbone.output_shape(architecture.input()).expect("fits");
-        let head = head.map(|head| head.init(features, 2, 0, &device).expect("fits"));
-        let model = Model { backbone, head };
-        let input = Shape::image(size);
-        let summary = if frozen { model.summary_frozen(input) } else { model.summary(input) };
-        let parameters = summary.expect("fits").parameters;
+        let base = architecture.graph().expect("valid");
+        let graph = head.map_or(Ok(base.clone()), |head| head.graph(&base, 2)).expect("fits");
+        let summary = if frozen { graph.summary_frozen() } else { graph.summary() };
+        let parameters = summary.parameters;
         [parameters.total, parameters.trainable, parameters.non_trainable]
     };
     let flatten = || Some(HeadConfig::flatten().dense(512, Activation::Relu).dropout(0.5));
@@ -100,6 +66,13 @@ fn wrong_inputs_and_settings_are_errors() {
     let network = InceptionV3Config::new().with_size(75).init::<Flex>(&device).expect("valid");
     let tiny = burn::tensor::Tensor::zeros([1, 3, 20, 20], &device);
     assert!(network.forward(tiny).expect_err("too small").to_string().contains("layer `"));
+    let large = burn::tensor::Tensor::zeros([1, 3, 80, 80], &device);
+    let error = network.forward(large).expect_err("for other images").to_string();
+    assert!(error.contains("with_input"), "{error}");
     let grey = burn::tensor::Tensor::zeros([1, 1, 75, 75], &device);
-    assert!(network.forward(grey).expect_err("one channel").to_string().contains("3 channels"));
+    let error = network.forward(grey).expect_err("one channel").to_string();
+    assert!(
+        error.contains("takes (None, 75, 75, 3)") && error.contains("(None, 75, 75, 1)"),
+        "{error}"
+    );
 }

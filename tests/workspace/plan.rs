@@ -3,17 +3,12 @@
 use burn::backend::Flex;
 use burn::tensor::FloatDType;
 use rekindle::kernels::{Folded, Isa, Plan, PlanConfig, Precision, lower};
-use rekindle::nn::{
-    Architecture, Backbone, Eager, Features, HeadConfig, Model, Network, Section, Shape,
-};
+use rekindle::nn::{Architecture, Eager, FAMILIES, Features, HeadConfig, Network};
 use rekindle::prelude::*;
-use rekindle_tests::{Golden, formula_network, pictures, relative_difference, sample};
-use serde_json::Value;
+use rekindle_tests::{FamilyGolden, formula_network, pictures, relative_difference, sample, size};
 
-use crate::networks::{inception_v3, mobilenet_v2};
-
-fn plan(network: &Backbone<Flex>, until: Option<&str>, isa: Isa) -> Plan {
-    lower(network, until, network.architecture().input(), isa).expect("every layer has a kernel")
+fn plan(network: &Network<Flex>, until: Option<&str>, isa: Isa) -> Plan {
+    lower(network, until, isa).expect("every layer has a kernel")
 }
 
 /// `[batch, channels, height, width]` as Keras has it: `[batch, height, width, channels]`.
@@ -28,24 +23,27 @@ fn to_keras(values: &[f32], channels: usize, batch: usize) -> Vec<f32> {
     keras
 }
 
-fn check(file: &str, architecture: impl Fn(&Value) -> Architecture) {
-    let golden = Golden::open(file);
-    let cases: Vec<Value> = serde_json::from_str(&golden.metadata["cases"]).expect("JSON");
-    for case in cases {
-        let key = case["key"].as_str().expect("a key");
-        let architecture = architecture(&case);
-        let network = formula_network::<Flex>(architecture, &Default::default());
-        let images = pictures(architecture.size());
-        let layers: Vec<String> = serde_json::from_value(case["layers"].clone()).expect("names");
-        let last = layers.last().expect("layers");
-        let theirs = golden.values(&format!("{key}/{last}"));
-        for isa in Isa::available() {
-            let plan = plan(&network, None, isa);
-            for batch in [1, 2, 7, 32] {
-                for pair in in_batches_of(batch, &plan, &images) {
-                    let ours = sample(&to_keras(&pair, channels_of(&plan), 2));
-                    let difference = relative_difference(&ours, theirs);
-                    assert!(difference <= 1e-4, "{isa} {key} {batch}: difference {difference:e}");
+#[test]
+fn plans_of_every_network_are_keras_s() {
+    for family in FAMILIES {
+        let golden = FamilyGolden::open(family);
+        for case in &golden.cases {
+            let (name, key) = (family.name, &case.key);
+            let network = formula_network::<Flex>(case.architecture, &Default::default());
+            let images = pictures(size(&case.architecture));
+            let last = case.layers.last().expect("layers");
+            let theirs = golden.values.values(&format!("{key}/{last}"));
+            for isa in Isa::available() {
+                let plan = plan(&network, None, isa);
+                for batch in [1, 2, 7, 32] {
+                    for pair in in_batches_of(batch, &plan, &images) {
+                        let ours = sample(&to_keras(&pair, channels_of(&plan), 2));
+                        let difference = relative_difference(&ours, theirs);
+                        assert!(
+                            difference <= 1e-4,
+                            "{name} {isa} {key} {batch}: difference {difference:e}"
+                        );
+                    }
                 }
             }
         }
@@ -76,30 +74,23 @@ fn in_batches_of(batch: usize, plan: &Plan, images: &[f32]) -> Vec<Vec<f32>> {
 #[test]
 fn folded_networks_are_keras_s() {
     let device = Default::default();
-    for (file, architecture) in [
-        ("mobilenet_v2.safetensors", mobilenet_v2 as fn(&Value) -> Architecture),
-        ("inception_v3.safetensors", inception_v3 as fn(&Value) -> Architecture),
-    ] {
-        let golden = Golden::open(file);
-        let cases: Vec<Value> = serde_json::from_str(&golden.metadata["cases"]).expect("JSON");
-        for case in cases.iter().filter(|case| architecture(case).size() <= 128) {
-            let key = case["key"].as_str().expect("a key");
-            let network = formula_network::<Flex>(architecture(case), &device);
-            let input = network.architecture().input();
-            let layers: Vec<String> =
-                serde_json::from_value(case["layers"].clone()).expect("names");
-            let last = layers.last().expect("layers");
-            let folded = Folded::new(&network, None, input, FloatDType::F32, &device);
-            let images = pictures(network.architecture().size());
-            let Features::Map(images) = Features::from_values(images, input, &device) else {
-                panic!("images are maps");
-            };
+    for family in FAMILIES {
+        let golden = FamilyGolden::open(family);
+        for case in golden.cases.iter().filter(|case| size(&case.architecture) <= 128) {
+            let (name, key) = (family.name, &case.key);
+            let network = formula_network::<Flex>(case.architecture, &device);
+            let last = case.layers.last().expect("layers");
+            let folded = Folded::new(&network, None, FloatDType::F32, &device);
+            let images = pictures(size(&case.architecture));
+            let images = Features::from_values(images, network.graph().input(), &device);
+            let Features::Map(images) = images else { panic!("images are maps") };
             let outputs = folded.expect("every layer can be folded").run(images);
-            let (Shape::Map { channels, .. } | Shape::Flat(channels)) = outputs.shape();
+            let channels = outputs.shape().channels();
             let outputs = outputs.into_data().into_vec::<f32>().expect("f32");
             let ours = sample(&to_keras(&outputs, channels, 2));
-            let difference = relative_difference(&ours, golden.values(&format!("{key}/{last}")));
-            assert!(difference <= 1e-4, "{key} {last}: relative difference {difference:e}");
+            let theirs = golden.values.values(&format!("{key}/{last}"));
+            let difference = relative_difference(&ours, theirs);
+            assert!(difference <= 1e-4, "{name} {key} {last}: difference {difference:e}");
         }
     }
 }
@@ -108,37 +99,30 @@ fn folded_networks_are_keras_s() {
 /// error that says so.
 #[test]
 fn bf16_plans_are_keras_s_within_2_percent() {
-    let mobile = ("mobilenet_v2.safetensors", mobilenet_v2 as fn(&Value) -> Architecture);
-    let inception = ("inception_v3.safetensors", inception_v3 as fn(&Value) -> Architecture);
-    for (file, architecture) in [mobile, inception] {
-        let golden = Golden::open(file);
-        let cases: Vec<Value> = serde_json::from_str(&golden.metadata["cases"]).expect("JSON");
-        for case in &cases {
-            let key = case["key"].as_str().expect("a key");
-            let architecture = architecture(case);
-            let network = formula_network::<Flex>(architecture, &Default::default());
-            let images = pictures(architecture.size());
-            let layers: Vec<String> =
-                serde_json::from_value(case["layers"].clone()).expect("names");
+    for family in FAMILIES {
+        let golden = FamilyGolden::open(family);
+        for case in &golden.cases {
+            let (name, key, size) = (family.name, &case.key, size(&case.architecture));
+            let network = formula_network::<Flex>(case.architecture, &Default::default());
+            let images = pictures(size);
             for isa in Isa::available() {
                 let config = PlanConfig { isa, precision: Precision::Bf16 };
                 let has_bf16 = isa == Isa::Portable || PlanConfig::detect(Precision::Bf16).is_ok();
                 if matches!(isa, Isa::Avx2 | Isa::Neon) || !has_bf16 {
-                    let error =
-                        lower(&network, None, architecture.input(), config).expect_err("none");
+                    let error = lower(&network, None, config).expect_err("none");
                     assert!(error.to_string().contains("has no such products"), "{error}");
                     continue;
                 }
-                if isa == Isa::Portable && architecture.size() > 100 {
+                if isa == Isa::Portable && size > 100 {
                     continue;
                 }
-                for layer in &layers {
-                    let plan = lower(&network, Some(layer), architecture.input(), config);
+                for layer in &case.layers {
+                    let plan = lower(&network, Some(layer), config);
                     // A padding alone is none of its layers.
                     let Ok(plan) = plan else { continue };
                     assert_eq!(plan.precision(), Precision::Bf16);
-                    let theirs = golden.values(&format!("{key}/{layer}"));
-                    let is_last = Some(layer) == layers.last();
+                    let theirs = golden.values.values(&format!("{key}/{layer}"));
+                    let is_last = Some(layer) == case.layers.last();
                     let batches: &[usize] = if is_last { &[1, 2, 7, 32] } else { &[2] };
                     for &batch in batches {
                         for pair in in_batches_of(batch, &plan, &images) {
@@ -146,7 +130,7 @@ fn bf16_plans_are_keras_s_within_2_percent() {
                             let difference = relative_difference(&ours, theirs);
                             assert!(
                                 difference <= 2e-2,
-                                "{isa} {key} {layer} {batch}: relative difference {difference:e}"
+                                "{name} {isa} {key} {layer} {batch}: difference {difference:e}"
                             );
                         }
                     }
@@ -157,26 +141,14 @@ fn bf16_plans_are_keras_s_within_2_percent() {
 }
 
 fn channels_of(plan: &Plan) -> usize {
-    match plan.output_shape() {
-        Shape::Map { channels, .. } | Shape::Flat(channels) => channels,
-    }
-}
-
-#[test]
-fn mobilenet_v2_plans_are_keras_s() {
-    check("mobilenet_v2.safetensors", mobilenet_v2);
-}
-
-#[test]
-fn inception_v3_plans_are_keras_s() {
-    check("inception_v3.safetensors", inception_v3);
+    plan.output_shape().channels()
 }
 
 #[test]
 fn every_cut_and_batch_is_eager_s() {
     let device = Default::default();
-    let mobile = Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.5).with_size(75));
-    let inception = Architecture::InceptionV3(InceptionV3Config::new().with_size(80));
+    let mobile = Architecture::from(MobileNetV2Config::new().with_alpha(0.5).with_size(75));
+    let inception = Architecture::from(InceptionV3Config::new().with_size(80));
     let cuts: [(Architecture, &[&str]); 2] = [
         (
             mobile,
@@ -207,12 +179,12 @@ fn every_cut_and_batch_is_eager_s() {
         let network = formula_network::<Flex>(architecture, &device);
         for (index, cut) in cuts.iter().enumerate() {
             let batch = [1, 2, 7, 3][index % 4];
-            let pictures = pictures(architecture.size());
+            let pictures = pictures(size(&architecture));
             let images: Vec<f32> =
                 pictures.iter().copied().cycle().take(pictures.len() / 2 * batch).collect();
             let input =
                 Features::<Flex>::from_values(images.clone(), architecture.input(), &device);
-            let theirs = Section::until(&network, Eager::inference(), cut, input).expect("fits");
+            let theirs = network.walk_until(cut, &mut Eager::inference(), input).expect("fits");
             let shape = theirs.shape();
             let theirs: Vec<f32> = theirs.into_data().into_vec().expect("f32");
             for isa in Isa::available() {
@@ -233,24 +205,21 @@ fn every_cut_and_batch_is_eager_s() {
 #[test]
 fn heads_are_lowered_too() {
     let device = Default::default();
-    let architecture =
-        Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.35).with_size(64));
+    let architecture = Architecture::from(MobileNetV2Config::new().with_alpha(0.35).with_size(64));
     let images = pictures(64);
     for config in [
         HeadConfig::default(),
         HeadConfig::flatten().dense(40, Activation::Relu).dropout(0.5),
         HeadConfig::global_max_pooling().dense(24, Activation::Relu6),
     ] {
-        let backbone = formula_network::<Flex>(architecture, &device);
-        let features = backbone.output_shape(architecture.input()).expect("fits");
-        let head = config.init(features, 5, 1, &device).expect("fits");
-        let model = Model { backbone, head: Some(head) };
+        let base = formula_network::<Flex>(architecture, &device);
+        let model = config.on(base, 5, 1, &device).expect("fits");
         let input = Features::<Flex>::from_values(images.clone(), architecture.input(), &device);
         let Features::Map(input) = input else { panic!("images are maps") };
         let theirs: Vec<f32> =
             model.forward(input).expect("fits").into_data().into_vec().expect("f32");
         for isa in Isa::available() {
-            let plan = lower(&model, None, architecture.input(), isa).expect("lowers");
+            let plan = lower(&model, None, isa).expect("lowers");
             for (ours, theirs) in plan.run(&images).expect("runs").iter().zip(&theirs) {
                 assert!((ours - theirs).abs() < 1e-5, "{isa} {config:?}: {ours} {theirs}");
             }
@@ -261,7 +230,7 @@ fn heads_are_lowered_too() {
 #[test]
 fn a_plan_serves_many_threads_and_refuses_halves() {
     let network = formula_network::<Flex>(
-        Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.35).with_size(32)),
+        Architecture::from(MobileNetV2Config::new().with_alpha(0.35).with_size(32)),
         &Default::default(),
     );
     let plan = plan(&network, None, Isa::detect().expect("a set that is there"));

@@ -8,8 +8,8 @@ use rekindle::train::{Event, Observer, Prediction};
 use rekindle::weights::{Dtype, ModelCard, save, variables_to_save};
 use rekindle_tests::{copy_photos, formula_network, repository};
 
-fn base(size: usize) -> Backbone<Autodiff<Flex>> {
-    let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
+fn base(size: usize) -> Network<Autodiff<Flex>> {
+    let architecture = Architecture::from(MobileNetV2Config::new());
     Weights::Demo.backbone(architecture, Some(size), &Default::default()).expect("bundled")
 }
 
@@ -166,7 +166,7 @@ fn wrong_settings_are_errors() {
 #[test]
 fn inception_v3_trains_from_a_converted_file() {
     let device = Default::default();
-    let architecture = Architecture::InceptionV3(InceptionV3Config::new().with_size(75));
+    let architecture = Architecture::from(InceptionV3Config::new().with_size(75));
     let network = formula_network::<Flex>(architecture, &device);
     let (mut tensors, values) = variables_to_save(&network);
     for tensor in &mut tensors {
@@ -174,7 +174,7 @@ fn inception_v3_trains_from_a_converted_file() {
     }
     let dir = small_folder();
     let path = dir.path().join(".weights.safetensors");
-    let card = ModelCard::new(architecture);
+    let card = ModelCard::new(network.graph().clone());
     save(&path, &card, &tensors, &mut |index| Ok(values[index].clone())).expect("saves");
     let base = |name: &str| {
         let architecture = Architecture::by_name(name).expect("known");

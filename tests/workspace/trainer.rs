@@ -7,18 +7,18 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 use rekindle::kernels::train::{Pass, Rule, Trainer, TrainerConfig};
-use rekindle::nn::{Eager, Features, Model, Section, Shape, require_gradients, variables};
+use rekindle::nn::{Eager, Features, Shape, require_gradients};
 use rekindle::prelude::*;
-use rekindle_tests::{Golden, formula_network, pictures, relative_difference, sample, uniform};
+use rekindle_tests::{
+    Golden, formula_network, pictures, relative_difference, sample, size, uniform,
+};
 
 type B = Autodiff<Flex>;
 
-fn model(architecture: Architecture, head: HeadConfig) -> Model<B> {
+fn model(architecture: Architecture, head: HeadConfig) -> Network<B> {
     let device = Default::default();
-    let backbone = formula_network::<B>(architecture, &device);
-    let features = backbone.output_shape(architecture.input()).expect("fits");
-    let head = head.init::<B>(features, 3, 1, &device).expect("fits");
-    require_gradients(Model { backbone, head: Some(head) })
+    let base = formula_network::<B>(architecture, &device);
+    require_gradients(head.on(base, 3, 1, &device).expect("fits"))
 }
 
 /// A gradient of the outputs.
@@ -28,7 +28,7 @@ fn slope(count: usize) -> Vec<f32> {
 
 /// Burn's outputs and gradients of what comes behind `after`, by parameter and in Keras's layout.
 fn reference(
-    model: &Model<B>,
+    model: &Network<B>,
     after: Option<&str>,
     inputs: Vec<f32>,
     shape: Shape,
@@ -45,7 +45,7 @@ fn reference(
     }
     let features = Features::from_values(inputs, shape, &Default::default());
     let logits = match after {
-        Some(layer) => Section::after(model, eager, layer, features),
+        Some(layer) => model.walk_after(layer, &mut { eager }, features),
         None => model.walk(&mut { eager }, features),
     };
     let logits = logits.expect("runs").flat().expect("flat");
@@ -55,9 +55,9 @@ fn reference(
     let mut collect = Collect(&gradients, HashMap::new());
     model.visit(&mut collect);
     let mut found = collect.1;
-    for variable in variables(model) {
-        if let Some(values) = found.remove(&variable.spec.id) {
-            found.insert(variable.spec.id, variable.spec.from_burn(values));
+    for variable in model.variables() {
+        if let Some(values) = found.remove(&variable.id) {
+            found.insert(variable.id, variable.spec.from_burn(values));
         }
     }
     (logits.into_data().into_vec().expect("f32"), found)
@@ -72,10 +72,8 @@ fn relative(ours: &[f32], reference: &[f32]) -> f32 {
 }
 
 fn heads() -> [HeadConfig; 2] {
-    use rekindle::nn::HeadLayerConfig as Layer;
-    use rekindle::nn::Pool;
-    use rekindle::nn::layers::Padding;
-    let pool = Pool { kernel: [2, 2], stride: [1, 1], padding: Padding::Same };
+    use rekindle::nn::{HeadLayerConfig as Layer, Padding, Window};
+    let pool = Window::new([2, 2], Padding::Same);
     [
         HeadConfig::global_average_pooling().dense(8, Activation::Relu6).dropout(0.5),
         HeadConfig::of(vec![Layer::MaxPooling2d(pool), Layer::AveragePooling2d(pool)])
@@ -89,11 +87,11 @@ fn heads() -> [HeadConfig; 2] {
 
 #[test]
 fn gradients_are_those_of_burn() {
-    let mobile = Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.35).with_size(33));
+    let mobile = Architecture::from(MobileNetV2Config::new().with_alpha(0.35).with_size(33));
     // Channels that are no multiple of a register.
-    let wide = Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.75).with_size(32));
+    let wide = Architecture::from(MobileNetV2Config::new().with_alpha(0.75).with_size(32));
     // At 75 a value within rounding of a ReLU's kink falls on either side of it.
-    let inception = Architecture::InceptionV3(InceptionV3Config::new().with_size(77));
+    let inception = Architecture::from(InceptionV3Config::new().with_size(77));
     for (architecture, head, after) in [
         (mobile, 0, None),
         (wide, 1, Some("block_13_expand_relu")),
@@ -102,13 +100,13 @@ fn gradients_are_those_of_burn() {
         (inception, 1, Some("mixed7")),
     ] {
         let model = model(architecture, heads()[head].clone());
-        let images = pictures(architecture.size());
+        let images = pictures(size(&architecture));
         let (inputs, shape) = match after {
             None => (images, architecture.input()),
             Some(layer) => {
                 let images =
                     Features::<B>::from_values(images, architecture.input(), &Default::default());
-                let cut = Section::until(&model, Eager::inference(), layer, images).expect("cuts");
+                let cut = model.walk_until(layer, &mut Eager::inference(), images).expect("cuts");
                 (cut.clone().into_data().into_vec().expect("f32"), cut.shape())
             }
         };
@@ -123,7 +121,7 @@ fn gradients_are_those_of_burn() {
         for pass in [Pass::Inference, Pass::Training { seed: 3, step: 5, part: None }] {
             let eager = match pass {
                 Pass::Inference => Eager::logits(),
-                Pass::Training { seed, step, part } => Eager::training(seed, step).part(part),
+                Pass::Training { seed, step, part } => Eager::training(seed, step).samples(part),
             };
             let (outputs, gradients) = reference(&model, after, inputs.clone(), shape, eager);
             let ours = trainer.forward(&inputs, pass).expect("runs").to_vec();
@@ -136,7 +134,7 @@ fn gradients_are_those_of_burn() {
             trainer.backward(&slope(ours.len())).expect("runs");
             let mut checked = 0;
             for parameter in trainer.parameters().iter().filter(|parameter| parameter.trains()) {
-                let Some(reference) = gradients.get(&parameter.spec.id) else {
+                let Some(reference) = gradients.get(&parameter.id) else {
                     panic!("{}/{} has no gradient in Burn", parameter.layer, parameter.spec.name)
                 };
                 let difference = relative(&parameter.gradient, reference);
@@ -149,46 +147,39 @@ fn gradients_are_those_of_burn() {
     }
 }
 
-/// Steps of each rule, in f64 by Keras's formulas.
+/// Five steps of each rule on a kernel and a bias, beside Keras's own optimizers (`tests/keras/optimizers.py`).
 #[test]
 fn rules_are_keras_s() {
-    let gradient =
-        |step: u64| slope(40).iter().map(|g| g * (step as f32 + 0.5)).collect::<Vec<_>>();
-    let adam = Rule::Adam { beta_1: 0.9, beta_2: 0.99, epsilon: 1e-3, decay: 0.1 };
-    let rms = Rule::RmsProp { rho: 0.9, momentum: 0.5, epsilon: 1e-3 };
-    let rules = [adam, Rule::sgd(0.0, false), Rule::sgd(0.9, false), Rule::sgd(0.9, true), rms];
-    for rule in rules.into_iter().chain([Rule::rms_prop()]) {
-        let mut weights: Vec<f32> = slope(40);
-        let mut slots = vec![vec![0.0_f32; 40]; rule.slots()];
-        let mut exact: Vec<[f64; 3]> = weights.iter().map(|&w| [f64::from(w), 0.0, 0.0]).collect();
-        for time in 1..=5_u64 {
-            let gradient = gradient(time);
-            rule.update(time, 0.01, 0.5, true, &mut weights, &gradient, &mut slots);
-            for ([w, a, b], g) in exact.iter_mut().zip(&gradient) {
-                let g = f64::from(*g) * 0.5;
-                match rule {
-                    Rule::Adam { beta_1, beta_2, epsilon, decay } => {
-                        *w -= *w * 0.01 * decay;
-                        *a = *a * beta_1 + g * (1.0 - beta_1);
-                        *b = *b * beta_2 + g * g * (1.0 - beta_2);
-                        let t = time as f64;
-                        let rate = 0.01 * (1.0 - beta_2.powf(t)).sqrt() / (1.0 - beta_1.powf(t));
-                        *w -= rate * *a / (b.sqrt() + epsilon);
-                    }
-                    Rule::Sgd { momentum, nesterov } => {
-                        *a = momentum * *a - 0.01 * g;
-                        *w += if nesterov { momentum * *a - 0.01 * g } else { *a };
-                    }
-                    Rule::RmsProp { rho, momentum, epsilon } => {
-                        *a = rho * *a + (1.0 - rho) * g * g;
-                        *b = momentum * *b + 0.01 * g / (*a + epsilon).sqrt();
-                        *w -= *b;
-                    }
-                }
+    let golden = Golden::open("optimizers.safetensors");
+    let values = |name: &str, count| -> Vec<f32> {
+        uniform(name, count).into_iter().map(|u| (u - 0.5) as f32).collect()
+    };
+    let (beta_1, beta_2, epsilon) = (0.9, 0.99, 1e-3);
+    for (name, rule) in [
+        ("adam", Rule::Adam { beta_1, beta_2, epsilon, decay: 0.0 }),
+        ("adam_default", Rule::adam()),
+        ("adam_w", Rule::Adam { beta_1, beta_2, epsilon, decay: 0.1 }),
+        ("adam_w_default", Rule::adam_w()),
+        ("sgd", Rule::sgd(0.0, false)),
+        ("momentum", Rule::sgd(0.9, false)),
+        ("nesterov", Rule::sgd(0.9, true)),
+        ("rms_prop", Rule::RmsProp { rho: 0.9, momentum: 0.5, epsilon }),
+        ("rms_prop_default", Rule::rms_prop()),
+    ] {
+        for (variable, count) in [("kernel", 40), ("bias", 5)] {
+            let mut weights = values(variable, count);
+            let gradient = values(&format!("gradient/{variable}"), count);
+            let mut slots = vec![vec![0.0_f32; count]; rule.slots()];
+            for time in 1..=5_u64 {
+                let scale = f64::from(time as f32 + 0.5);
+                let gradient: Vec<f32> =
+                    gradient.iter().map(|&g| (f64::from(g) * scale) as f32).collect();
+                rule.update(time, 0.01, 0.5, &mut weights, &gradient, &mut slots);
             }
-        }
-        for (ours, [exact, ..]) in weights.iter().zip(&exact) {
-            assert!((f64::from(*ours) - exact).abs() < 2e-6, "{rule:?}: {ours} {exact}");
+            let keras = golden.values(&format!("{name}/{variable}"));
+            for (ours, keras) in weights.iter().zip(keras) {
+                assert!((ours - keras).abs() < 2e-6, "{name} {variable}: {ours} {keras}");
+            }
         }
     }
 }
@@ -197,13 +188,13 @@ fn rules_are_keras_s() {
 #[test]
 fn gradients_are_those_of_tensorflow() {
     let golden = Golden::open("gradients.safetensors");
-    let mobile = Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(0.35));
-    let inception = Architecture::InceptionV3(InceptionV3Config::new());
+    let mobile = Architecture::from(MobileNetV2Config::new().with_alpha(0.35));
+    let inception = Architecture::from(InceptionV3Config::new());
     for (architecture, key, sizes) in
         [(mobile, "mobilenet_v2", vec![33, 113]), (inception, "inception_v3", vec![77])]
     {
-        for (live, size) in [false, true].into_iter().zip(sizes) {
-            let architecture = architecture.with_top(Some(5)).with_size(size);
+        for (live, pixels) in [false, true].into_iter().zip(sizes) {
+            let architecture = architecture.with_top(Some(5)).with_size(pixels);
             let network = formula_network::<Flex>(architecture, &Default::default());
             let config = TrainerConfig {
                 after: None,
@@ -215,7 +206,7 @@ fn gradients_are_those_of_tensorflow() {
             let mut trainer = Trainer::new(&network, &config).expect("trains");
             let pass = Pass::Training { seed: 0, step: 0, part: None };
             let ours =
-                trainer.forward(&pictures(architecture.size()), pass).expect("runs").to_vec();
+                trainer.forward(&pictures(size(&architecture)), pass).expect("runs").to_vec();
             let key = format!("{key}/{}", u8::from(live));
             let outputs = relative(&ours, golden.values(&format!("{key}/outputs")));
             assert!(outputs < 1e-4, "{key}: {outputs:e}");

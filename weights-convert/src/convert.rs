@@ -3,10 +3,10 @@ use std::path::PathBuf;
 use burn::backend::Flex;
 use burn_store::{BurnpackStore, ModuleSnapshot};
 use clap::Args;
-use rekindle_nn::{Architecture, Model, Network, variables};
+use rekindle_nn::{Family, Network, Shape};
 use rekindle_weights::{ModelCard, WeightsError, load, save, write_atomic};
 
-use crate::{Numbers, Outcome, open_network};
+use crate::{Numbers, Outcome, described, open_network};
 
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
@@ -33,35 +33,34 @@ pub struct ConvertArgs {
 
 pub fn run(args: ConvertArgs) -> Outcome {
     let ConvertArgs { input, output, dtype, arch, size, description, source, licence } = args;
-    let (mut checkpoint, found) = open_network(&input)?;
+    let (mut checkpoint, card) = open_network(&input)?;
     if let Some(arch) = arch {
-        let wanted = Architecture::by_name(&arch).ok_or_else(|| {
-            format!(
-                "unknown architecture `{arch}`, expected one of {}",
-                Architecture::NAMES.join(", ")
-            )
-        })?;
-        if wanted.name() != found.name() {
+        let known = Family::names().join(", ");
+        let wanted = Family::by_name(&arch)
+            .ok_or_else(|| format!("unknown architecture `{arch}`, expected one of {known}"))?;
+        if card.architecture().is_none_or(|found| found.name() != wanted.name) {
+            let found = described(&card);
             return Err(format!("{}: holds {found}, expected {arch}", input.display()).into());
         }
     }
-    let card = checkpoint.card().cloned().unwrap_or_else(|| ModelCard::new(found));
-    let architecture = size.map_or(found, |size| found.with_size(size));
-    eprintln!("{}: {architecture}", input.display());
+    let graph = match size {
+        Some(size) => {
+            let channels = card.graph.input().channels();
+            card.graph.with_input(Shape::map(size, size, channels))?
+        }
+        None => card.graph.clone(),
+    };
+    let card = ModelCard { graph: graph.clone(), ..card };
+    let what = described(&card);
+    eprintln!("{}: {what}", input.display());
     if card.folded {
         eprintln!("normalizations are folded into convolutions: for inference and frozen use");
     }
-    let device = Default::default();
-    let backbone = architecture.init::<Flex>(&device)?;
-    let head = match &card.head {
-        Some(head) => {
-            let features = backbone.output_shape(architecture.input())?;
-            Some(head.init::<Flex>(features, card.classes.len(), 0, &device)?)
-        }
-        None => None,
-    };
-    let model = Model { backbone, head };
-    let wanted: Vec<String> = variables(&model).iter().map(|variable| variable.path()).collect();
+    for sentence in &card.assumed {
+        eprintln!("assumed: {sentence}");
+    }
+    let network = Network::<Flex>::init(graph, 0, &Default::default());
+    let wanted: Vec<String> = network.variables().iter().map(|variable| variable.path()).collect();
     for (index, tensor) in checkpoint.tensors().iter().enumerate() {
         if !wanted.contains(&tensor.path()) {
             let name = checkpoint.name_in_file(index);
@@ -69,16 +68,13 @@ pub fn run(args: ConvertArgs) -> Outcome {
         }
     }
     if output.extension().is_some_and(|extension| extension == "bpk") {
-        let loaded = load(model, &architecture.to_string(), &mut checkpoint)?.network;
+        let loaded = load(network, &what, &mut checkpoint)?.network;
         return Ok(write_atomic(&output, |temporary| {
             // The store does not write over files.
             std::fs::remove_file(temporary)
                 .map_err(|source| WeightsError::Io { path: temporary.to_owned(), source })?;
             let mut store = BurnpackStore::from_file(temporary).auto_extension(false);
-            let written = match &loaded.head {
-                Some(_) => loaded.save_into(&mut store),
-                None => loaded.backbone.save_into(&mut store),
-            };
+            let written = loaded.save_into(&mut store);
             written.map_err(|error| WeightsError::Format {
                 path: output.clone(),
                 reason: format!("cannot be written as burnpack: {error}"),
@@ -96,7 +92,6 @@ pub fn run(args: ConvertArgs) -> Outcome {
     let name = input.file_name().map(|name| name.to_string_lossy().into_owned());
     let text = |given: String, known: &String| if given.is_empty() { known.clone() } else { given };
     let card = ModelCard {
-        architecture,
         description: text(description, &card.description),
         licence: text(licence, &card.licence),
         source: source

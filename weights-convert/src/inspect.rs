@@ -1,12 +1,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use burn::backend::Flex;
-use rekindle_nn::variables;
 use rekindle_weights::TensorInfo;
 use serde::Serialize;
 
-use crate::{Outcome, open};
+use crate::{Outcome, described, open};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -15,6 +13,8 @@ struct Report<'a> {
     /// Why a whole model cannot be used.
     problem: Option<&'a str>,
     folded: bool,
+    /// What the file does not say.
+    assumed: &'a [String],
     tensors: Vec<Row<'a>>,
 }
 
@@ -33,13 +33,12 @@ pub fn run(file: &Path, json: bool) -> Outcome {
     let card = checkpoint.card();
     let mut known = HashSet::new();
     if let Some(card) = card {
-        let network = card.architecture.init::<Flex>(&Default::default())?;
-        known.extend(variables(&network).iter().map(|variable| variable.path()));
+        for (position, layer) in card.graph.layers().iter().enumerate() {
+            let variables = card.graph.variables(position).into_iter();
+            known.extend(variables.map(|variable| format!("{}/{}", layer.name, variable.name)));
+        }
     }
-    let has_head = card.is_some_and(|card| card.head.is_some());
-    let is_used = |tensor: &TensorInfo| {
-        known.contains(&tensor.path()) || has_head && tensor.layer.starts_with("head_")
-    };
+    let is_used = |tensor: &TensorInfo| known.contains(&tensor.path());
     let rows = checkpoint.tensors().iter().enumerate().map(|(index, tensor)| Row {
         name: checkpoint.name_in_file(index),
         tensor,
@@ -47,9 +46,10 @@ pub fn run(file: &Path, json: bool) -> Outcome {
     });
     let rows: Vec<Row<'_>> = rows.collect();
     let report = Report {
-        network: card.map(|card| card.architecture.to_string()),
+        network: card.map(described),
         problem: checkpoint.problem(),
         folded: card.is_some_and(|card| card.folded),
+        assumed: card.map_or(&[], |card| &card.assumed),
         tensors: rows,
     };
     if json {
@@ -74,13 +74,17 @@ pub fn run(file: &Path, json: bool) -> Outcome {
         (None, None) => print!("unknown network"),
     }
     if let Some(card) = card {
-        if let Some(head) = &card.head {
-            print!("; head of {} layers, {} classes", head.layers.len() + 1, card.classes.len());
+        let head = card.graph.head().len();
+        if head > 0 {
+            print!("; head of {head} layers");
         }
         if card.folded {
             print!("; normalizations are folded into convolutions: for inference and frozen use");
         }
         print!("; preprocessing {}", card.preprocessing);
+        for sentence in &card.assumed {
+            print!("\nassumed: {sentence}");
+        }
     }
     println!();
     Ok(())

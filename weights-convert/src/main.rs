@@ -8,10 +8,9 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use burn::backend::Flex;
 use clap::{Parser, Subcommand, ValueEnum};
-use rekindle_nn::Architecture;
-use rekindle_weights::{Checkpoint, Dtype};
+use rekindle_nn::Family;
+use rekindle_weights::{Checkpoint, Dtype, ModelCard};
 
 /// Inspects, converts and compares Keras checkpoints: .h5, .weights.h5, .keras, .onnx, .safetensors.
 #[derive(Debug, Parser)]
@@ -81,23 +80,31 @@ type Outcome = Result<(), Box<dyn Error>>;
 
 /// Opens a file and finds out what it holds.
 fn open(path: &Path) -> Result<Checkpoint, Box<dyn Error>> {
-    Ok(Checkpoint::open(path)?.resolve::<Flex>(&Default::default())?)
+    Ok(Checkpoint::open(path)?.resolve()?)
 }
 
 /// Opens a file that has to hold a network.
-fn open_network(path: &Path) -> Result<(Checkpoint, Architecture), Box<dyn Error>> {
+fn open_network(path: &Path) -> Result<(Checkpoint, ModelCard), Box<dyn Error>> {
     let checkpoint = open(path)?;
-    match checkpoint.card() {
-        Some(card) => {
-            let architecture = card.architecture;
-            Ok((checkpoint, architecture))
-        }
+    if let Some(card) = checkpoint.card().cloned() {
+        return Ok((checkpoint, card));
+    }
+    let why = match checkpoint.problem() {
+        Some(problem) => problem.to_owned(),
         None => {
-            let known = Architecture::NAMES.join(", ");
-            let why =
-                checkpoint.problem().map(|problem| format!(": {problem}")).unwrap_or_default();
-            Err(format!("{}: holds no network that Rekindle knows ({known}){why}", path.display())
-                .into())
+            format!("weights of no network that Rekindle knows ({})", Family::names().join(", "))
         }
+    };
+    Err(format!("{}: {why}", path.display()).into())
+}
+
+/// What a network is called: the known one that it is, and its head's classes.
+fn described(card: &ModelCard) -> String {
+    match (card.architecture(), card.graph.classes()) {
+        (Some(known), classes) => known.with_top(classes).to_string(),
+        (None, Some(classes)) => {
+            format!("a network of {} layers, {classes} classes", card.graph.layers().len())
+        }
+        (None, None) => format!("a network of {} layers", card.graph.layers().len()),
     }
 }

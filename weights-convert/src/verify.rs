@@ -3,7 +3,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::{Outcome, open_network};
+use crate::{Outcome, described, open_network};
 
 /// How far a layer of one file is from the other's.
 #[derive(Serialize)]
@@ -25,8 +25,8 @@ struct Report {
 }
 
 pub fn run(a: &Path, b: &Path, tolerance: f64, json: bool) -> Outcome {
-    let (mut first, first_network) = open_network(a)?;
-    let (mut second, second_network) = open_network(b)?;
+    let (mut first, first_card) = open_network(a)?;
+    let (mut second, second_card) = open_network(b)?;
     let mut others: BTreeMap<String, usize> = BTreeMap::new();
     others.extend(second.tensors().iter().enumerate().map(|(index, t)| (t.path(), index)));
     let (mut layers, mut unmatched): (Vec<Row>, Vec<String>) = (Vec::new(), Vec::new());
@@ -60,7 +60,7 @@ pub fn run(a: &Path, b: &Path, tolerance: f64, json: bool) -> Outcome {
     let worst = layers.iter().fold(0.0_f64, |worst, row| worst.max(row.relative));
     let compared = layers.len();
     let report =
-        Report { a: first_network.to_string(), b: second_network.to_string(), layers, unmatched };
+        Report { a: described(&first_card), b: described(&second_card), layers, unmatched };
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

@@ -1,10 +1,11 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rekindle::devices::Device;
 use rekindle::kernels::Precision;
-use rekindle::nn::{Architecture, HeadConfig, MobileNetV2Config};
+use rekindle::nn::{Architecture, Family, HeadConfig, Size};
 use rekindle::prelude::{
     Activation, Augment, Augmentation, Preprocessing, Resize, Rule, Schedule, Weights,
 };
@@ -67,8 +68,11 @@ pub struct DeviceArgs {
 pub struct TrainArgs {
     /// One folder of photos for each class, or a list of them: .csv (path,label) or .jsonl
     pub dir: PathBuf,
-    #[arg(long, value_enum, default_value_t = Base::MobilenetV2)]
+    #[arg(long, value_parser = base(), default_value = "mobilenet-v2")]
     pub base: Base,
+    /// Width multiplier, for networks that have one [default: 1.0]
+    #[arg(long, conflicts_with = "from")]
+    pub alpha: Option<f64>,
     /// `demo` for the bundled MobileNetV2, `imagenet` for Keras's own, `random` for none, or a file: .h5, .weights.h5, .keras, .onnx, .safetensors
     #[arg(long, default_value = "demo", value_parser = parse_weights)]
     pub weights: Weights,
@@ -78,9 +82,9 @@ pub struct TrainArgs {
     /// The names of the classes of `--from`, one on each line [default: the model's]
     #[arg(long, requires = "from")]
     pub labels: Option<PathBuf>,
-    /// Height and width of the photos in pixels [default: what the weights were made for]
-    #[arg(long)]
-    pub size: Option<usize>,
+    /// Height and width of the photos in pixels, as SIZE or HEIGHTxWIDTH [default: what the weights were made for]
+    #[arg(long, value_parser = parse_size)]
+    pub size: Option<Size>,
     #[arg(long, value_enum, default_value_t = Head::Pool)]
     pub head: Head,
     #[arg(long, default_value_t = 10)]
@@ -271,9 +275,9 @@ pub struct PredictArgs {
     /// How many classes to print
     #[arg(long, default_value_t = 5)]
     pub top: usize,
-    /// Height and width of the photos in pixels [default: as trained]
-    #[arg(long)]
-    pub size: Option<usize>,
+    /// Height and width of the photos in pixels, as SIZE or HEIGHTxWIDTH [default: as trained]
+    #[arg(long, value_parser = parse_size)]
+    pub size: Option<Size>,
     /// nearest, bilinear or tf-bilinear [default: as trained]
     #[arg(long, value_parser = parse_resize)]
     pub resize: Option<Resize>,
@@ -315,17 +319,17 @@ pub struct EvaluateArgs {
 
 #[derive(Debug, Args)]
 pub struct SummaryArgs {
-    #[arg(value_enum)]
+    #[arg(value_parser = base())]
     pub base: Base,
     /// Leave the classifier off
     #[arg(long)]
     pub no_top: bool,
-    /// Height and width of the photos in pixels [default: 224, inception-v3 299]
+    /// Height and width of the photos in pixels, as SIZE or HEIGHTxWIDTH [default: the network's own]
+    #[arg(long, value_parser = parse_size)]
+    pub size: Option<Size>,
+    /// Width multiplier, for networks that have one [default: 1.0]
     #[arg(long)]
-    pub size: Option<usize>,
-    /// Width multiplier of mobilenet-v2
-    #[arg(long, default_value_t = 1.0)]
-    pub alpha: f64,
+    pub alpha: Option<f64>,
     /// Classes of the top or the head [default: 1000; --head needs it]
     #[arg(long)]
     pub classes: Option<usize>,
@@ -350,11 +354,14 @@ pub struct DevicesArgs {
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    #[arg(value_enum)]
+    #[arg(value_parser = base())]
     pub base: Base,
-    /// Height and width of the photos in pixels [default: 224, inception-v3 299]
+    /// Height and width of the photos in pixels, as SIZE or HEIGHTxWIDTH [default: the network's own]
+    #[arg(long, value_parser = parse_size)]
+    pub size: Option<Size>,
+    /// Width multiplier, for networks that have one [default: 1.0]
     #[arg(long)]
-    pub size: Option<usize>,
+    pub alpha: Option<f64>,
     /// Photos in a run
     #[arg(long, default_value_t = 1)]
     pub batch: usize,
@@ -370,20 +377,40 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Base {
-    MobilenetV2,
-    InceptionV3,
-}
+/// A family of networks, by its name.
+#[derive(Debug, Clone, Copy)]
+pub struct Base(&'static Family);
 
 impl Base {
-    pub fn architecture(self) -> Architecture {
-        let name = match self {
-            Self::MobilenetV2 => "mobilenet-v2",
-            Self::InceptionV3 => "inception-v3",
-        };
-        let fallback = Architecture::MobileNetV2(MobileNetV2Config::new());
-        Architecture::by_name(name).unwrap_or(fallback)
+    /// Its network with these settings, or its own.
+    pub fn architecture(self, alpha: Option<f64>, size: Option<Size>) -> Architecture {
+        let mut architecture = Architecture::new(self.0);
+        if let Some(alpha) = alpha {
+            architecture = architecture.with_alpha(alpha);
+        }
+        match size.map(Size::pixels) {
+            Some([height, width]) => architecture.with_images(height, width, 3),
+            None => architecture,
+        }
+    }
+}
+
+/// Takes the name of a family.
+fn base() -> impl TypedValueParser<Value = Base> {
+    PossibleValuesParser::new(Family::names()).try_map(|name| {
+        Family::by_name(&name).map(Base).ok_or_else(|| format!("no network is called {name}"))
+    })
+}
+
+fn parse_size(text: &str) -> Result<Size, String> {
+    let pixels = |text: &str| text.trim().parse::<usize>().ok().filter(|&pixels| pixels > 0);
+    let size = match text.split_once(['x', 'X']) {
+        Some((height, width)) => pixels(height).zip(pixels(width)),
+        None => pixels(text).map(|size| (size, size)),
+    };
+    match size {
+        Some((height, width)) => Ok(Size::of(height, width)),
+        None => Err(format!("`{text}` is no size, expected 224, or 160x224 for height and width")),
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct RowsArgs {
     pub kernel: [usize; 2],
     /// Columns from output to output; for two rows also lines from output to output.
     pub step: usize,
+    /// Columns from tap to tap of the kernel; 1 where they are neighbours.
+    pub spread: usize,
     /// Zeros left of the image.
     pub left: usize,
     /// `[kernel height][kernel width][weights_stride]`.
@@ -69,7 +71,7 @@ unsafe fn rows<V: Vector>(args: &RowsArgs) {
     let &RowsArgs { kernel, kernel_rows, step, left, width, outputs, .. } = args;
     // SAFETY: the caller's, see `Depthwise`; each call below is for the kernel, step and edges that it is made for.
     unsafe {
-        if !can_pair(kernel, [step, step], left, width, outputs) {
+        if args.spread != 1 || !can_pair(kernel, [step, step], left, width, outputs) {
             return any::<V>(args);
         }
         match (args.rows, kernel_rows, step) {
@@ -103,7 +105,7 @@ unsafe fn any<V: Vector>(args: &RowsArgs) {
                 for ky in first..last {
                     let line = args.lines[ky].add(channel);
                     for kx in 0..kernel_width {
-                        let column = start + kx;
+                        let column = start + kx * args.spread;
                         if column >= args.left && column - args.left < args.width {
                             let tap = (ky * kernel_width + kx) * args.weights_stride + channel;
                             let pixel = V::load(line.add((column - args.left) * args.stride));
@@ -326,6 +328,7 @@ mod tests {
                     kernel_rows: [first, last],
                     kernel,
                     step,
+                    spread: 1,
                     left,
                     weights: weights.as_ptr(),
                     weights_stride,

@@ -6,18 +6,18 @@
 
 use std::collections::HashMap;
 
-use burn::tensor::module::conv2d;
+use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::PaddedConvOptions;
-use burn::tensor::{FloatDType, Tensor, TensorData, backend::Backend};
-use rekindle_nn::interpret::pad;
-use rekindle_nn::layers::Activation;
-use rekindle_nn::{Eager, Features, Interpreter, Network, Op, Pool, Section, Shape};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData, backend::Backend};
+use rekindle_nn::ops::{MergeKind, PoolKind};
+use rekindle_nn::run::pad;
+use rekindle_nn::{Activation, Features, Network, Shape};
 
 use crate::gpu::{self, WindowConfig};
-use crate::lower::Lower;
-use crate::plan::{Conv, Node, NodeOp, fuse, has_value};
+use crate::ir::{Conv, Node, NodeOp, Pool, has_value};
+use crate::lower::nodes;
 use crate::rows::{map, rows};
-use crate::{Limits, PlanError};
+use crate::{Limits, PlanError, passes};
 
 /// A frozen network, or a part of one up to a layer, on a device.
 #[derive(Debug)]
@@ -44,21 +44,14 @@ enum Work<B: Backend> {
     Scale(Tensor<B, 2>, Epilogue<B>),
     /// A convolution of one pixel, or a dense layer: `[inputs, outputs]`.
     Product(Tensor<B, 2>, Epilogue<B>),
-    Dense {
-        weight: Tensor<B, 2>,
-        bias: Tensor<B, 2>,
-        activation: Activation,
-    },
     Conv(Convolution<B>, Epilogue<B>),
-    Pool {
-        pool: Pool,
-        is_max: bool,
-        limits: Limits,
-    },
-    Global {
-        is_max: bool,
-    },
+    Pool(Pool),
+    Global(PoolKind),
     Flatten,
+    Activation(Activation),
+    Merge(MergeKind),
+    /// Zeros around maps.
+    Pad([[usize; 2]; 2]),
     /// What each part is clamped to.
     Concat(Vec<Limits>),
 }
@@ -95,25 +88,19 @@ struct Value<B: Backend> {
 }
 
 impl<B: Backend> Folded<B> {
-    /// `network`, up to and with layer `until` or to its end, for images of shape `input`, computed with `dtype`.
+    /// `network`, up to and with layer `until` or to its end, computed with `dtype`.
     ///
     /// # Errors
-    /// When the network cannot take such images, has no such layer, or has a layer that cannot be folded.
-    pub fn new<N: Network<B>>(
-        network: &N,
+    /// When the network has no such layer, or has a layer that cannot be folded.
+    pub fn new(
+        network: &Network<B>,
         until: Option<&str>,
-        input: Shape,
         dtype: FloatDType,
         device: &B::Device,
     ) -> Result<Self, PlanError> {
-        let mut lower = Lower::default();
-        let start = lower.input(input);
-        let output = match until {
-            Some(layer) => Section::until(network, &mut lower, layer, start)?,
-            None => network.walk(&mut lower, start)?,
-        };
-        let mut nodes = lower.nodes;
-        let output = fuse(&mut nodes, output)?;
+        let (mut nodes, output) = nodes(network, until)?;
+        let output = passes::fuse(&mut nodes, output);
+        passes::pools_last(&mut nodes, output);
         let mut clamps = late_clamps(&mut nodes, output);
         let mut last = vec![0; nodes.len()];
         for (index, node) in nodes.iter().enumerate().filter(|(_, node)| has_value(&node.op)) {
@@ -127,9 +114,10 @@ impl<B: Backend> Folded<B> {
             let shape = node.shape;
             let clamps = clamps.remove(&index).unwrap_or_default();
             let from = node.inputs.first().map_or([1, 1], |&input| size(shapes[input]));
-            Step { inputs, work: work(node, from, clamps, dtype, device), shape, done }
+            Ok(Step { inputs, work: work(node, from, clamps, dtype, device)?, shape, done })
         };
-        Ok(Self { steps: nodes.into_iter().enumerate().map(step).collect(), output, dtype })
+        let steps = nodes.into_iter().enumerate().map(step).collect::<Result<_, PlanError>>()?;
+        Ok(Self { steps, output, dtype })
     }
 
     /// Runs a batch: `[batch, channels, height, width]`, preprocessed.
@@ -141,7 +129,7 @@ impl<B: Backend> Folded<B> {
         values[0] = Some(Value { rows: images, shape: self.steps[0].shape });
         for (index, step) in self.steps.iter().enumerate().skip(1) {
             let inputs = step.inputs.iter().filter_map(|&input| values[input].clone()).collect();
-            if let Some(rows) = step.work.run(inputs) {
+            if let Some(rows) = step.work.run(inputs, step.shape) {
                 values[index] = Some(Value { rows, shape: step.shape });
             }
             step.done.iter().for_each(|&input| values[input] = None);
@@ -183,7 +171,7 @@ fn late_clamps(nodes: &mut [Node], output: usize) -> HashMap<usize, Vec<Limits>>
             let has_shortcut = nodes[input].inputs.len() > 1;
             clamps.push(match &mut nodes[input].op {
                 NodeOp::Conv(conv)
-                    if is_own && !has_shortcut && !is_pixel(conv) && !conv.depthwise =>
+                    if is_own && !has_shortcut && !conv.is_pixel() && !conv.depthwise =>
                 {
                     std::mem::replace(&mut conv.limits, Limits::NONE)
                 }
@@ -196,11 +184,6 @@ fn late_clamps(nodes: &mut [Node], output: usize) -> HashMap<usize, Vec<Limits>>
     all
 }
 
-/// Whether a convolution is a product of each pixel.
-fn is_pixel(conv: &Conv) -> bool {
-    conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.before == [0, 0]
-}
-
 /// `from` is the height and width of the first input.
 fn work<B: Backend>(
     node: Node,
@@ -208,23 +191,30 @@ fn work<B: Backend>(
     clamps: Vec<Limits>,
     dtype: FloatDType,
     device: &B::Device,
-) -> Work<B> {
+) -> Result<Work<B>, PlanError> {
     let matrix = |values: Vec<f32>, columns: usize| {
         let shape = [values.len() / columns, columns];
         Tensor::<B, 2>::from_data(TensorData::new(values, shape), device).cast(dtype)
     };
-    match node.op {
+    let unsupported = |what: &str| PlanError::Unsupported {
+        layer: node.name.clone(),
+        what: format!("{what} in a network that is folded for a GPU"),
+    };
+    Ok(match node.op {
         NodeOp::Conv(conv) => {
-            let is_pixel = is_pixel(&conv);
+            let is_pixel = conv.is_pixel();
             let Conv { channels: [inputs, outputs], kernel, stride, before, depthwise, .. } = conv;
+            if conv.groups > 1 || conv.dilation != [1, 1] {
+                return Err(unsupported("a convolution in groups or with dilation"));
+            }
             let bias = matrix(conv.bias, outputs);
             let epilogue = Epilogue { bias, limits: conv.limits };
             // `[rows, columns, channels]` of a depthwise one, else `[rows, columns, inputs, outputs]`.
             if is_pixel && depthwise {
-                return Work::Scale(matrix(conv.weights, outputs), epilogue);
+                return Ok(Work::Scale(matrix(conv.weights, outputs), epilogue));
             }
             if is_pixel {
-                return Work::Product(matrix(conv.weights, outputs), epilogue);
+                return Ok(Work::Product(matrix(conv.weights, outputs), epilogue));
             }
             let weight = if depthwise {
                 Filters::Depthwise(matrix(conv.weights, outputs))
@@ -241,58 +231,55 @@ fn work<B: Backend>(
             let window = WindowConfig { input: from, kernel, stride, before, output, limits };
             Work::Conv(Convolution { weight, window }, epilogue)
         }
-        NodeOp::Dense { weights, bias, activation } => {
+        NodeOp::Dense { weights, bias, limits } => {
             let outputs = bias.len();
-            Work::Dense {
-                weight: matrix(weights, outputs),
-                bias: matrix(bias, outputs),
-                activation,
-            }
+            let epilogue = Epilogue { bias: matrix(bias, outputs), limits };
+            Work::Product(matrix(weights, outputs), epilogue)
         }
-        NodeOp::Pool { pool, is_max, limits } => Work::Pool { pool, is_max, limits },
-        NodeOp::Global { is_max } => Work::Global { is_max },
+        NodeOp::Pool(pool) => Work::Pool(pool),
+        NodeOp::Global(kind) => Work::Global(kind),
         NodeOp::Flatten => Work::Flatten,
         NodeOp::Concat => Work::Concat(clamps),
-        NodeOp::Input | NodeOp::Fused | NodeOp::CorrectPad(_) => Work::None,
-        NodeOp::Strip(..)
-        | NodeOp::Narrow
-        | NodeOp::Affine(_)
-        | NodeOp::Clamp(..)
-        | NodeOp::Add => {
-            unreachable!("`fuse` leaves none")
+        NodeOp::Activation(activation) => Work::Activation(activation),
+        NodeOp::Merge(kind) => Work::Merge(kind),
+        NodeOp::Pad(edges) => Work::Pad(edges),
+        NodeOp::Plain(plain) => return Err(unsupported(plain.name())),
+        NodeOp::Input | NodeOp::Fused => Work::None,
+        NodeOp::Strip(..) | NodeOp::Narrow | NodeOp::Affine(_) => {
+            unreachable!("no pass that was run leaves any")
         }
-    }
+    })
 }
 
 impl<B: Backend> Work<B> {
     /// The rows of the value, where there is one of its own.
-    fn run(&self, inputs: Vec<Value<B>>) -> Option<Tensor<B, 2>> {
+    fn run(&self, inputs: Vec<Value<B>>, output: Shape) -> Option<Tensor<B, 2>> {
+        if let Self::Merge(kind) = self {
+            return merge(*kind, inputs);
+        }
         let mut inputs = inputs.into_iter();
         let Value { rows: x, shape } = inputs.next()?;
         let mut shortcut = || inputs.next().map(|value| value.rows);
         Some(match self {
-            Self::None => return None,
+            Self::None | Self::Merge(_) => return None,
             Self::Scale(factors, epilogue) => epilogue.add(x * factors.clone(), shortcut()),
             Self::Product(weight, epilogue) => epilogue.add(x.matmul(weight.clone()), shortcut()),
-            Self::Dense { weight, bias, activation } => {
-                activation.forward(x.matmul(weight.clone()) + bias.clone())
-            }
             Self::Conv(conv, epilogue) => conv.run(x, epilogue, shortcut()),
-            Self::Pool { pool, is_max, limits } => {
-                let op = if *is_max { Op::MaxPool(*pool) } else { Op::AvgPool(*pool) };
-                let x = Features::Map(map(x, size(shape)));
-                // The shapes fitted when the network was walked.
-                match Eager::inference().layer("frozen", op, vec![x.clone()]).unwrap_or(x) {
-                    Features::Map(y) => limits.clamp(rows(y)),
-                    Features::Flat(y) => limits.clamp(y),
-                }
+            Self::Activation(activation) => activation.forward(x),
+            Self::Pad(edges) => rows(pad(map(x, size(shape)), *edges, 0.0)),
+            Self::Pool(pool) => {
+                let y = pool_map(pool, map(x, size(shape)), size(output));
+                pool.limits.clamp(rows(y))
             }
-            Self::Global { is_max } => {
+            Self::Global(kind) => {
                 let [pixels, channels] = x.dims();
                 let [height, width] = size(shape);
                 let batch = pixels / (height * width);
                 let x = x.reshape([batch, height * width, channels]);
-                let y = if *is_max { x.max_dim(1) } else { x.mean_dim(1) };
+                let y = match kind {
+                    PoolKind::Max => x.max_dim(1),
+                    PoolKind::Average => x.mean_dim(1),
+                };
                 y.reshape([batch, channels])
             }
             // Keras's order is that of the rows.
@@ -377,5 +364,67 @@ impl<B: Backend> Convolution<B> {
         };
         let options = PaddedConvOptions::asymmetric(stride, before, after, [1, 1], groups);
         epilogue.add(rows(conv2d(x, weight, None, options)), shortcut)
+    }
+}
+
+/// What lies under each window of maps.
+fn pool_map<B: Backend>(pool: &Pool, x: Tensor<B, 4>, output: [usize; 2]) -> Tensor<B, 4> {
+    let &Pool { is_max, kernel, stride, before, .. } = pool;
+    let [_, _, height, width] = x.dims();
+    // What the last window needs behind the image.
+    let edges = [0, 1].map(|axis| {
+        let reach = (output[axis] - 1) * stride[axis] + kernel[axis];
+        [before[axis], reach.saturating_sub(before[axis] + [height, width][axis])]
+    });
+    if is_max {
+        // Lowest, not -infinity: some backends compute with it.
+        let lowest = if x.dtype() == DType::F16 { -65504.0 } else { f32::MIN };
+        return max_pool2d(pad(x, edges, lowest), kernel, stride, [0, 0], [1, 1], false);
+    }
+    if edges.iter().all(|[before, after]| before == after) {
+        return avg_pool2d(x, kernel, stride, before, false, false);
+    }
+    // Burn pads evenly only: the mean over zeros, then their share is undone.
+    let ones = Tensor::<B, 4>::ones([1, 1, height, width], &x.device()).cast(x.dtype());
+    let mean = |x| avg_pool2d(pad(x, edges, 0.0), kernel, stride, [0, 0], true, false);
+    mean(x) / mean(ones)
+}
+
+/// Values element by element, sizes of 1 stretched.
+fn merge<B: Backend>(kind: MergeKind, inputs: Vec<Value<B>>) -> Option<Tensor<B, 2>> {
+    let count = inputs.len();
+    let is_same = inputs.iter().all(|input| input.shape == inputs[0].shape);
+    let all = if is_same {
+        inputs.into_iter().map(|input| input.rows).reduce(|a, b| two(kind, a, b))?
+    } else {
+        let maps: Vec<Tensor<B, 4>> = inputs
+            .into_iter()
+            .map(|Value { rows, shape }| {
+                let ([height, width], channels) = (size(shape), shape.channels());
+                let batch = rows.dims()[0] / (height * width);
+                rows.reshape([batch, height, width, channels])
+            })
+            .collect();
+        let [batch, height, width, channels] = maps
+            .iter()
+            .map(Tensor::dims)
+            .reduce(|a, b| [a[0].max(b[0]), a[1].max(b[1]), a[2].max(b[2]), a[3].max(b[3])])?;
+        let all = maps.into_iter().reduce(|a, b| two(kind, a, b))?;
+        all.reshape([batch * height * width, channels])
+    };
+    Some(if kind == MergeKind::Average { all.mul_scalar(1.0 / count as f64) } else { all })
+}
+
+fn two<B: Backend, const D: usize>(
+    kind: MergeKind,
+    a: Tensor<B, D>,
+    b: Tensor<B, D>,
+) -> Tensor<B, D> {
+    match kind {
+        MergeKind::Add | MergeKind::Average => a + b,
+        MergeKind::Subtract => a - b,
+        MergeKind::Multiply => a * b,
+        MergeKind::Maximum => a.max_pair(b),
+        MergeKind::Minimum => a.min_pair(b),
     }
 }

@@ -6,19 +6,25 @@
 //! `avx512`, `avx2`, `neon` or `portable`.
 
 mod accelerated;
+mod activation;
 mod depthwise;
 mod folded;
 mod gemm;
 pub mod gpu;
+mod ir;
 mod isa;
 mod limits;
 mod lower;
+mod passes;
+mod plain;
 mod plan;
 mod pool;
 mod rows;
 mod scratch;
 mod simd;
 pub mod train;
+mod vectorized;
+mod view;
 mod winograd;
 
 pub use accelerated::Accelerated;

@@ -1,6 +1,6 @@
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, backend::Backend};
-use rekindle_nn::layers::Activation;
+use rekindle_nn::Activation;
 
 /// What outputs are clamped to, once their bias is added.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,11 +18,7 @@ impl Limits {
     /// What an activation clamps to; [`NONE`](Self::NONE) where it does something else.
     #[must_use]
     pub fn of(activation: Activation) -> Self {
-        match activation {
-            Activation::Relu => Self { low: 0.0, ..Self::NONE },
-            Activation::Relu6 => Self { low: 0.0, high: 6.0 },
-            Activation::Linear | Activation::Softmax | Activation::Sigmoid => Self::NONE,
-        }
+        activation.limits().map_or(Self::NONE, |[low, high]| Self { low, high })
     }
 
     /// As operations of the tensor's backend, with their gradients.

@@ -40,7 +40,7 @@ fn a_warm_plan_allocates_nothing() {
     let input = Shape::image(96);
     let scale = ByteScale { values: [[0.5; 256]; 3], source: [0, 1, 2] };
     for config in configs {
-        let plans = [lower(&mobile, None, input, config), lower(&inception, None, input, config)];
+        let plans = [lower(&mobile, None, config), lower(&inception, None, config)];
         // Not every set has bf16.
         for plan in plans.into_iter().flatten() {
             for (batch, threads) in [(1, 1), (1, 3), (2, 3), (7, 3), (9, 1)] {

@@ -1,4 +1,4 @@
-use crate::op::Shape;
+use crate::Shape;
 
 /// What can be wrong with a network's settings or with what is put through it.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,43 @@ pub enum NetworkError {
         /// What it was given.
         found: String,
     },
+    /// A setting of a layer is not what it has to be, or would not be honoured.
+    #[error("layer `{layer}` ({class}): `{setting}` is {found}, expected {expected}")]
+    LayerSetting {
+        /// The layer's Keras name.
+        layer: Box<str>,
+        /// Keras's layer class.
+        class: Box<str>,
+        /// Keras's name of the setting.
+        setting: Box<str>,
+        /// What was found.
+        found: Box<str>,
+        /// What is supported.
+        expected: Box<str>,
+    },
+    /// Layers do not make a network.
+    #[error("no network: {reason}")]
+    Graph {
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// A network cannot take images of another size, since its variables depend on it.
+    #[error(
+        "for images of {input} layer `{layer}` would have a {variable} of shape {found:?}, but it has {expected:?}: \
+         put a new head on the network"
+    )]
+    Size {
+        /// The layer's Keras name.
+        layer: String,
+        /// Keras's name of the variable.
+        variable: &'static str,
+        /// The shape that it has.
+        expected: Vec<usize>,
+        /// The shape that it would have.
+        found: Vec<usize>,
+        /// The images asked for.
+        input: String,
+    },
     /// No layer has this name.
     #[error("no layer is called `{name}`; near it: {}", near.join(", "))]
     UnknownLayer {
@@ -45,6 +82,12 @@ pub enum NetworkError {
 }
 
 impl NetworkError {
+    /// Layers that do not make a network.
+    #[must_use]
+    pub fn graph(reason: String) -> Self {
+        Self::Graph { reason }
+    }
+
     pub(crate) fn shape(layer: &str, expected: impl Into<String>, found: &[Shape]) -> Self {
         let found: Vec<String> = found.iter().map(Shape::to_string).collect();
         Self::Shape {

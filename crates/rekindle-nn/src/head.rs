@@ -1,9 +1,10 @@
-use burn::module::Module;
-use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
-use crate::layers::{Activation, BatchNorm, BatchNormConfig, Dense, DenseConfig};
-use crate::{Interpreter, Network, NetworkError, Op, Pool, Shape};
+use crate::ops::{
+    ActivationLayer, BatchNorm, Dense, GlobalPool, Pool2d, PoolKind, Rescaling, Window,
+};
+use crate::{Activation, Graph, GraphBuilder, Network, NetworkError, Op, Shape};
+use burn::tensor::backend::Backend;
 
 /// One layer of a head, as it is written down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,9 +17,9 @@ pub enum HeadLayerConfig {
     /// All values in Keras's order: height, width, channels.
     Flatten,
     /// The mean of windows.
-    AveragePooling2d(Pool),
+    AveragePooling2d(Window),
     /// The maximum of windows.
-    MaxPooling2d(Pool),
+    MaxPooling2d(Window),
     /// `BatchNormalization`, with Keras's default momentum of 0.99.
     BatchNormalization {
         /// Added to the variance.
@@ -78,8 +79,7 @@ impl HeadLayerConfig {
 /// What stands on a backbone: a chain of layers that ends in one probability for each class.
 ///
 /// ```
-/// use rekindle_nn::HeadConfig;
-/// use rekindle_nn::layers::Activation;
+/// use rekindle_nn::{Activation, HeadConfig};
 ///
 /// // Flatten, Dense(512, relu), Dropout(0.5), and the Dense(classes, softmax) that every head ends with.
 /// let head = HeadConfig::flatten().dense(512, Activation::Relu).dropout(0.5);
@@ -166,159 +166,93 @@ impl HeadConfig {
         self
     }
 
-    /// The head for features of shape `input`, ending in `Dense(classes, softmax)`, or in sigmoids.
+    /// A network with this head on it, ending in `Dense(classes, softmax)`, or in sigmoids.
     ///
     /// # Errors
     /// When a layer's settings are out of range, or it cannot take what the one before it gives.
-    pub fn init<B: Backend>(
+    pub fn graph(&self, base: &Graph, classes: usize) -> Result<Graph, NetworkError> {
+        let activation = if self.multi_label { Activation::Sigmoid } else { Activation::Softmax };
+        let classifier = HeadLayerConfig::Dense { units: classes, activation, l2: 0.0 };
+        let (mut net, mut x) = GraphBuilder::on(base);
+        net.mark_base(x, base.base().architecture);
+        for config in self.layers.iter().chain([&classifier]) {
+            config.check()?;
+            let mut name = net.numbered(config.layer_name());
+            while base.layers().iter().any(|layer| layer.name == name) {
+                name = net.numbered(config.layer_name());
+            }
+            if let (HeadLayerConfig::Dense { .. }, Shape::Map { .. }) = (config, x.shape()) {
+                let expected = "flat features: pool or flatten them first";
+                return Err(NetworkError::shape(&name, expected, &[x.shape()]));
+            }
+            x = net.layer(name, config.op(), &[x])?;
+        }
+        net.finish(x)
+    }
+
+    /// A network with this head on it; the head's weights start at random, by `seed`.
+    ///
+    /// # Errors
+    /// When a layer's settings are out of range, or it cannot take what the one before it gives.
+    pub fn on<B: Backend>(
         &self,
-        input: Shape,
+        base: Network<B>,
         classes: usize,
         seed: u64,
         device: &B::Device,
-    ) -> Result<Head<B>, NetworkError> {
-        let activation = if self.multi_label { Activation::Sigmoid } else { Activation::Softmax };
-        let classifier = HeadLayerConfig::Dense { units: classes, activation, l2: 0.0 };
-        let mut numbers = std::collections::HashMap::<&str, usize>::new();
-        let mut shape = input;
-        let (mut layers, mut penalties) = (Vec::new(), Vec::new());
-        for (position, config) in self.layers.iter().chain([&classifier]).enumerate() {
-            let class = config.layer_name();
-            let number = numbers.entry(class).or_default();
-            let name = if *number == 0 { class.to_owned() } else { format!("{class}_{number}") };
-            *number += 1;
-            let setting = |setting, found: String, expected: &str| {
-                let (architecture, expected) = ("head", expected.to_owned());
-                Err(NetworkError::Setting { architecture, setting, found, expected })
-            };
-            let layer = match *config {
-                HeadLayerConfig::Dropout(rate) if !(0.0..1.0).contains(&rate) => {
-                    return setting("dropout rate", rate.to_string(), "from 0 to less than 1");
-                }
-                HeadLayerConfig::Dense { units: 0, .. } => {
-                    return setting("units of a dense layer", "0".into(), "at least 1");
-                }
-                HeadLayerConfig::Dense { l2, .. } if !(l2.is_finite() && l2 >= 0.0) => {
-                    return setting("L2 penalty", l2.to_string(), "a number from 0");
-                }
-                HeadLayerConfig::Dense { units, activation, l2 } => {
-                    if l2 > 0.0 {
-                        penalties.push((name.clone(), l2));
-                    }
-                    let Shape::Flat(inputs) = shape else {
-                        let expected = "flat features: pool or flatten them first";
-                        return Err(NetworkError::shape(&name, expected, &[shape]));
-                    };
-                    let dense = DenseConfig::new(name, inputs, units);
-                    let dense = if position == self.layers.len() {
-                        dense.classifier(activation)
-                    } else {
-                        dense.with_activation(activation)
-                    };
-                    let dense = Some(dense.with_seed(seed).init(device));
-                    HeadLayer { dense, norm: None, fixed: None }
-                }
-                HeadLayerConfig::BatchNormalization { epsilon, scale } => {
-                    let (Shape::Map { channels, .. } | Shape::Flat(channels)) = shape;
-                    let norm = BatchNormConfig::new(name, channels).with_scale(scale);
-                    let norm = Some(norm.with_epsilon(epsilon).init(device));
-                    HeadLayer { dense: None, norm, fixed: None }
-                }
-                HeadLayerConfig::AveragePooling2d(pool) | HeadLayerConfig::MaxPooling2d(pool)
-                    if pool.kernel.contains(&0) || pool.stride.contains(&0) =>
-                {
-                    return setting("pooling window", format!("{pool:?}"), "at least 1");
-                }
-                _ => HeadLayer { dense: None, norm: None, fixed: Some((name, config.clone())) },
-            };
-            let (name, op) = layer.op();
-            shape = op.output_shape(name, &[shape])?;
-            layers.push(layer);
-        }
-        Ok(Head { layers, config: self.clone(), classes, penalties })
+    ) -> Result<Network<B>, NetworkError> {
+        let graph = self.graph(base.graph(), classes)?;
+        base.extend(graph, seed, device)
     }
 }
 
-/// The layers that stand on a backbone.
-#[derive(Module, Debug)]
-pub struct Head<B: Backend> {
-    layers: Vec<HeadLayer<B>>,
-    #[module(skip)]
-    config: HeadConfig,
-    #[module(skip)]
-    classes: usize,
-    /// The L2 penalty of each dense layer that has one.
-    #[module(skip)]
-    penalties: Vec<(String, f64)>,
-}
-
-/// One layer of a [`Head`].
-#[derive(Module, Debug)]
-pub struct HeadLayer<B: Backend> {
-    dense: Option<Dense<B>>,
-    norm: Option<BatchNorm<B>>,
-    /// Name and kind of a layer without parameters.
-    #[module(skip)]
-    fixed: Option<(String, HeadLayerConfig)>,
-}
-
-impl<B: Backend> HeadLayer<B> {
-    fn op(&self) -> (&str, Op<'_, B>) {
-        if let Some(dense) = &self.dense {
-            return (&dense.name, Op::Dense(dense));
-        }
-        if let Some(norm) = &self.norm {
-            return (&norm.name, Op::BatchNorm(norm));
-        }
-        let Some((name, config)) = &self.fixed else { unreachable!("a layer is one of the three") };
-        let op = match *config {
-            HeadLayerConfig::GlobalAveragePooling2d => Op::GlobalAvgPool,
-            HeadLayerConfig::GlobalMaxPooling2d => Op::GlobalMaxPool,
-            HeadLayerConfig::Flatten => Op::Flatten,
-            HeadLayerConfig::Dropout(rate) => Op::Dropout(rate),
-            HeadLayerConfig::AveragePooling2d(pool) => Op::AvgPool(pool),
-            HeadLayerConfig::MaxPooling2d(pool) => Op::MaxPool(pool),
-            HeadLayerConfig::Relu => Op::Relu,
-            HeadLayerConfig::Relu6 => Op::Relu6,
-            HeadLayerConfig::Rescaling { scale, offset } => Op::Rescale { scale, offset },
-            HeadLayerConfig::Dense { .. } | HeadLayerConfig::BatchNormalization { .. } => {
-                unreachable!("they have parameters")
-            }
+impl HeadLayerConfig {
+    fn check(&self) -> Result<(), NetworkError> {
+        let setting = |setting, found: String, expected: &str| {
+            let (architecture, expected) = ("head", expected.to_owned());
+            Err(NetworkError::Setting { architecture, setting, found, expected })
         };
-        (name, op)
-    }
-}
-
-impl<B: Backend> Head<B> {
-    /// The settings that it was made with.
-    #[must_use]
-    pub fn config(&self) -> &HeadConfig {
-        &self.config
-    }
-
-    /// The L2 penalties of its kernels, by layer.
-    #[must_use]
-    pub fn penalties(&self) -> &[(String, f64)] {
-        &self.penalties
-    }
-
-    /// How many classes it tells apart.
-    #[must_use]
-    pub fn classes(&self) -> usize {
-        self.classes
-    }
-}
-
-impl<B: Backend> Network<B> for Head<B> {
-    fn walk<I: Interpreter<B>>(
-        &self,
-        it: &mut I,
-        mut x: I::Value,
-    ) -> Result<I::Value, NetworkError> {
-        for layer in &self.layers {
-            let (name, op) = layer.op();
-            x = it.layer(name, op, vec![x])?;
+        match self {
+            Self::Dropout(rate) if !(0.0..1.0).contains(rate) => {
+                setting("dropout rate", rate.to_string(), "from 0 to less than 1")
+            }
+            Self::Dense { units: 0, .. } => {
+                setting("units of a dense layer", "0".into(), "at least 1")
+            }
+            Self::Dense { l2, .. } if !(l2.is_finite() && *l2 >= 0.0) => {
+                setting("L2 penalty", l2.to_string(), "a number from 0")
+            }
+            Self::AveragePooling2d(pool) | Self::MaxPooling2d(pool)
+                if pool.kernel.contains(&0) || pool.stride.contains(&0) =>
+            {
+                setting(
+                    "pooling window",
+                    format!("{:?} by {:?}", pool.kernel, pool.stride),
+                    "at least 1",
+                )
+            }
+            _ => Ok(()),
         }
-        Ok(x)
+    }
+
+    fn op(&self) -> Op {
+        let pool = |kind, window| Pool2d { kind, window, counts_padding: false };
+        match *self {
+            Self::GlobalAveragePooling2d => GlobalPool::average().into(),
+            Self::GlobalMaxPooling2d => GlobalPool::max().into(),
+            Self::Flatten => Op::Flatten(crate::ops::Flatten {}),
+            Self::AveragePooling2d(window) => pool(PoolKind::Average, window).into(),
+            Self::MaxPooling2d(window) => pool(PoolKind::Max, window).into(),
+            Self::BatchNormalization { epsilon, scale } => {
+                BatchNorm::new().epsilon(epsilon).scale(scale).into()
+            }
+            Self::Relu => ActivationLayer::named(Activation::Relu).into(),
+            Self::Relu6 => ActivationLayer::layer(Activation::Relu6).into(),
+            Self::Rescaling { scale, offset } => Rescaling::new(scale, offset).into(),
+            Self::Dropout(rate) => Op::Dropout(crate::ops::Dropout { rate }),
+            Self::Dense { units, activation, l2 } => {
+                Dense { l2, ..Dense::new(units, activation) }.into()
+            }
+        }
     }
 }

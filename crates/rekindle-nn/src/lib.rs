@@ -1,16 +1,16 @@
-//! The network architectures of Rekindle: Keras's models as Burn modules, generic over the backend.
+//! The networks of Rekindle: Keras's models as data, and one Burn module that runs any of them on any backend.
 //!
-//! Every architecture is written once, as a struct that owns its parameters and one method,
-//! [`Network::walk`], that hands its layers, by their Keras names, to an [`Interpreter`]:
-//! - [`Eager`] computes with Burn tensors, on any backend, with or without autodiff;
-//! - [`Summarize`] makes Keras's table of layers and parameter counts;
-//! - [`variables`] lists each parameter under its Keras name, shape and layout;
-//! - [`Graph`] is their names, classes and connections;
-//! - [`Section`] narrows any of them to the layers between two names.
+//! A [`Graph`] is a network as data: layers in topological order, each with its Keras name and an [`Op`] that has every
+//! setting that its answer depends on. [`GraphBuilder`] writes one down as Keras's functional API does; a [`Family`]
+//! (`families/*.rs`) is a known one. A [`Network`] is a graph and its parameters.
+//!
+//! What is made of a graph is a pass over it: [`Graph::summary`] is Keras's table, [`Graph::cut`] finds what can be
+//! computed once, [`Graph::part`] is what lies between two layers. What needs parameters implements [`Interpreter`], as
+//! [`Eager`] does, which computes with Burn's tensors.
 //!
 //! ```
 //! use burn::{backend::Flex, tensor::Tensor};
-//! use rekindle_nn::{MobileNetV2Config, Network};
+//! use rekindle_nn::MobileNetV2Config;
 //!
 //! # fn main() -> Result<(), rekindle_nn::NetworkError> {
 //! let device = Default::default();
@@ -22,28 +22,33 @@
 //! # }
 //! ```
 
-mod dropout;
+mod activation;
 mod error;
+pub mod families;
+pub mod graph;
 mod head;
 mod init;
-pub mod interpret;
-pub mod layers;
-mod model;
-pub mod models;
+pub mod keras;
+mod masks;
 mod network;
-mod op;
-mod registry;
+pub mod ops;
+mod parameters;
+pub mod run;
+mod shape;
+mod summary;
+mod variable;
 
-pub use dropout::{DropoutMasks, Part};
+pub use activation::{Activation, SELU};
 pub use error::NetworkError;
-pub use head::{Head, HeadConfig, HeadLayer, HeadLayerConfig};
-pub use interpret::{
-    Eager, Features, Graph, GraphLayer, LayerRow, Parameters, Section, Summarize, Summary,
-    Variable, assign, read, require_gradients, require_gradients_of, unknown_layer, variables,
-};
-pub use model::Model;
-pub use models::inception_v3::{InceptionV3, InceptionV3Config};
-pub use models::mobilenet_v2::{MobileNetV2, MobileNetV2Config};
-pub use network::{Interpreter, Network};
-pub use op::{Layout, Op, Pool, Shape, VariableSpec, correct_pad};
-pub use registry::{Architecture, Backbone};
+pub use families::networks::*;
+pub use families::{Architecture, FAMILIES, Family, Settings, Size, TypedNetwork};
+pub use graph::{Base, Graph, GraphBuilder, Layer, Part, Source, Value};
+pub use head::{HeadConfig, HeadLayerConfig};
+pub use masks::{DropoutMasks, Samples};
+pub use network::{Interpreter, LayerView, Network, Variable, floats};
+pub use ops::{Op, Padding, Window};
+pub use parameters::{assign, read, require_gradients, require_gradients_of};
+pub use run::{Eager, Features, as_type};
+pub use shape::Shape;
+pub use summary::{LayerRow, Parameters, Summary};
+pub use variable::{Initializer, Layout, VariableSpec};

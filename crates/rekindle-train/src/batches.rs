@@ -140,9 +140,17 @@ impl<B: Backend> Batches for Live<'_, B> {
             let (mut images, mut targets) = (batch.images, targets(&labels, self.classes));
             if let Some(mix) = &self.augmentation.mix {
                 let step = (epoch as u64) << 32 | (batches - number) as u64;
-                let mixing = mix.draw(self.seed, step, labels.len(), self.photos.size);
+                let mixing = mix.draw(
+                    self.seed,
+                    step,
+                    labels.len(),
+                    [self.photos.height, self.photos.width],
+                );
                 let values = images.into_values(&self.photos);
-                images = Images::Values(mixing.images(&values, self.photos.size));
+                images = Images::Values(mixing.images(
+                    &values,
+                    [self.photos.channels, self.photos.height, self.photos.width],
+                ));
                 targets = mixing.targets(&targets, self.classes);
             }
             let (features, _) = self.prefix.run(images)?;

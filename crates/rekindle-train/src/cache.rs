@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use burn::tensor::backend::Backend;
 use rayon::prelude::*;
-use rekindle_nn::{HeadLayerConfig, Shape, read, variables};
+use rekindle_nn::{Shape, read};
 use rekindle_vision::Sample;
 use sha2::{Digest, Sha256};
 
@@ -83,21 +83,24 @@ impl FeatureCache {
     fn path<B: Backend>(&self, recipe: &Recipe<'_, B>) -> PathBuf {
         let mut hash = Sha256::new();
         let (model, cut) = recipe.prefix.parts();
-        // What of a head is frozen too: layers before any that learns or is random.
-        let is_fixed = |layer: &&HeadLayerConfig| {
-            use HeadLayerConfig::{BatchNormalization, Dense, Dropout};
-            !matches!(layer, Dense { .. } | Dropout(_) | BatchNormalization { .. })
+        let graph = model.graph();
+        // Only what the features depend on: the layers up to the cut.
+        let layers = match (cut, graph.part(None, cut)) {
+            (Some(_), Ok(part)) => part.layers,
+            _ => Vec::new(),
         };
-        let head = model.head.as_ref().map(|head| head.config().layers.iter().take_while(is_fixed));
-        let head: Vec<_> = head.into_iter().flatten().collect();
+        let frozen: Vec<_> = layers.iter().map(|&layer| &graph.layers()[layer]).collect();
         let precision = recipe.prefix.precision();
-        let settings = format!("3 {cut:?} {head:?} {:?} {precision}", recipe.photos);
+        let settings = format!("4 {cut:?} {frozen:?} {:?} {precision}", recipe.photos);
         hash.update(settings.as_bytes());
-        let values = read(&model.backbone);
-        for variable in variables(&model.backbone) {
-            hash.update(variable.path().as_bytes());
-            if let Some(data) = values.get(&variable.spec.id) {
-                hash.update(data.as_bytes());
+        let values = read(model);
+        for layer in layers {
+            let view = model.view(layer);
+            for (variable, id) in view.variables() {
+                hash.update(format!("{}/{}", view.name, variable.name).as_bytes());
+                if let Some(data) = values.get(&id) {
+                    hash.update(data.as_bytes());
+                }
             }
         }
         self.folder.join(format!("{}.safetensors", hex(&hash.finalize()[..16])))

@@ -1,8 +1,7 @@
 //! The settings of a run.
 
-use burn::tensor::backend::Backend;
 use rekindle_kernels::train::Rule;
-use rekindle_nn::{Backbone, Graph};
+use rekindle_nn::Graph;
 use serde::{Deserialize, Serialize};
 
 use crate::{Loss, Schedule, TrainError};
@@ -148,19 +147,21 @@ pub enum Freeze {
 
 impl Freeze {
     /// The names of the layers that train.
-    pub(crate) fn trainable<B: Backend>(
-        &self,
-        backbone: &Backbone<B>,
-    ) -> Result<Vec<String>, TrainError> {
-        let graph = Graph::of(backbone);
-        let names: Vec<String> =
-            graph.keras_order().into_iter().map(|layer| graph.layers[layer].name.clone()).collect();
+    pub(crate) fn trainable(&self, base: &Graph) -> Result<Vec<String>, TrainError> {
+        let order = base.keras_order().into_iter();
+        let names: Vec<String> = order.map(|layer| base.layers()[layer].name.clone()).collect();
         let frozen = match self {
             Self::All => names.len(),
             Self::Nothing => 0,
             Self::Until(name) => match names.iter().position(|layer| layer == name) {
                 Some(position) => position + 1,
-                None => return Err(rekindle_nn::unknown_layer(backbone, name).into()),
+                None => {
+                    // A layer that the output does not depend on is in no order.
+                    base.position(name)?;
+                    let found = format!("`{name}`, which the network's output does not depend on");
+                    let expected = "a layer that its output depends on";
+                    return Err(TrainError::Setting { setting: "freeze", found, expected });
+                }
             },
             Self::AllButLast(count) => names.len().saturating_sub(*count),
         };

@@ -138,6 +138,20 @@ pub enum TrainError {
         /// Those that the model knows.
         known: String,
     },
+    /// A model does not name its classes, and the folder has another number of them.
+    #[error(
+        "{}: has {found} classes, and the model {expected}, which it does not name: name them with a file of labels \
+         (--labels, TrainedModel::with_classes)",
+        path.display()
+    )]
+    UnnamedClasses {
+        /// The folder.
+        path: PathBuf,
+        /// How many classes it has.
+        found: usize,
+        /// How many outputs the model has.
+        expected: usize,
+    },
     /// The thread that decodes photos ended without a result.
     #[error("the thread that decodes photos stopped; this is a bug in Rekindle, please report it")]
     DecoderStopped,

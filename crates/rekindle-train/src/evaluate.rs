@@ -7,8 +7,7 @@ use serde::Serialize;
 
 /// The values of a tensor, on the host.
 pub(crate) fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
-    // The conversion makes it f32, whatever the backend computes with.
-    tensor.into_data().convert::<f32>().into_vec().unwrap_or_default()
+    rekindle_nn::floats(tensor.into_data())
 }
 
 /// The first of the highest values, as Keras's `argmax`.

@@ -4,7 +4,7 @@ use burn::tensor::backend::Backend;
 use image::RgbImage;
 use rekindle_kernels::Precision;
 use rekindle_kernels::train::{Pass, Trainer, TrainerConfig};
-use rekindle_nn::{Graph, Shape};
+use rekindle_nn::{Op, Shape, Source};
 use rekindle_vision::{Resize, open_image, resize};
 use rekindle_weights::{WeightsError, write_atomic};
 
@@ -57,11 +57,7 @@ impl<B: Backend> TrainedModel<B> {
             let (found, expected) = (class.to_string(), "the number of one of the model's classes");
             return Err(TrainError::Setting { setting: "class", found, expected });
         }
-        let graph = Graph::of(self.model()).layers;
-        let flattens = ["GlobalAveragePooling2D", "GlobalMaxPooling2D", "Flatten"];
-        let last = graph.iter().find(|layer| flattens.contains(&layer.kind));
-        let Some(cut) = last.and_then(|layer| layer.inputs[0]).map(|input| &graph[input].name)
-        else {
+        let Some(cut) = self.last_maps() else {
             let found = "no layer that pools or flattens maps".to_owned();
             return Err(TrainError::Setting {
                 setting: "model",
@@ -87,7 +83,9 @@ impl<B: Backend> TrainedModel<B> {
         let outputs = trainer.forward(&features, Pass::Inference)?.len();
         let mut slope = vec![0.0; outputs];
         slope[class] = 1.0;
-        let gradient = trainer.backward(&slope)?.unwrap_or_default();
+        let Some(gradient) = trainer.backward(&slope)? else {
+            unreachable!("a trainer that is asked for the input's gradient gives it")
+        };
         let pixels = height * width;
         let mut values = vec![0.0_f32; pixels];
         for channel in 0..channels {
@@ -99,6 +97,32 @@ impl<B: Backend> TrainedModel<B> {
         values.iter_mut().for_each(|value| *value = value.max(0.0) / highest);
         let photo = photo.clone();
         Ok(Heatmap { size: [height, width], values, prediction, class, photo })
+    }
+}
+
+impl<B: Backend> TrainedModel<B> {
+    /// The layer whose maps the network's outputs are made of, where a vector is made of maps on the way to them: the
+    /// last one from which all of the outputs come.
+    fn last_maps(&self) -> Option<&str> {
+        let graph = self.model().graph();
+        let mut source = graph.output();
+        loop {
+            let layer = &graph.layers()[source.layer()?];
+            let [input] = layer.inputs[..] else { return None };
+            if let (Shape::Flat(_), Shape::Map { .. }, Source::Layer(position)) =
+                (graph.shape(source), graph.shape(input), input)
+            {
+                // A pool that keeps maps of one pixel, a dropout and the like have no places to show.
+                let mut position = position;
+                while let (Op::GlobalPool(_) | Op::Dropout(_), &[Source::Layer(before)]) =
+                    (&graph.layers()[position].op, &graph.layers()[position].inputs[..])
+                {
+                    position = before;
+                }
+                return Some(&graph.layers()[position].name);
+            }
+            source = input;
+        }
     }
 }
 

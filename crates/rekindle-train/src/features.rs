@@ -5,7 +5,7 @@ use std::time::Duration;
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 use rekindle_kernels::Precision;
-use rekindle_nn::{Model, Shape};
+use rekindle_nn::{Network, Shape};
 use rekindle_vision::{Augmentation, Sample, Skipped};
 
 use crate::cache::FeatureCache;
@@ -58,7 +58,7 @@ pub(crate) struct Views<'a> {
 
 /// Runs the frozen part, or nothing where there is none; on several devices, batches take turns.
 pub(crate) struct Prefix<'a, B: Backend> {
-    model: &'a Model<B>,
+    model: &'a Network<B>,
     cut: Option<&'a str>,
     photos: Photos,
     units: Vec<Unit<B>>,
@@ -69,14 +69,14 @@ pub(crate) struct Prefix<'a, B: Backend> {
 
 /// The frozen part on one device.
 struct Unit<B: Backend> {
-    model: Model<B>,
+    model: Network<B>,
     frozen: Frozen<B>,
     device: B::Device,
 }
 
 impl<'a, B: Backend> Prefix<'a, B> {
     pub fn new(
-        model: &'a Model<B>,
+        model: &'a Network<B>,
         cut: Option<&'a str>,
         photos: Photos,
         place: &Place<B::Device>,
@@ -86,7 +86,7 @@ impl<'a, B: Backend> Prefix<'a, B> {
                 0 => model.clone(),
                 _ => model.clone().to_device(device),
             };
-            let frozen = Frozen::new(&model, cut, photos.size, place.precision, device)?;
+            let frozen = Frozen::new(&model, cut, place.precision, device)?;
             Ok(Unit { model, frozen, device: device.clone() })
         };
         let devices = place.devices.iter().enumerate().filter(|_| cut.is_some());
@@ -95,7 +95,7 @@ impl<'a, B: Backend> Prefix<'a, B> {
     }
 
     /// The network, and the frozen part's last layer; nothing for the photos themselves.
-    pub fn parts(&self) -> (&Model<B>, Option<&str>) {
+    pub fn parts(&self) -> (&Network<B>, Option<&str>) {
         (self.model, self.cut)
     }
 
@@ -121,7 +121,7 @@ impl<'a, B: Backend> Prefix<'a, B> {
                 frozen.start(model, self.cut, images, &self.photos, device)
             }
             None => {
-                let shape = Shape::image(self.photos.size);
+                let shape = self.photos.shape();
                 Ok(Started::Done(images.into_values(&self.photos), shape))
             }
         }
@@ -130,7 +130,7 @@ impl<'a, B: Backend> Prefix<'a, B> {
     /// The features of photos, and the shape of each.
     pub fn run(&self, images: Images) -> Result<(Vec<f32>, Shape), TrainError> {
         let (mut all, mut shape) = (Vec::new(), Shape::Flat(0));
-        for part in images.parts(self.at_once * self.photos.size * self.photos.size * 3) {
+        for part in images.parts(self.at_once * self.photos.shape().count()) {
             let (values, own) = self.start(part)?.finish()?;
             shape = own;
             match all.is_empty() {

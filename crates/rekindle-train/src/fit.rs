@@ -6,7 +6,7 @@ use burn::tensor::backend::AutodiffBackend;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rekindle_kernels::train::Pass;
-use rekindle_nn::{Model, Part};
+use rekindle_nn::{Network, Samples};
 
 use crate::batches::{Batch, Batches, Stored};
 use crate::checkpoint::{Position, Progress, Snapshot};
@@ -52,12 +52,12 @@ struct Sums {
 
 /// Trains a phase; goes on from `progress`, if there is one.
 pub(crate) fn fit<B: AutodiffBackend>(
-    model: Model<B>,
+    model: Network<B>,
     phase: &Phase<'_>,
     run: &mut Run<'_>,
     progress: Option<Progress>,
     place: &Place<B::Device>,
-) -> Result<Model<B>, TrainError> {
+) -> Result<Network<B>, TrainError> {
     let config = run.config;
     let samples = config.batch_size.min(phase.train.len()).saturating_mul(config.accumulate);
     let mut engine = engine(model, phase.scope.clone(), place, samples)?;
@@ -208,7 +208,7 @@ fn gradients<B: AutodiffBackend>(
         let rows = first..(first + at_once).min(photos);
         let rest = features.split_off(rows.len() * count);
         let own = std::mem::replace(&mut features, rest);
-        let part = Some(Part { first, of: photos });
+        let part = Some(Samples { first, of: photos });
         let found = engine.forward(own, Pass::Training { seed: config.seed, step, part })?;
         let (targets, weights) = batch.rows(&rows, &weights, phase.classes);
         let mut graded = config.loss.grade(&found, targets, weights, phase.classes);
@@ -278,7 +278,7 @@ mod tests {
     use burn::tensor::TensorData;
     use rekindle_kernels::Precision;
     use rekindle_nn::{
-        HeadConfig, HeadLayerConfig, MobileNetV2Config, Shape, assign, read, variables,
+        GraphBuilder, HeadConfig, HeadLayerConfig, Shape, assign, ops::Conv2d, read,
     };
 
     use super::*;
@@ -293,15 +293,15 @@ mod tests {
     }
 
     fn train(
-        model: Model<B>,
+        model: Network<B>,
         train: &FeatureStore,
         valid: &FeatureStore,
         config: &FitConfig,
-    ) -> Result<(Model<B>, History), TrainError> {
+    ) -> Result<(Network<B>, History), TrainError> {
         let is_head = |layer: &str| layer.starts_with("head");
-        let trains = variables(&model).into_iter().map(|variable| variable.layer);
+        let trains = model.variables().into_iter().map(|variable| variable.layer);
         let scope = Scope {
-            cut: model.cut(&is_head),
+            cut: model.graph().cut(&is_head),
             input: Shape::Flat(12),
             trains: trains.filter(|layer| is_head(layer)).collect(),
             live: Default::default(),
@@ -332,13 +332,12 @@ mod tests {
     /// `Sequential([Dense(3, softmax)]).fit(x, y, batch_size=40, epochs=6, validation_data=(x[:15], y[:15]))`.
     #[test]
     fn loss_adam_and_metrics_are_keras_s() {
-        let Model { backbone, head } = model();
-        let head = head.expect("it has one");
-        let kernel = variables(&head).remove(0);
+        let model = model();
+        let kernel =
+            model.variables().into_iter().find(|found| found.path() == "head_dense/kernel");
+        let id = kernel.expect("it has one").id;
         let values: Vec<f32> = (0..36).map(|i| (i * 29 % 53) as f32 / 53.0 - 0.5).collect();
-        let head =
-            assign(head, HashMap::from([(kernel.spec.id, TensorData::new(values, [12, 3]))]));
-        let model = Model { backbone, head: Some(head) };
+        let model = assign(model, HashMap::from([(id, TensorData::new(values, [12, 3]))]));
         let before = read(&model);
         let config =
             FitConfig { epochs: 6, batch_size: 40, learning_rate: 0.05, ..FitConfig::default() };
@@ -363,8 +362,8 @@ mod tests {
 
         // Of the frozen network not a bit has changed; of the head, everything.
         let after = read(&model);
-        for variable in variables(&model) {
-            let same = before[&variable.spec.id] == after[&variable.spec.id];
+        for variable in model.variables() {
+            let same = before[&variable.id] == after[&variable.id];
             assert_eq!(same, !variable.layer.starts_with("head"), "{}", variable.path());
         }
     }
@@ -422,7 +421,7 @@ mod tests {
             Ok(())
         }
 
-        fn model(&self) -> Model<B> {
+        fn model(&self) -> Network<B> {
             unreachable!("nobody asks")
         }
     }
@@ -440,12 +439,13 @@ mod tests {
         assert_eq!(photos_at_once(&mut Small(1), &given, 500).expect("as told"), 64);
     }
 
-    fn model() -> Model<B> {
+    fn model() -> Network<B> {
         let device = Default::default();
-        let backbone = MobileNetV2Config::new().with_alpha(0.35).with_size(32).init::<B>(&device);
-        let config = HeadConfig::of(vec![HeadLayerConfig::Flatten]);
-        let head = config.init(Shape::Flat(12), 3, 0, &device).expect("fits");
-        Model { backbone: backbone.expect("valid").into(), head: Some(head) }
+        let (mut net, images) = GraphBuilder::new(Shape::image(4));
+        let x = net.conv2d("base", images, Conv2d::new(3, [3, 3]).strides(2)).expect("fits");
+        let base = Network::init(net.finish(x).expect("fits"), 0, &device);
+        let head = HeadConfig::of(vec![HeadLayerConfig::Flatten]);
+        head.on(base, 3, 0, &device).expect("fits")
     }
 
     #[test]

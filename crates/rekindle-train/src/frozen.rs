@@ -2,8 +2,7 @@ use burn::tensor::backend::{Backend, ExecutionError};
 use burn::tensor::{DType, ElementConversion, FloatDType, Int, Tensor, TensorData};
 use rekindle_kernels::gpu::{self, ChannelScale, device_failure, watch_devices};
 use rekindle_kernels::{ByteScale, Folded, Plan, PlanConfig, PlanError, Precision, lower, serves};
-use rekindle_nn::{Eager, Features, Model, Network, Section, Shape};
-use rekindle_vision::Preprocessing;
+use rekindle_nn::{Eager, Features, Network, Shape, floats};
 
 use crate::features::BATCH;
 use crate::photos::Images;
@@ -25,24 +24,22 @@ impl<B: Backend> Frozen<B> {
     /// When the network cannot take photos of this size, `REKINDLE_ISA` cannot be used, or there are no products of this
     /// precision.
     pub fn new(
-        model: &Model<B>,
+        model: &Network<B>,
         until: Option<&str>,
-        size: usize,
         precision: Precision,
         device: &B::Device,
     ) -> Result<Self, TrainError> {
-        let shape = Shape::image(size);
         let made = if serves::<B>(device) {
-            lower(model, until, shape, PlanConfig::detect(precision)?).map(Box::new).map(Self::Plan)
+            lower(model, until, PlanConfig::detect(precision)?).map(Box::new).map(Self::Plan)
         } else {
             watch_devices();
             let dtype = float_type::<B>(precision, device)?;
-            let folded = Folded::new(model, until, shape, dtype, device);
+            let folded = Folded::new(model, until, dtype, device);
             folded.map(|folded| Self::Folded(folded, precision))
         };
         match made {
             Err(error @ PlanError::Unsupported { .. }) if precision == Precision::F32 => {
-                tracing::debug!("computing with Burn: {error}");
+                tracing::warn!("{error}; the network is computed with Burn, which is slower");
                 Ok(Self::Eager)
             }
             made => Ok(made?),
@@ -64,7 +61,7 @@ impl<B: Backend> Frozen<B> {
     /// When it has none for a single one.
     pub fn photos_at_once(
         &self,
-        model: &Model<B>,
+        model: &Network<B>,
         until: Option<&str>,
         photos: &Photos,
         device: &B::Device,
@@ -73,7 +70,7 @@ impl<B: Backend> Frozen<B> {
             return Ok(BATCH);
         }
         most_at_once(BATCH, |count| {
-            let images = Images::Bytes(vec![0; count * photos.size * photos.size * 3]);
+            let images = Images::Bytes(vec![0; count * photos.shape().count()]);
             let tried = self.start(model, until, images, photos, device).and_then(Started::finish);
             if tried.is_err() {
                 // What was too large is not to be in the way of what comes next.
@@ -86,20 +83,27 @@ impl<B: Backend> Frozen<B> {
     /// Has the outputs for photos computed, and waits for a device other than the CPU only when they are read.
     pub fn start(
         &self,
-        model: &Model<B>,
+        model: &Network<B>,
         until: Option<&str>,
         images: Images,
         photos: &Photos,
         device: &B::Device,
     ) -> Result<Started<B>, TrainError> {
-        let shape = Shape::image(photos.size);
+        let shape = photos.shape();
         if let Self::Plan(plan) = self {
+            let images = match images {
+                // Bytes are looked up for three channels.
+                Images::Bytes(_) if photos.channels != 3 => {
+                    Images::Values(images.into_values(photos))
+                }
+                images => images,
+            };
             let outputs = match images {
                 Images::Values(values) => plan.run(&values)?,
                 Images::Bytes(bytes) => {
                     let count = bytes.len() / shape.count() * plan.output_shape().count();
                     let mut outputs = vec![0.0; count];
-                    plan.run_bytes(&bytes, &byte_scale(photos.preprocessing), &mut outputs)?;
+                    plan.run_bytes(&bytes, &byte_scale(photos), &mut outputs)?;
                     outputs
                 }
             };
@@ -107,14 +111,12 @@ impl<B: Backend> Frozen<B> {
         }
         let images = match images {
             Images::Values(values) => Features::from_values(values, shape, device),
-            Images::Bytes(bytes) => {
-                Features::Map(preprocessed(bytes, photos.size, photos.preprocessing, device))
-            }
+            Images::Bytes(bytes) => Features::Map(preprocessed(bytes, photos, device)),
         };
         let mut eager = Eager::inference();
         let outputs = match (self, until, images) {
             (Self::Folded(folded, _), _, Features::Map(images)) => folded.run(images),
-            (_, Some(layer), images) => Section::until(model, &mut eager, layer, images)?,
+            (_, Some(layer), images) => model.walk_until(layer, &mut eager, images)?,
             (_, None, images) => model.walk(&mut eager, images)?,
         };
         Ok(Started::Running(outputs))
@@ -134,9 +136,7 @@ impl<B: Backend> Started<B> {
             Self::Done(values, shape) => Ok((values, shape)),
             Self::Running(outputs) => {
                 let shape = outputs.shape();
-                // The conversion makes it f32, whatever the backend computes with.
-                let values = read(outputs)?.convert::<f32>().into_vec().unwrap_or_default();
-                Ok((values, shape))
+                Ok((floats(read(outputs)?), shape))
             }
         }
     }
@@ -208,7 +208,8 @@ pub fn float_type<B: Backend>(
     Err(TrainError::Setting { setting: "precision", found, expected: "f32, bf16 on CUDA, or f16" })
 }
 
-fn byte_scale(preprocessing: Preprocessing) -> ByteScale {
+fn byte_scale(photos: &Photos) -> ByteScale {
+    let preprocessing = photos.preprocessing;
     let of = |channel: usize| std::array::from_fn(|byte| preprocessing.scale(channel, byte as f32));
     ByteScale {
         values: std::array::from_fn(of),
@@ -216,14 +217,14 @@ fn byte_scale(preprocessing: Preprocessing) -> ByteScale {
     }
 }
 
-/// Photos, `[photos, size, size, 3]`, preprocessed on the device: `[photos, 3, size, size]`. Four bytes travel as one
-/// number, since not every device has numbers of one byte.
+/// Photos, `[photos, height, width, channels]`, preprocessed on the device: `[photos, channels, height, width]`. Four
+/// bytes travel as one number, since not every device has numbers of one byte.
 fn preprocessed<B: Backend>(
     mut bytes: Vec<u8>,
-    size: usize,
-    preprocessing: Preprocessing,
+    photos: &Photos,
     device: &B::Device,
 ) -> Tensor<B, 4> {
+    let Photos { height, width, channels, preprocessing, .. } = *photos;
     let count = bytes.len();
     bytes.resize(count.next_multiple_of(4), 0);
     let packed: Vec<i32> =
@@ -233,7 +234,7 @@ fn preprocessed<B: Backend>(
     // CUDA then copies from pinned memory, while it computes the batch before.
     B::staging(std::iter::once(&mut packed), device);
     let packed = Tensor::<B, 1, Int>::from_data(packed, device);
-    let photos = count / (size * size * 3);
+    let photos = count / (height * width * channels);
     // Every mode is linear in each channel.
     let scale = ChannelScale {
         source: std::array::from_fn(|channel| preprocessing.source(channel)),
@@ -242,28 +243,31 @@ fn preprocessed<B: Backend>(
         }),
         offset: std::array::from_fn(|channel| preprocessing.scale(channel, 0.0)),
     };
-    if let Some(pixels) = gpu::photos(&packed, count / 3, scale) {
-        return pixels.reshape([photos, size, size, 3]).permute([0, 3, 1, 2]);
+    // The kernel is for three channels.
+    if channels == 3
+        && let Some(pixels) = gpu::photos(&packed, count / 3, scale)
+    {
+        return pixels.reshape([photos, height, width, 3]).permute([0, 3, 1, 2]);
     }
     let packed = packed.unsqueeze_dim::<2>(1);
     let byte = |index: i32| {
         packed.clone().bitwise_right_shift_scalar((8 * index).elem()).bitwise_and_scalar(255.elem())
     };
     let bytes = Tensor::cat((0..4).map(byte).collect(), 1).reshape([length * 4]);
-    let pixels = bytes.narrow(0, 0, count).reshape([photos, size, size, 3]).permute([0, 3, 1, 2]);
-    let pixels = pixels.float();
+    let pixels = bytes.narrow(0, 0, count).reshape([photos, height, width, channels]);
+    let pixels = pixels.permute([0, 3, 1, 2]).float();
     let channel = |channel: usize| {
         let source = scale.source[channel];
         let plane = pixels.clone().slice([0..photos, source..source + 1]);
         plane.mul_scalar(scale.scale[channel]).add_scalar(scale.offset[channel])
     };
-    Tensor::cat((0..3).map(channel).collect(), 1)
+    Tensor::cat((0..channels).map(channel).collect(), 1)
 }
 
 #[cfg(test)]
 mod tests {
     use burn::backend::Flex;
-    use rekindle_vision::Pixels;
+    use rekindle_vision::{Pixels, Preprocessing, Resize};
 
     use super::*;
 
@@ -287,10 +291,11 @@ mod tests {
                         mode.apply(&Pixels { width: size, height: size, values })
                     })
                     .collect();
-                let found = preprocessed::<Flex>(bytes.clone(), size, mode, &Default::default());
+                let photos = Photos::new(Shape::image(size), Resize::Bilinear, mode).expect("RGB");
+                let found = preprocessed::<Flex>(bytes.clone(), &photos, &Default::default());
                 assert_eq!(found.dims(), [2, 3, size, size]);
                 let found = found.into_data().into_vec::<f32>().expect("f32");
-                let scale = byte_scale(mode);
+                let scale = byte_scale(&photos);
                 for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
                     assert!(
                         (found - expected).abs() <= 2e-5 * expected.abs().max(1.0),

@@ -3,7 +3,8 @@ use std::path::PathBuf;
 use burn::tensor::backend::AutodiffBackend;
 use rekindle_kernels::Precision;
 use rekindle_kernels::train::Rule;
-use rekindle_nn::{Backbone, Head, HeadConfig, Model, Parameters, require_gradients};
+use rekindle_nn::ops::Resizing;
+use rekindle_nn::{HeadConfig, Network, Parameters, require_gradients};
 use rekindle_vision::{Augmentation, ImageFolder, Preprocessing, Resize, Skipped};
 use serde::Serialize;
 
@@ -18,9 +19,11 @@ use crate::{
 /// Without any settings: global average pooling, Dropout(0.2) and a Dense layer, Adam at 0.001, 10
 /// epochs of batches of 32. The frozen part of the network sees each photo once, not once in each epoch.
 pub struct TransferLearner<B: AutodiffBackend> {
-    pub(crate) backbone: Backbone<B>,
-    /// The head to go on with, and its classes.
-    pub(crate) trained: Option<(Head<B>, Vec<String>)>,
+    pub(crate) network: Network<B>,
+    /// The classes of the network's head, where training goes on with it; nothing where a new head takes its place.
+    pub(crate) trained: Option<Vec<String>>,
+    /// Whether somebody has named these classes.
+    pub(crate) is_named: bool,
     pub(crate) data: Option<ImageFolder>,
     pub(crate) head: HeadConfig,
     pub(crate) config: FitConfig,
@@ -35,6 +38,7 @@ pub struct TransferLearner<B: AutodiffBackend> {
     pub(crate) precision: Precision,
     pub(crate) devices: Vec<B::Device>,
     pub(crate) resize: Resize,
+    pub(crate) resizing: Option<Resizing>,
     pub(crate) preprocessing: Preprocessing,
     pub(crate) observer: Box<dyn Observer>,
 }
@@ -69,7 +73,7 @@ pub struct FitReport {
 impl<B: AutodiffBackend> std::fmt::Debug for TransferLearner<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TransferLearner")
-            .field("architecture", &self.backbone.architecture())
+            .field("architecture", &self.network.architecture())
             .field("head", &self.head)
             .field("config", &self.config)
             .field("freeze", &self.freeze)
@@ -79,12 +83,15 @@ impl<B: AutodiffBackend> std::fmt::Debug for TransferLearner<B> {
 }
 
 impl<B: AutodiffBackend> TransferLearner<B> {
-    /// Starts from a network without top.
+    /// Starts from the base of a network: a head or a top that is on it makes room for a new one.
     #[must_use]
-    pub fn new(base: impl Into<Backbone<B>>) -> Self {
+    pub fn new(base: impl Into<Network<B>>) -> Self {
+        let network = base.into();
+        let preprocessing = family_preprocessing(&network);
         Self {
-            backbone: base.into(),
+            network,
             trained: None,
+            is_named: true,
             data: None,
             head: HeadConfig::default(),
             config: FitConfig::default(),
@@ -99,8 +106,8 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             precision: Precision::F32,
             devices: Vec::new(),
             resize: Resize::default(),
-            // Both networks of the registry take it.
-            preprocessing: Preprocessing::Tf,
+            resizing: None,
+            preprocessing,
             observer: Box::new(Bars::default()),
         }
     }
@@ -110,13 +117,14 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     #[must_use]
     pub fn from_trained(trained: &TrainedModel<B::InnerBackend>) -> Self {
         let (photos, classes) = (*trained.photos(), trained.classes().to_vec());
-        let model = burn::module::AutodiffModule::from_inner(trained.model().clone());
-        let model: Model<B> = require_gradients(model);
-        // Weights do not know the size of the photos that they are used with.
-        let backbone = model.backbone.with_size(photos.size);
-        let trained = model.head.map(|head| (head, classes));
-        let learner = Self::new(backbone).resize(photos.resize);
-        Self { trained, ..learner }.preprocessing(photos.preprocessing)
+        let network = burn::module::AutodiffModule::from_inner(trained.model().clone());
+        let network: Network<B> = require_gradients(network);
+        // A base without a head gets a new one.
+        let has_head = !network.graph().head().is_empty();
+        let learner =
+            Self { resizing: photos.resizing, ..Self::new(network).resize(photos.resize) };
+        let (trained, is_named) = (has_head.then_some(classes), trained.is_named());
+        Self { trained, is_named, ..learner }.preprocessing(photos.preprocessing)
     }
 
     /// The photos, with their split.
@@ -130,6 +138,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     #[must_use]
     pub fn head(mut self, head: HeadConfig) -> Self {
         self.trained = None;
+        self.is_named = true;
         self.head = head;
         self
     }
@@ -343,6 +352,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     #[must_use]
     pub fn resize(mut self, resize: Resize) -> Self {
         self.resize = resize;
+        self.resizing = None;
         self
     }
 
@@ -379,8 +389,31 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     }
 }
 
-/// The number in the model of each of the folder's classes.
-pub(crate) fn numbers(folder: &ImageFolder, known: &[String]) -> Result<Vec<usize>, TrainError> {
+/// How the network's family takes pixels; as they are, where the network is of none.
+fn family_preprocessing<B: AutodiffBackend>(network: &Network<B>) -> Preprocessing {
+    let mode = network.architecture().map_or("none", |known| known.family.preprocessing);
+    mode.parse().unwrap_or_else(|error| unreachable!("families name a mode: {error}"))
+}
+
+/// The number in the model of each of the folder's classes: by name, or where the model names none in Keras's order,
+/// which is that of the folder.
+pub(crate) fn numbers(
+    folder: &ImageFolder,
+    known: &[String],
+    is_named: bool,
+) -> Result<Vec<usize>, TrainError> {
+    if !is_named {
+        let (found, expected) = (folder.classes().len(), known.len());
+        if found != expected {
+            let path = folder.path().to_owned();
+            return Err(TrainError::UnnamedClasses { path, found, expected });
+        }
+        tracing::warn!(
+            "the model does not name its classes: its outputs are taken for {} in this order, as Keras sorts folders",
+            folder.classes().join(", ")
+        );
+        return Ok((0..found).collect());
+    }
     let number = |class: &String| {
         known.iter().position(|name| name == class).ok_or_else(|| {
             let (path, class) = (folder.path().to_owned(), class.clone());

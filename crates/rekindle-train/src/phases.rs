@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::AutodiffBackend;
 use rekindle_kernels::gpu::can_exchange;
-use rekindle_nn::{Graph, Model, Network, Parameters, Shape, Summarize, variables};
+use rekindle_nn::{Graph, Network, Op, Parameters, Source};
 use rekindle_vision::{Sample, Skipped};
+use sha2::{Digest, Sha256};
 
+use crate::archive::hex;
 use crate::batches::{Batches, Live, Stored};
 use crate::checkpoint::Snapshot;
 use crate::engine::{Place, Scope};
@@ -25,7 +27,7 @@ use crate::{
 
 /// What the phases have in common.
 struct Prepared<B: AutodiffBackend> {
-    model: Model<B>,
+    model: Network<B>,
     photos: Photos,
     classes: Vec<String>,
     train: Vec<Sample>,
@@ -55,17 +57,11 @@ fn prepare<B: AutodiffBackend>(
         let expected = "at least 1, and none with MixUp or CutMix: these mix photos, not features";
         return Err(TrainError::Setting { setting: "cached views", found, expected });
     }
-    let architecture = learner.backbone.architecture();
-    if architecture.classes().is_some() && learner.trained.is_none() {
-        let found = architecture.to_string();
-        let expected = "a network without its top; a new head takes its place";
-        return Err(TrainError::Setting { setting: "base", found, expected });
-    }
     if data.is_multi_label() {
         learner.config.loss = Loss::Sigmoid;
         learner.head.multi_label = true;
     }
-    let own = learner.backbone.devices().into_iter().next().unwrap_or_default();
+    let own = learner.network.devices().into_iter().next().unwrap_or_default();
     let devices = match learner.devices.as_slice() {
         [] => vec![own],
         devices => devices.to_vec(),
@@ -76,29 +72,37 @@ fn prepare<B: AutodiffBackend>(
         return Err(TrainError::Setting { setting: "devices", found, expected });
     }
     let device = devices[0].clone();
-    let backbone = learner.backbone.clone().fork(&device);
+    let network = learner.network.clone().fork(&device);
     let place = Place { devices, precision: learner.precision };
     let photos = Photos {
-        size: architecture.size(),
-        resize: learner.resize,
-        preprocessing: learner.preprocessing,
+        resizing: learner.resizing,
+        ..Photos::new(network.graph().input(), learner.resize, learner.preprocessing)?
     };
     let (mut train, mut valid) = data.split()?;
-    let (head, classes) = match learner.trained.take() {
-        Some((head, classes)) => (head.fork(&device), classes),
+    let (model, classes) = match learner.trained.take() {
+        Some(classes) => (network, classes),
         None => {
-            let features = learner.backbone.output_shape(architecture.input())?;
             let (classes, seed) = (data.classes().to_vec(), learner.config.seed);
-            (learner.head.init(features, classes.len(), seed, &device)?, classes)
+            (learner.head.on(network.without_head(), classes.len(), seed, &device)?, classes)
         }
     };
-    if head.config().multi_label != data.is_multi_label() {
+    if is_multi_label(model.graph()) != data.is_multi_label() {
         let found =
             if data.is_multi_label() { "photos of several classes" } else { "photos of one class" };
         let expected = "what the model's head was made for";
         return Err(TrainError::Setting { setting: "data", found: found.into(), expected });
     }
-    let numbers = numbers(&data, &classes)?;
+    let numbers = numbers(&data, &classes, learner.is_named)?;
+    // From here on they have the folder's names.
+    let classes = if learner.is_named { classes } else { data.classes().to_vec() };
+    let silent = model.graph().layers().iter().filter(|layer| !layer.op.trains_as_keras());
+    for layer in silent {
+        tracing::warn!(
+            "layer `{}` ({}) does nothing here: Keras would change what trains with it",
+            layer.name,
+            layer.op.class()
+        );
+    }
     for label in train.iter_mut().chain(&mut valid).flat_map(|sample| &mut sample.labels) {
         *label = numbers[*label];
     }
@@ -106,7 +110,7 @@ fn prepare<B: AutodiffBackend>(
     train.iter().flat_map(|sample| &sample.labels).for_each(|&label| counts[label] += 1);
     let class_weights = learner.config.class_weights.resolve(&counts)?;
     Ok(Prepared {
-        model: Model { backbone, head: Some(head) },
+        model,
         photos,
         classes,
         train,
@@ -123,23 +127,23 @@ fn prepare<B: AutodiffBackend>(
 
 /// What trains in a phase.
 fn scope<B: AutodiffBackend>(
-    model: &Model<B>,
+    model: &Network<B>,
     freeze: &Freeze,
     depth_factor: f64,
     mode: BatchNormMode,
 ) -> Result<Scope, TrainError> {
-    let own = freeze.trainable(&model.backbone)?;
-    let head = model.head.as_ref().map(|head| Graph::of(head).layers).unwrap_or_default();
+    let graph = model.graph();
+    let own = freeze.trainable(&graph.without_head())?;
+    let head = graph.head();
     let mut trains: HashSet<String> = own.iter().cloned().collect();
     trains.extend(head.iter().map(|layer| layer.name.clone()));
-    let is_norm = |kind: &str| kind == "BatchNormalization";
-    let mut live: HashSet<String> =
-        head.iter().filter(|layer| is_norm(layer.kind)).map(|layer| layer.name.clone()).collect();
-    if mode == BatchNormMode::Train {
-        let layers = Graph::of(&model.backbone).layers.into_iter();
-        let norms = layers.filter(|layer| is_norm(layer.kind) && trains.contains(&layer.name));
-        live.extend(norms.map(|layer| layer.name));
-    }
+    // In the head they are live; in the base where they train and the user asks for it.
+    let with_base = if mode == BatchNormMode::Train { graph.layers() } else { head };
+    let live = with_base
+        .iter()
+        .filter(|layer| matches!(layer.op, Op::BatchNorm(_)) && trains.contains(&layer.name))
+        .map(|layer| layer.name.clone())
+        .collect();
     let factors = own.iter().enumerate().map(|(position, name)| {
         // From the first layer's factor to 1, the same ratio from layer to layer.
         let share = position as f64 / own.len() as f64;
@@ -147,22 +151,23 @@ fn scope<B: AutodiffBackend>(
     });
     let factors: HashMap<String, f64> =
         if depth_factor == 1.0 { HashMap::new() } else { factors.collect() };
-    let l2 = model.head.as_ref().map(|head| head.penalties().iter().cloned().collect());
-    let cut = model.cut(&|layer| trains.contains(layer));
-    let input = shape_at(model, cut.as_deref())?;
-    Ok(Scope { cut, input, trains, live, factors, l2: l2.unwrap_or_default() })
+    let penalty = |layer: &rekindle_nn::Layer| match &layer.op {
+        Op::Dense(dense) if dense.l2 > 0.0 => Some((layer.name.clone(), dense.l2)),
+        _ => None,
+    };
+    let l2 = head.iter().filter_map(penalty).collect();
+    let cut = graph.cut(&|layer| trains.contains(layer));
+    let source = match &cut {
+        Some(layer) => Source::Layer(graph.position(layer)?),
+        None => Source::Input,
+    };
+    let input = graph.shape(source);
+    Ok(Scope { cut, input, trains, live, factors, l2 })
 }
 
-/// The shape of a layer's output; of the input, where there is none.
-fn shape_at<B: AutodiffBackend>(
-    model: &Model<B>,
-    layer: Option<&str>,
-) -> Result<Shape, TrainError> {
-    let input = model.backbone.architecture().input();
-    let Some(layer) = layer else { return Ok(input) };
-    let mut summarize = Summarize::default();
-    let x = summarize.input("input_layer", input);
-    Ok(rekindle_nn::Section::until(model, summarize, layer, x)?.0)
+/// Whether each class is there or not, by a sigmoid of its own.
+pub(crate) fn is_multi_label(graph: &Graph) -> bool {
+    graph.last().is_some_and(|layer| layer.op.activation() == rekindle_nn::Activation::Sigmoid)
 }
 
 /// The phases: what is frozen, epochs, rate, and the factor of the first layers' rate.
@@ -259,10 +264,10 @@ fn decodable<B: AutodiffBackend>(
 }
 
 /// How many parameters train, and how many do not.
-fn count<B: AutodiffBackend>(model: &Model<B>, scope: &Scope) -> Parameters {
+fn count<B: AutodiffBackend>(model: &Network<B>, scope: &Scope) -> Parameters {
     let mut counted = Parameters::default();
-    for variable in variables(model) {
-        let count: usize = variable.spec.shape.iter().product();
+    for variable in model.variables() {
+        let count = variable.spec.count();
         counted.total += count;
         if variable.spec.trainable && scope.trains.contains(&variable.layer) {
             counted.trainable += count;
@@ -279,7 +284,16 @@ fn description<B: AutodiffBackend>(
     prepared: &Prepared<B>,
     phases: &[FineTune],
 ) -> String {
-    let head = prepared.model.head.as_ref().map(|head| head.config());
+    let graph = prepared.model.graph();
+    let network = match graph.base().architecture {
+        Some(known) => known.to_string(),
+        None => format!("of {} layers for {}", graph.layers().len(), graph.input()),
+    };
+    let head: Vec<&str> = graph.head().iter().map(|layer| layer.name.as_str()).collect();
+    // All settings of all layers, in a form that is the same in each version that reads them.
+    let settings = serde_json::to_vec(graph)
+        .unwrap_or_else(|error| unreachable!("a graph is numbers and names: {error}"));
+    let settings = hex(&Sha256::digest(settings)[..8]);
     let names = |samples: &[Sample]| -> String {
         let name = |sample: &Sample| {
             sample.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
@@ -288,9 +302,8 @@ fn description<B: AutodiffBackend>(
     };
     let (train, valid) = (&prepared.train, &prepared.valid);
     format!(
-        "network {}\nhead {head:?}\nclasses {:?}\nsettings {:?}\nphases {phases:?}\naugmentation {:?}, {:?} cached views\n\
+        "network {network}\nhead {head:?}\nlayers {settings}\nclasses {:?}\nsettings {:?}\nphases {phases:?}\naugmentation {:?}, {:?} cached views\n\
          photos {:?}, {}\n{} photos to train on: {}\n{} photos to validate on: {}",
-        learner.backbone.architecture(),
         prepared.classes,
         learner.config,
         learner.augmentation,

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use image::RgbImage;
 use rayon::prelude::*;
+use rekindle_nn::Shape;
+use rekindle_nn::ops::Resizing;
 use rekindle_vision::{
     Augmentation, Pixels, Preprocessing, Resize, Sample, Skipped, VisionError, open_image, resize,
 };
@@ -14,10 +16,16 @@ use crate::TrainError;
 /// How photos become a network's input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Photos {
-    /// Height and width in pixels.
-    pub size: usize,
+    /// Height in pixels.
+    pub height: usize,
+    /// Width in pixels.
+    pub width: usize,
+    /// 3 for red, green and blue; 1 for grey, as Pillow makes it of these.
+    pub channels: usize,
     /// How they are brought there.
     pub resize: Resize,
+    /// How they are brought there where a Keras model says it with more settings; instead of `resize`.
+    pub resizing: Option<Resizing>,
     /// Keras's mode of `preprocess_input`.
     pub preprocessing: Preprocessing,
 }
@@ -42,9 +50,9 @@ pub(crate) struct Change<'a> {
 /// What goes into a network.
 #[derive(Debug)]
 pub(crate) enum Images {
-    /// `[photos, 3, size, size]`, preprocessed.
+    /// `[photos, channels, height, width]`, preprocessed.
     Values(Vec<f32>),
-    /// `[photos, size, size, 3]`, from 0 to 255.
+    /// `[photos, height, width, channels]`, from 0 to 255.
     Bytes(Vec<u8>),
 }
 
@@ -72,12 +80,14 @@ impl Images {
         match self {
             Self::Values(values) => values,
             Self::Bytes(bytes) => {
-                let size = photos.size;
+                let Photos { height, width, channels, .. } = *photos;
                 let of = |photo: &[u8]| {
-                    let values = photo.iter().map(|&byte| f32::from(byte)).collect();
-                    photos.preprocessing.apply(&Pixels { width: size, height: size, values })
+                    let values = photo.iter().map(|&byte| f32::from(byte));
+                    // Grey is the same in all three.
+                    let values = values.flat_map(|value| vec![value; 3 / channels]).collect();
+                    photos.preprocessed(&Pixels { width, height, values })
                 };
-                bytes.chunks_exact(size * size * 3).flat_map(of).collect()
+                bytes.chunks_exact(photos.shape().count()).flat_map(of).collect()
             }
         }
     }
@@ -93,7 +103,42 @@ pub(crate) struct PhotoBatch {
 }
 
 impl Photos {
-    /// Decodes, resizes and preprocesses a file: `[3, size, size]`.
+    /// For a network that takes images of this shape.
+    ///
+    /// # Errors
+    /// When photos cannot be made to have it: it is a vector, or of other channels than photos have.
+    pub fn new(
+        input: Shape,
+        resize: Resize,
+        preprocessing: Preprocessing,
+    ) -> Result<Self, TrainError> {
+        let wrong = |setting, found: String, expected| {
+            Err(TrainError::Setting { setting, found, expected })
+        };
+        let Shape::Map { height, width, channels } = input else {
+            return wrong("network", format!("one that takes {input}"), "one that takes images");
+        };
+        match (channels, preprocessing) {
+            (1, Preprocessing::Caffe | Preprocessing::Torch) => {
+                let found = format!("{} for grey images", preprocessing.name());
+                return wrong("preprocessing", found, "tf, none or rescale:SCALE:OFFSET");
+            }
+            (1 | 3, _) => {}
+            _ => {
+                let found = format!("one that takes images of {channels} channels");
+                return wrong("network", found, "3 channels, or 1 for grey");
+            }
+        }
+        Ok(Self { height, width, channels, resize, resizing: None, preprocessing })
+    }
+
+    /// The shape of one photo.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        Shape::map(self.height, self.width, self.channels)
+    }
+
+    /// Decodes, resizes and preprocesses a file: `[channels, height, width]`.
     ///
     /// # Errors
     /// When the file is not an image that can be decoded.
@@ -101,32 +146,67 @@ impl Photos {
         self.prepare(&open_image(path)?)
     }
 
-    /// Resizes and preprocesses a decoded image: `[3, size, size]`.
+    /// Resizes and preprocesses a decoded image: `[channels, height, width]`.
     ///
     /// # Errors
     /// When the image is empty.
     pub fn prepare(&self, image: &RgbImage) -> Result<Vec<f32>, VisionError> {
-        let pixels = resize(image, self.size, self.size, self.resize)?;
-        Ok(self.preprocessing.apply(&pixels))
+        Ok(self.preprocessed(&self.resized(image)?))
+    }
+
+    /// At the network's size; of three channels, also where the network takes one.
+    fn resized(&self, image: &RgbImage) -> Result<Pixels, VisionError> {
+        let grey = (self.channels == 1).then(|| grey(image));
+        // Keras, too, makes it grey first.
+        let image = grey.as_ref().unwrap_or(image);
+        let Some(resizing) = self.resizing else {
+            return resize(image, self.width, self.height, self.resize);
+        };
+        let Pixels { width, height, values } = image.into();
+        let values = resizing
+            .resize(&values, [height, width, 3])
+            .map_err(|error| VisionError::Resize { reason: error.to_string() })?;
+        Ok(Pixels { width: self.width, height: self.height, values })
+    }
+
+    /// Whether pixels stay whole numbers.
+    fn is_whole(&self) -> bool {
+        self.resizing.is_none() && self.resize.is_whole()
+    }
+
+    /// The same at another height and width.
+    pub(crate) fn with_images(self, height: usize, width: usize) -> Self {
+        let resizing = self.resizing.map(|own| Resizing { height, width, ..own });
+        Self { height, width, resizing, ..self }
+    }
+
+    /// `[channels, height, width]`.
+    fn preprocessed(&self, pixels: &Pixels) -> Vec<f32> {
+        let mut values = self.preprocessing.apply(pixels);
+        values.truncate(self.shape().count());
+        values
     }
 
     /// One photo as a network's input.
     pub(crate) fn input(&self, image: &RgbImage) -> Result<Images, VisionError> {
-        let pixels = resize(image, self.size, self.size, self.resize)?;
-        Ok(match self.resize.is_whole() {
+        let pixels = self.resized(image)?;
+        Ok(match self.is_whole() {
             // Without loss: the values are whole.
-            true => Images::Bytes(pixels.values.into_iter().map(|value| value as u8).collect()),
-            false => Images::Values(self.preprocessing.apply(&pixels)),
+            true => {
+                let values = pixels.values.into_iter().step_by(3 / self.channels);
+                Images::Bytes(values.map(|value| value as u8).collect())
+            }
+            false => Images::Values(self.preprocessed(&pixels)),
         })
     }
 
     fn view(&self, job: &Job<'_>) -> Result<Images, VisionError> {
         let image = job.sample.open()?;
         let Some(change) = job.change else { return self.input(&image) };
-        let pixels = resize(&image, self.size, self.size, self.resize)?;
+        let pixels = self.resized(&image)?;
         let Change { augmentation, seed, number, epoch } = change;
         let pixels = augmentation.apply(pixels, seed, number as u64, epoch as u64);
-        Ok(Images::Values(self.preprocessing.apply(&pixels)))
+        Ok(Images::Values(self.preprocessed(&pixels)))
     }
 
     /// Decodes photos on all cores, `batch_size` at a time and two batches ahead, and hands each
@@ -172,8 +252,8 @@ impl Photos {
         strict: bool,
     ) -> Result<PhotoBatch, VisionError> {
         let decoded: Vec<_> = jobs.par_iter().map(|job| self.view(job)).collect();
-        let count = jobs.len() * 3 * self.size * self.size;
-        let is_whole = self.resize.is_whole() && jobs.iter().all(|job| job.change.is_none());
+        let count = jobs.len() * self.shape().count();
+        let is_whole = self.is_whole() && jobs.iter().all(|job| job.change.is_none());
         let mut batch = PhotoBatch {
             images: match is_whole {
                 true => Images::Bytes(Vec::with_capacity(count)),
@@ -202,4 +282,15 @@ impl Photos {
         }
         Ok(batch)
     }
+}
+
+/// As Pillow's `convert("L")` makes it, in all three channels: rounded to whole numbers, in fixed point.
+fn grey(image: &RgbImage) -> RgbImage {
+    let mut grey = image.clone();
+    for pixel in grey.pixels_mut() {
+        let [red, green, blue] = pixel.0.map(u32::from);
+        let luma = (red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000) >> 16;
+        pixel.0 = [luma as u8; 3];
+    }
+    grey
 }

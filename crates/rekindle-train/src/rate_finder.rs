@@ -5,7 +5,7 @@ use burn::tensor::backend::AutodiffBackend;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rekindle_kernels::train::Pass;
-use rekindle_nn::Model;
+use rekindle_nn::Network;
 use serde::Serialize;
 
 use crate::batches::{Batches, Stored};
@@ -31,7 +31,7 @@ pub struct RateFinder {
 }
 
 pub(crate) fn find<B: AutodiffBackend>(
-    model: Model<B>,
+    model: Network<B>,
     scope: Scope,
     train: &Stored<'_>,
     classes: usize,

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::backend::Backend;
 use image::RgbImage;
 use rekindle_kernels::Precision;
-use rekindle_nn::{Architecture, Model, Network, Shape};
+use rekindle_nn::{Family, Network, Op, Shape};
 use rekindle_vision::{ImageFolder, Preprocessing, Resize, open_image};
 use rekindle_weights::{Checkpoint, ModelCard, load, save, variables_to_save};
 
@@ -17,15 +17,17 @@ use crate::photos::{Images, Job};
 use crate::predict::imagenet_classes;
 use crate::{Evaluation, History, Photos, Prediction, TrainError};
 
-/// By the photos' size.
-type Made<B> = Arc<Mutex<HashMap<(usize, Precision), Arc<Frozen<B>>>>>;
+/// By the photos' shape.
+type Made<B> = Arc<Mutex<HashMap<(Shape, Precision), Arc<Frozen<B>>>>>;
 
 /// A network that tells classes of photos apart, with all that it needs to do so.
 #[derive(Clone)]
 pub struct TrainedModel<B: Backend> {
-    model: Model<B>,
+    model: Network<B>,
     photos: Photos,
     classes: Arc<[String]>,
+    /// Whether somebody has named the classes.
+    is_named: bool,
     card: ModelCard,
     report: FitReport,
     precision: Precision,
@@ -43,20 +45,21 @@ impl<B: Backend> std::fmt::Debug for TrainedModel<B> {
 
 impl<B: Backend> TrainedModel<B> {
     pub(crate) fn new(
-        model: Model<B>,
+        model: Network<B>,
         photos: Photos,
         classes: Vec<String>,
         report: FitReport,
     ) -> Self {
-        let mut card = ModelCard::new(model.backbone.architecture().with_size(photos.size));
-        card.head = model.head.as_ref().map(|head| head.config().clone());
+        let mut card = ModelCard::new(model.graph().clone());
         card.classes.clone_from(&classes);
         card.preprocessing = photos.preprocessing.name();
         card.resize = Some(photos.resize.name().into());
+        card.photo_resize = photos.resizing.map(Op::Resizing);
         Self {
             model,
             photos,
             classes: classes.into(),
+            is_named: true,
             card,
             report,
             precision: Precision::F32,
@@ -65,22 +68,35 @@ impl<B: Backend> TrainedModel<B> {
         }
     }
 
-    /// Loads a file that [`TrainedModel::save`] wrote, or a whole Keras model of a network that we know with its
-    /// own top or a head on it: `.keras`, HDF5, ONNX. Where a Keras file does not name its classes they are
-    /// numbers, see [`TrainedModel::with_classes`].
+    /// Loads a file that [`TrainedModel::save`] wrote, or any image classifier of the supported layers: `.keras`, HDF5,
+    /// ONNX. Where a file does not name its classes they are numbers, see [`TrainedModel::with_classes`]. What the file
+    /// does not say, and so is assumed, is in [`TrainedModel::assumed`].
     ///
     /// # Errors
     /// When the file is foreign, truncated, altered, holds weights only, or has a layer that is not supported.
     pub fn load(path: impl AsRef<Path>, device: &B::Device) -> Result<Self, TrainError> {
+        Self::load_for(path, None, device)
+    }
+
+    /// The same with the height and width of the photos, for files that do not say them; for others as
+    /// [`TrainedModel::with_images`].
+    ///
+    /// # Errors
+    /// As [`TrainedModel::load`], and when the network cannot take photos of this size.
+    pub fn load_for(
+        path: impl AsRef<Path>,
+        size: Option<[usize; 2]>,
+        device: &B::Device,
+    ) -> Result<Self, TrainError> {
         let path = path.as_ref();
         let wrong = |reason: String| TrainError::Model { path: path.to_owned(), reason };
-        let mut checkpoint = Checkpoint::open(path)?.resolve::<B>(device)?;
+        let mut checkpoint = Checkpoint::open(path)?.resolve_for(size)?;
         let Some(card) = checkpoint.card().cloned() else {
             return Err(wrong(match checkpoint.problem() {
                 Some(problem) => format!("holds a model that is not supported: {problem}"),
                 None => format!(
                     "holds weights of no network that Rekindle knows ({})",
-                    Architecture::NAMES.join(", ")
+                    Family::names().join(", ")
                 ),
             }));
         };
@@ -89,26 +105,34 @@ impl<B: Backend> TrainedModel<B> {
                 "holds a model that is not supported: {problem}; `rekindle train DIR --weights FILE` starts from its network"
             )));
         }
-        let architecture = card.architecture;
-        let backbone = architecture.init(device)?;
-        let head = match (&card.head, architecture.classes()) {
-            (Some(head), None) => {
-                let features = backbone.output_shape(architecture.input())?;
-                Some(head.init(features, card.classes.len(), 0, device)?)
-            }
-            (None, Some(_)) => None,
-            (None, None) => {
-                return Err(wrong(format!(
-                    "holds {architecture}: weights to start from, not a trained model; use it as `rekindle train DIR --weights FILE`"
-                )));
-            }
-            (Some(_), Some(_)) => return Err(wrong("has both a top and a head".into())),
+        let graph = card.graph.clone();
+        let what = card.architecture().map_or("a network".into(), |known| known.to_string());
+        if graph.head().is_empty() {
+            return Err(wrong(format!(
+                "holds {what}: weights to start from, not a trained model; use it as `rekindle train DIR --weights FILE`"
+            )));
+        }
+        let Some(outputs) = graph.classes() else {
+            return Err(wrong(format!(
+                "is no classifier: its output is {}, expected a vector of classes",
+                graph.output_shape()
+            )));
         };
-        let model = Model { backbone, head };
-        let outputs = model.classes();
+        let mut assumed = card.assumed.clone();
+        let is_imagenet = outputs == 1000 && card.architecture().is_some();
+        let is_named = !card.classes.is_empty() || is_imagenet;
         let classes = match card.classes.len() {
-            0 if outputs == 1000 => imagenet_classes(),
-            0 => (0..outputs).map(|class| class.to_string()).collect(),
+            0 if is_imagenet => {
+                assumed.push("the file names no classes: ImageNet's 1000 are assumed".into());
+                imagenet_classes()
+            }
+            0 => {
+                assumed.push(format!(
+                    "the file names no classes: they are called 0 to {}",
+                    outputs - 1
+                ));
+                (0..outputs).map(|class| class.to_string()).collect()
+            }
             named if named == outputs => card.classes.clone(),
             named => {
                 return Err(wrong(format!(
@@ -116,31 +140,36 @@ impl<B: Backend> TrainedModel<B> {
                 )));
             }
         };
-        let photos = Photos {
-            size: architecture.size(),
-            resize: card
-                .resize
-                .as_deref()
-                .map_or(Ok(Resize::default()), str::parse)
-                .map_err(wrong)?,
-            preprocessing: card.preprocessing.parse().map_err(wrong)?,
+        let resize =
+            card.resize.as_deref().map_or(Ok(Resize::default()), str::parse).map_err(wrong)?;
+        let preprocessing = card.preprocessing.parse().map_err(wrong)?;
+        let mut photos = Photos::new(graph.input(), resize, preprocessing)?;
+        photos.resizing = match &card.photo_resize {
+            Some(Op::Resizing(resizing)) => Some(*resizing),
+            Some(other) => {
+                return Err(wrong(format!("its photos are resized by a {}", other.class())));
+            }
+            None => None,
         };
-        let loaded = load(model, &architecture.to_string(), &mut checkpoint)?;
+        let loaded = load(Network::init(graph, 0, device), &what, &mut checkpoint)?;
         if let Some(tensor) = loaded.unused.first() {
-            return Err(wrong(format!(
-                "`{tensor}` belongs to no layer of {architecture} and its head"
-            )));
+            return Err(wrong(format!("`{tensor}` belongs to no layer of {what}")));
         }
-        Ok(Self {
+        let model = Self {
             model: loaded.network,
             photos,
             classes: classes.into(),
-            card,
+            is_named,
+            card: ModelCard { assumed, ..card },
             report: FitReport::default(),
             precision: Precision::F32,
             frozen: OnceLock::new(),
             made: Made::<B>::default(),
-        })
+        };
+        match size {
+            Some([height, width]) => model.with_images(height, width),
+            None => Ok(model),
+        }
     }
 
     /// Writes everything that predicting needs into one safetensors file, atomically.
@@ -183,14 +212,14 @@ impl<B: Backend> TrainedModel<B> {
 
     /// The network for photos of this size, made once for all that share its weights.
     fn frozen(&self, device: &B::Device) -> Result<Arc<Frozen<B>>, TrainError> {
-        let (size, precision) = (self.photos.size, self.precision);
+        let (shape, precision) = (self.photos.shape(), self.precision);
         // What is in there is whole, whoever panicked.
         let mut made = self.made.lock().unwrap_or_else(|error| error.into_inner());
-        if let Some(frozen) = made.get(&(size, precision)) {
+        if let Some(frozen) = made.get(&(shape, precision)) {
             return Ok(frozen.clone());
         }
-        let frozen = Arc::new(Frozen::new(&self.model, None, size, precision, device)?);
-        made.insert((size, precision), frozen.clone());
+        let frozen = Arc::new(Frozen::new(&self.model, None, precision, device)?);
+        made.insert((shape, precision), frozen.clone());
         Ok(frozen)
     }
 
@@ -199,7 +228,7 @@ impl<B: Backend> TrainedModel<B> {
     /// # Errors
     /// When the folder has a class that the model does not know, or a photo cannot be decoded.
     pub fn evaluate(&self, folder: &ImageFolder) -> Result<Evaluation, TrainError> {
-        let numbers = numbers(folder, &self.classes)?;
+        let numbers = numbers(folder, &self.classes, self.is_named)?;
         let samples = folder.samples();
         let jobs: Vec<Job<'_>> =
             samples.iter().map(|sample| Job { sample, change: None }).collect();
@@ -225,14 +254,24 @@ impl<B: Backend> TrainedModel<B> {
         Ok(Evaluation::of(&self.classes, found, folder.is_multi_label()))
     }
 
-    /// Takes photos at another size; a head that flattens cannot.
+    /// Takes square photos of another size; a head that flattens cannot.
     ///
     /// # Errors
     /// When the network cannot take that size.
-    pub fn with_size(mut self, size: usize) -> Result<Self, TrainError> {
-        self.model.output_shape(Shape::image(size))?;
-        self.photos.size = size;
-        self.card.architecture = self.card.architecture.with_size(size);
+    pub fn with_size(self, size: usize) -> Result<Self, TrainError> {
+        self.with_images(size, size)
+    }
+
+    /// Takes photos of another height and width; a head that flattens cannot.
+    ///
+    /// # Errors
+    /// When the network cannot take that size.
+    pub fn with_images(mut self, height: usize, width: usize) -> Result<Self, TrainError> {
+        let input = Shape::map(height, width, self.photos.channels);
+        self.model = self.model.with_input(input)?;
+        self.photos = self.photos.with_images(height, width);
+        self.card.photo_resize = self.photos.resizing.map(Op::Resizing);
+        self.card.graph = self.model.graph().clone();
         self.frozen = OnceLock::new();
         Ok(self)
     }
@@ -253,7 +292,9 @@ impl<B: Backend> TrainedModel<B> {
     #[must_use]
     pub fn with_resize(mut self, resize: Resize) -> Self {
         self.photos.resize = resize;
+        self.photos.resizing = None;
         self.card.resize = Some(resize.name().into());
+        self.card.photo_resize = None;
         self
     }
 
@@ -270,6 +311,7 @@ impl<B: Backend> TrainedModel<B> {
         }
         self.card.classes.clone_from(&classes);
         self.classes = classes.into();
+        self.is_named = true;
         Ok(self)
     }
 
@@ -299,6 +341,18 @@ impl<B: Backend> TrainedModel<B> {
         &self.report
     }
 
+    /// Whether the classes have names, of the file or of [`TrainedModel::with_classes`]; else they are numbers.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.is_named
+    }
+
+    /// What was assumed where the file that it came from says nothing, a sentence each.
+    #[must_use]
+    pub fn assumed(&self) -> &[String] {
+        &self.card.assumed
+    }
+
     /// How photos become its input.
     #[must_use]
     pub fn photos(&self) -> &Photos {
@@ -307,7 +361,7 @@ impl<B: Backend> TrainedModel<B> {
 
     /// The network.
     #[must_use]
-    pub fn model(&self) -> &Model<B> {
+    pub fn model(&self) -> &Network<B> {
         &self.model
     }
 

@@ -351,9 +351,9 @@ pub struct Mixing {
 }
 
 impl Mix {
-    /// Draws for a batch of so many photos of `size` x `size` in this step of the run.
+    /// Draws for a batch of so many photos of this height and width in this step of the run.
     #[must_use]
-    pub fn draw(&self, seed: u64, step: u64, photos: usize, size: usize) -> Mixing {
+    pub fn draw(&self, seed: u64, step: u64, photos: usize, size: [usize; 2]) -> Mixing {
         let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x006d_6978);
         rng.set_stream(step);
         let mut partners: Vec<usize> = (0..photos).collect();
@@ -363,17 +363,18 @@ impl Mix {
         match *self {
             Self::MixUp(alpha) => Mixing { partners, own: share(alpha), window: None },
             Self::CutMix(alpha) => {
-                let side = (1.0 - share(alpha)).sqrt() * size as f32;
-                let mut range = || {
+                let ratio = (1.0 - share(alpha)).sqrt();
+                let mut range = |size: usize| {
+                    let side = ratio * size as f32;
                     let centre = rng.random::<f32>() * size as f32;
                     let start = (centre - side / 2.0).round().max(0.0) as usize;
                     start..((centre + side / 2.0).round() as usize).min(size).max(start)
                 };
-                let window = [range(), range()];
+                let window = size.map(&mut range);
                 let area = window[0].len() * window[1].len();
                 Mixing {
                     partners,
-                    own: 1.0 - area as f32 / (size * size) as f32,
+                    own: 1.0 - area as f32 / (size[0] * size[1]) as f32,
                     window: Some(window),
                 }
             }
@@ -382,19 +383,19 @@ impl Mix {
 }
 
 impl Mixing {
-    /// Mixes photos, `[photos, 3, size, size]`.
+    /// Mixes photos, `[photos, channels, height, width]`, each of this shape.
     #[must_use]
-    pub fn images(&self, values: &[f32], size: usize) -> Vec<f32> {
-        let count = 3 * size * size;
+    pub fn images(&self, values: &[f32], [channels, height, width]: [usize; 3]) -> Vec<f32> {
+        let count = channels * height * width;
         let mut mixed = values.to_vec();
         for (photo, &partner) in mixed.chunks_exact_mut(count).zip(&self.partners) {
             let other = &values[partner * count..][..count];
             match &self.window {
                 None => self.sum(photo, other),
                 Some([rows, columns]) => {
-                    for line in 0..3 * size {
-                        if rows.contains(&(line % size)) {
-                            let part = line * size + columns.start..line * size + columns.end;
+                    for line in 0..channels * height {
+                        if rows.contains(&(line % height)) {
+                            let part = line * width + columns.start..line * width + columns.end;
                             photo[part.clone()].copy_from_slice(&other[part]);
                         }
                     }
@@ -520,8 +521,9 @@ mod tests {
         let targets: Vec<f32> = (0..16).map(|i| f32::from(u8::from(i % 5 == 0))).collect();
         for mix in [Mix::MixUp(0.4), Mix::CutMix(1.0)] {
             for step in 0..20 {
-                let mixing = mix.draw(1, step, 4, size);
-                let (mixed, labels) = (mixing.images(&images, size), mixing.targets(&targets, 4));
+                let mixing = mix.draw(1, step, 4, [size, size]);
+                let (mixed, labels) =
+                    (mixing.images(&images, [3, size, size]), mixing.targets(&targets, 4));
                 for photo in 0..4 {
                     let mean = mixed[photo * 192..][..192].iter().sum::<f32>() / 192.0;
                     let expected: f32 =

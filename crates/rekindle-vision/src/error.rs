@@ -28,6 +28,12 @@ pub enum VisionError {
         /// Width and height asked for.
         to: (usize, usize),
     },
+    /// A model's own resize cannot take an image.
+    #[error("cannot resize as the model does: {reason}")]
+    Resize {
+        /// What it takes, and what it was given.
+        reason: String,
+    },
     /// A folder does not hold what training needs.
     #[error("{}: {reason}", path.display())]
     Folder {

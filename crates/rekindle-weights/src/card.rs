@@ -1,24 +1,29 @@
-use rekindle_nn::{Architecture, HeadConfig};
+use rekindle_nn::{Architecture, Graph, HeadConfig, NetworkError, Op};
 use serde::{Deserialize, Serialize};
 
 /// What a file of ours says about its weights, as JSON in the safetensors metadata under `rekindle`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Written")]
 pub struct ModelCard {
-    /// The version of this layout; this is 1.
+    /// The version of this layout; what is written is [`ModelCard::FORMAT`].
     pub format: u32,
-    /// The network and its settings.
-    pub architecture: Architecture,
-    /// What stands on the network, if it was re-trained.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub head: Option<HeadConfig>,
-    /// The names of the classes, in the order of the outputs; empty for a network without top.
+    /// The network: base and head.
+    pub graph: Graph,
+    /// The names of the classes, in the order of the outputs; empty where they are unknown, and for a network without
+    /// head.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
-    /// Keras's mode of `preprocess_input`: `tf`, `caffe`, `torch` or `none`.
+    /// Keras's mode of `preprocess_input`: `tf`, `caffe`, `torch` or `none`; `rescale:SCALE:OFFSET` else.
     pub preprocessing: String,
     /// How photos are resized: `nearest`, `bilinear` or `tf-bilinear`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resize: Option<String>,
+    /// How photos are resized where that takes more settings: Keras's `Resizing`, of photos of any size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub photo_resize: Option<Op>,
+    /// What was assumed since the file does not say it; each is a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assumed: Vec<String>,
     /// Whether the normalizations are folded into the convolutions, as ONNX's exporters do: for inference, and
     /// as a frozen network, all is the same, but the statistics of the training are gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -36,25 +41,101 @@ pub struct ModelCard {
 
 impl ModelCard {
     /// The version that this library writes.
-    pub const FORMAT: u32 = 1;
+    pub const FORMAT: u32 = 2;
 
-    /// A card that names the architecture only, with the preprocessing of Keras's network.
+    /// A card of a network, with the preprocessing of its family where it is known.
     #[must_use]
-    pub fn new(architecture: Architecture) -> Self {
-        let preprocessing = match architecture {
-            Architecture::MobileNetV2(_) | Architecture::InceptionV3(_) => "tf",
-        };
+    pub fn new(graph: Graph) -> Self {
+        let known = graph.base().architecture;
         Self {
             format: Self::FORMAT,
-            architecture,
-            head: None,
+            preprocessing: known.map_or("none", |known| known.family.preprocessing).into(),
+            graph,
             classes: Vec::new(),
-            preprocessing: preprocessing.into(),
             resize: None,
+            photo_resize: None,
+            assumed: Vec::new(),
             folded: false,
             description: String::new(),
             source: String::new(),
             licence: String::new(),
         }
+    }
+
+    /// What the base is, where that is known.
+    #[must_use]
+    pub fn architecture(&self) -> Option<Architecture> {
+        self.graph.base().architecture
+    }
+}
+
+/// As files have it: layout 2 has the graph, layout 1 a known network, and the settings of a head on it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    format: u32,
+    #[serde(default)]
+    graph: Option<Graph>,
+    #[serde(default)]
+    architecture: Option<Architecture>,
+    #[serde(default)]
+    head: Option<HeadConfig>,
+    #[serde(default)]
+    classes: Vec<String>,
+    preprocessing: String,
+    #[serde(default)]
+    resize: Option<String>,
+    #[serde(default)]
+    photo_resize: Option<Op>,
+    #[serde(default)]
+    assumed: Vec<String>,
+    #[serde(default)]
+    folded: bool,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    source: String,
+    #[serde(default)]
+    licence: String,
+}
+
+impl TryFrom<Written> for ModelCard {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let text = |error: NetworkError| error.to_string();
+        let graph = match (written.format, written.graph, written.architecture) {
+            (2, Some(graph), None) => graph,
+            (1, None, Some(architecture)) => {
+                let base = architecture.graph().map_err(text)?;
+                match written.head {
+                    Some(_) if architecture.classes().is_some() => {
+                        return Err("the network has both a top and a head".into());
+                    }
+                    Some(head) => head.graph(&base, written.classes.len()).map_err(text)?,
+                    None => base,
+                }
+            }
+            (1 | 2, _, _) => return Err("the card does not say which network it is of".into()),
+            (format, _, _) => {
+                return Err(format!(
+                    "the card has layout {format}, this program reads up to {}: update rekindle",
+                    Self::FORMAT
+                ));
+            }
+        };
+        Ok(Self {
+            format: Self::FORMAT,
+            graph,
+            classes: written.classes,
+            preprocessing: written.preprocessing,
+            resize: written.resize,
+            photo_resize: written.photo_resize,
+            assumed: written.assumed,
+            folded: written.folded,
+            description: written.description,
+            source: written.source,
+            licence: written.licence,
+        })
     }
 }

@@ -3,12 +3,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::backend::Backend;
+use rekindle_nn::Architecture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::keras::{Origin, Placed, by_order, recognise};
-use crate::load::guess_architecture;
+use crate::keras::{self, Origin, Placed};
 use crate::{ModelCard, WeightsError, hdf5, keras_zip, onnx, safetensors, sharded};
 
 /// How a file holds numbers.
@@ -109,7 +108,6 @@ impl std::fmt::Debug for Checkpoint {
 struct Rearranged {
     reader: Box<dyn ReadTensor>,
     origins: Vec<Origin>,
-    counts: Vec<usize>,
 }
 
 impl ReadTensor for Rearranged {
@@ -117,11 +115,10 @@ impl ReadTensor for Rearranged {
         match self.origins[index] {
             Origin::Same(index) => self.reader.read(index),
             // softmax over (0, x) is (1 - sigmoid(x), sigmoid(x)).
-            Origin::SigmoidKernel(index) | Origin::SigmoidBias(index) => {
+            Origin::BehindZeros(index) => {
                 let values = self.reader.read(index)?;
                 Ok(values.into_iter().flat_map(|value| [0.0, value]).collect())
             }
-            Origin::Zeros => Ok(vec![0.0; self.counts[index]]),
         }
     }
 }
@@ -205,60 +202,66 @@ impl Checkpoint {
         Self { model, ..self }
     }
 
-    /// Finds out which network's variables the tensors are, and gives them that network's names: by the
-    /// model's configuration where the file has one, by name, or else by order and shape, as Keras does.
+    /// Finds out which network the file holds: by the model's configuration or graph where the file has one, or else the
+    /// known network whose variables are exactly these, by name or by order and shape, as Keras does. The tensors get
+    /// the names of that network's layers.
     ///
-    /// The result has a [`Checkpoint::card`], unless the file holds no network that Rekindle knows;
+    /// The result has a [`Checkpoint::card`], unless the file holds nothing that Rekindle can use;
     /// [`Checkpoint::problem`] then says why. Tensors of no known layer keep their names.
     ///
     /// # Errors
     /// When an ONNX file's tensors cannot be read.
-    pub fn resolve<B: Backend>(mut self, device: &B::Device) -> Result<Self, WeightsError> {
+    pub fn resolve(self) -> Result<Self, WeightsError> {
+        self.resolve_for(None)
+    }
+
+    /// The same with the height and width of the images, for files that do not say them.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::resolve`].
+    pub fn resolve_for(self, size: Option<[usize; 2]>) -> Result<Self, WeightsError> {
+        self.resolve_as(size, None)
+    }
+
+    /// The same where `wanted` decides between networks whose variables are alike.
+    pub(crate) fn resolve_as(
+        mut self,
+        size: Option<[usize; 2]>,
+        wanted: Option<&Architecture>,
+    ) -> Result<Self, WeightsError> {
         if self.card.is_some() {
             return Ok(self);
         }
         let numbered = match std::mem::replace(&mut self.naming, Naming::Names) {
-            Naming::Graph(graph) => return onnx::resolve::<B>(self, *graph, device),
+            Naming::Graph(graph) => return onnx::resolve(self, *graph, size),
             naming => matches!(naming, Naming::Numbers),
         };
         if let Some(model) = self.model.take() {
-            match recognise::<B>(&model, &self.tensors, numbered, device) {
-                Ok(found) => return Ok(self.rearranged(found.card, found.tensors)),
-                Err(problem) => self.problem = Some(problem),
-            }
+            let read = keras::read(&model, &self.tensors, numbered, size);
+            return Ok(match read.and_then(keras::resolve) {
+                Ok((card, tensors)) => self.rearranged(card, tensors),
+                Err(problem) => self.with_problem(problem),
+            });
         }
-        let guess = guess_architecture::<B>(&self, device);
-        // Names that are all the network's, with its top, need no other look. Early versions called the top `Logits`.
-        if guess.is_none_or(|architecture| architecture.classes().is_none())
-            && let Some((architecture, placed)) = by_order::<B>(&self.tensors, numbered, device)
-            && (guess.is_none() || architecture.classes().is_some())
-        {
-            return Ok(self.rearranged(ModelCard::new(architecture), placed));
-        }
-        self.card = guess.map(ModelCard::new);
-        Ok(self)
+        Ok(match keras::weights_only(&self.tensors, numbered, wanted) {
+            Ok(Some((card, tensors))) => self.rearranged(card, tensors),
+            Ok(None) => self,
+            Err(problem) => self.with_problem(problem),
+        })
     }
 
     /// The same file with these tensors first, and those that they are not made of behind them.
     fn rearranged(self, card: ModelCard, mut placed: Vec<Placed>) -> Self {
         let source = |origin: &Origin| match *origin {
-            Origin::Same(index) | Origin::SigmoidKernel(index) | Origin::SigmoidBias(index) => {
-                Some(index)
-            }
-            Origin::Zeros => None,
+            Origin::Same(index) | Origin::BehindZeros(index) => index,
         };
-        let used: HashSet<usize> = placed.iter().filter_map(|(_, origin)| source(origin)).collect();
+        let used: HashSet<usize> = placed.iter().map(|(_, origin)| source(origin)).collect();
         let rest = self.tensors.iter().cloned().enumerate();
         let rest = rest.filter(|(index, _)| !used.contains(index));
         placed.extend(rest.map(|(index, info)| (info, Origin::Same(index))));
-        let names = placed.iter().map(|(_, origin)| match source(origin) {
-            Some(index) => self.names[index].clone(),
-            None => "(zeros)".to_owned(),
-        });
-        let names = names.collect();
+        let names = placed.iter().map(|(_, origin)| self.names[source(origin)].clone()).collect();
         let (tensors, origins): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
-        let counts = tensors.iter().map(TensorInfo::count).collect();
-        let reader = Box::new(Rearranged { reader: self.reader, origins, counts });
+        let reader = Box::new(Rearranged { reader: self.reader, origins });
         Self { tensors, names, reader, card: Some(card), ..self }
     }
 

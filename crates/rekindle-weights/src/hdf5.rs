@@ -35,9 +35,11 @@ pub(crate) fn read(file: File, length: u64, path: &Path) -> Result<Checkpoint, W
     let wrong = |reason: String| WeightsError::format(path, reason);
     let damaged = |error| damaged(path, error);
     let attributes = file.root().attrs().map_err(damaged)?;
-    // A configuration that cannot be parsed is no reason not to read the weights.
-    let model = attributes.get("model_config").and_then(|value| value.as_str().map(str::to_owned));
-    let model = model.and_then(|text| serde_json::from_str(&text).ok());
+    let model = attributes.get("model_config").and_then(|value| value.as_str());
+    let model = model
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(|error| wrong(format!("the attribute `model_config` is damaged: {error}")))?;
     let root = match file.group("model_weights") {
         Ok(group) => group,
         Err(_) => file.root(),
@@ -45,6 +47,7 @@ pub(crate) fn read(file: File, length: u64, path: &Path) -> Result<Checkpoint, W
     let mut found = Found { file_length: length, ..Found::default() };
     let naming = match names(&root, "layer_names").map_err(damaged)? {
         Some(layers) => {
+            found.known = model.as_ref().map(layer_names).unwrap_or_default();
             legacy(&root, layers, &mut found).map_err(wrong)?;
             Naming::Names
         }
@@ -74,6 +77,8 @@ struct Found {
     datasets: Vec<Dataset>,
     seen: HashSet<String>,
     groups: usize,
+    /// The names of the layers that the file's own configuration lists.
+    known: HashSet<String>,
 }
 
 impl Found {
@@ -96,19 +101,69 @@ fn legacy(root: &Group, layers: Vec<String>, found: &mut Found) -> Result<(), St
             .group(&layer)
             .map_err(|error| format!("layer `{layer}` is listed but has no group: {error}"))?;
         let weights = names(&group, "weight_names").map_err(|error| error.to_string())?;
-        for weight in weights.unwrap_or_default() {
-            let (owner, variable) = split_name(&layer, &weight);
+        let weights = weights.unwrap_or_default();
+        for weight in &weights {
+            let (owner, variable) = owner(&layer, weight, &weights, &found.known);
+            // Layers of two models may have one name: the second's is qualified by the model that it is in.
+            let is_taken = found.seen.contains(&format!("{owner}/{variable}"));
+            let owner = if is_taken && owner != layer { format!("{layer}/{owner}") } else { owner };
             let dataset =
-                group.dataset(&weight).map_err(|error| format!("`{owner}/{variable}`: {error}"))?;
+                group.dataset(weight).map_err(|error| format!("`{owner}/{variable}`: {error}"))?;
             found.add(owner, variable, dataset)?;
         }
     }
     Ok(())
 }
 
-/// What a model's layers are grouped under; Keras 2.12 to 2.14 had another name for it.
+/// The names of all layers in a configuration.
+fn layer_names(model: &serde_json::Value) -> HashSet<String> {
+    let mut names = HashSet::new();
+    let mut open = vec![model];
+    while let Some(value) = open.pop() {
+        let layers = value["config"]["layers"].as_array().or_else(|| value["config"].as_array());
+        for layer in layers.into_iter().flatten() {
+            let name = layer["config"]["name"].as_str().or_else(|| layer["name"].as_str());
+            names.extend(name.map(str::to_owned));
+            open.push(layer);
+        }
+    }
+    names
+}
+
+/// The layer and the variable that a weight's name means, where `known` layers may have a `/` in their names; `weights`
+/// are all of the layer or model `group`.
+fn owner(
+    group: &str,
+    weight: &str,
+    weights: &[String],
+    known: &HashSet<String>,
+) -> (String, String) {
+    let (mut layer, mut variable) = split_name(group, weight);
+    let (path, last) = match weight.rsplit_once('/') {
+        Some((path, last)) => (path, last.strip_suffix(":0").unwrap_or(last)),
+        None => (group, weight),
+    };
+    // The longest end of the path that is a layer's name.
+    let starts = [0].into_iter().chain(path.match_indices('/').map(|(at, _)| at + 1));
+    if let Some(name) = starts.map(|at| &path[at..]).find(|name| known.contains(*name)) {
+        layer = name.to_owned();
+    }
+    // A separable convolution has two kernels.
+    let sibling = format!("{path}/pointwise_kernel");
+    if last == "depthwise_kernel"
+        && weights.iter().any(|other| other.strip_suffix(":0").unwrap_or(other) == sibling)
+    {
+        variable = last.to_owned();
+    }
+    (layer, variable)
+}
+
+/// Keras 2.12 to 2.14's name for what a model's layers are grouped under.
+const OLD_LAYERS: &str = "_layer_checkpoint_dependencies";
+
+/// What a model's layers are grouped under.
 fn layers_group(groups: &[String]) -> Option<&str> {
-    let names = ["layers", "_layer_checkpoint_dependencies"];
+    let names = ["layers", OLD_LAYERS];
     names.into_iter().find(|name| groups.iter().any(|group| group == name))
 }
 

@@ -1,9 +1,9 @@
 //! Weights for Rekindle's networks: reads Keras's HDF5 and `.keras` files, ONNX and safetensors, in pure Rust,
 //! and writes safetensors that say what they hold.
 //!
-//! A [`Checkpoint`] lists a file's tensors; [`Checkpoint::resolve`] finds out which layers and variables of
-//! which network they are, whatever the file calls them; [`load`] puts them into a network, or says exactly
-//! what does not fit.
+//! A [`Checkpoint`] lists a file's tensors; [`Checkpoint::resolve`] reads which network they are of: the file's own
+//! configuration or graph, or where it has none the known network whose variables they are. [`load`] puts them into a
+//! network, or says exactly what does not fit.
 
 mod atomic;
 mod bundled;
@@ -19,8 +19,10 @@ mod keras_zip;
 mod load;
 mod onnx;
 mod pretrained;
+mod recognise;
 mod safetensors;
 mod sharded;
+mod whole;
 
 pub use atomic::write_atomic;
 pub use cache::cache_folder;

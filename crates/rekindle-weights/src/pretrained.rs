@@ -1,9 +1,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::backend::Backend;
-use rekindle_nn::{
-    Architecture, Backbone, InceptionV3, InceptionV3Config, MobileNetV2, MobileNetV2Config,
-};
+use rekindle_nn::{Architecture, Network, Shape, TypedNetwork};
 
 use crate::{Checkpoint, WeightsError, bundled, load};
 
@@ -29,39 +27,35 @@ impl Weights {
     /// # Errors
     /// When they cannot be had or read.
     pub fn open(&self, architecture: &Architecture) -> Result<Checkpoint, WeightsError> {
+        let unavailable = |reason: &str| WeightsError::Unavailable {
+            architecture: architecture.to_string(),
+            reason: reason.into(),
+        };
         match self {
             Self::File(path) => Checkpoint::open(path),
-            Self::Random => Err(WeightsError::Unavailable {
-                architecture: architecture.to_string(),
-                reason: "random weights are in no file".into(),
-            }),
+            Self::Random => Err(unavailable("random weights are in no file")),
             #[cfg(feature = "download")]
             Self::ImageNet => {
                 Checkpoint::open(crate::Downloader::default().imagenet(architecture)?)
             }
             #[cfg(not(feature = "download"))]
-            Self::ImageNet => Err(WeightsError::Unavailable {
-                architecture: architecture.to_string(),
-                reason: "this program was built without the feature `download`".into(),
-            }),
+            Self::ImageNet => {
+                Err(unavailable("this program was built without the feature `download`"))
+            }
             Self::Demo => {
-                let unavailable = |reason: &str| WeightsError::Unavailable {
-                    architecture: architecture.to_string(),
-                    reason: reason.into(),
-                };
                 let bytes = bundled::MOBILENET_V2.ok_or_else(|| {
                     unavailable("this program was built without the feature `bundled`")
                 })?;
-                match architecture {
-                    Architecture::MobileNetV2(MobileNetV2Config {
-                        alpha: 1.0,
-                        classes: None,
-                        ..
-                    }) => Checkpoint::from_bytes(bytes, "the bundled MobileNetV2 weights"),
-                    _ => Err(unavailable(
+                let is_bundled = architecture.name() == "mobilenet-v2"
+                    && architecture.settings.alpha == Some(1.0)
+                    && architecture.settings.channels == 3
+                    && architecture.classes().is_none();
+                if !is_bundled {
+                    return Err(unavailable(
                         "the bundled weights are for mobilenet-v2 1.0 without top; give a file of Keras's weights",
-                    )),
+                    ));
                 }
+                Checkpoint::from_bytes(bytes, "the bundled MobileNetV2 weights")
             }
         }
     }
@@ -76,25 +70,36 @@ impl Weights {
         architecture: Architecture,
         size: Option<usize>,
         device: &B::Device,
-    ) -> Result<Backbone<B>, WeightsError> {
+    ) -> Result<Network<B>, WeightsError> {
         let wanted = size.map_or(architecture, |size| architecture.with_size(size));
         if *self == Self::Random {
             return Ok(wanted.with_top(None).init(device)?);
         }
-        let mut checkpoint = self.open(&wanted)?.resolve::<B>(device)?;
+        let size = size.map(|size| [size, size]);
+        let mut checkpoint = self.open(&wanted)?.resolve_as(size, Some(&architecture))?;
         if let (None, Some(problem)) = (checkpoint.card(), checkpoint.problem()) {
             let reason = format!("holds no network that Rekindle knows: {problem}");
             return Err(WeightsError::format(checkpoint.path(), reason));
         }
-        let found = checkpoint.card().map_or(architecture, |card| card.architecture);
-        if found.name() != architecture.name() {
+        let graph = match checkpoint.card() {
+            Some(card) => card.graph.without_head(),
+            None => architecture.with_top(None).graph()?,
+        };
+        let found = graph.base().architecture;
+        if found.is_none_or(|found| found.name() != architecture.name()) {
+            let found = found
+                .map_or("a network that Rekindle does not know".into(), |found| found.to_string());
             let reason = format!("holds {found}, expected {}", architecture.name());
             return Err(WeightsError::format(checkpoint.path(), reason));
         }
-        let found = found.with_top(None);
-        let found = size.map_or(found, |size| found.with_size(size));
-        let loaded = load(found.init(device)?, &found.to_string(), &mut checkpoint)?;
-        Ok(loaded.network)
+        let graph = match size {
+            Some([height, width]) => {
+                graph.with_input(Shape::map(height, width, graph.input().channels()))?
+            }
+            None => graph,
+        };
+        let name = graph.base().architecture.map_or_else(String::new, |found| found.to_string());
+        Ok(load(Network::init(graph, 0, device), &name, &mut checkpoint)?.network)
     }
 }
 
@@ -107,22 +112,9 @@ pub trait Pretrained<B: Backend>: Sized {
     fn pretrained(weights: Weights, device: &B::Device) -> Result<Self, WeightsError>;
 }
 
-impl<B: Backend> Pretrained<B> for MobileNetV2<B> {
+impl<B: Backend, N: TypedNetwork<B>> Pretrained<B> for N {
     fn pretrained(weights: Weights, device: &B::Device) -> Result<Self, WeightsError> {
-        let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
-        match weights.backbone(architecture, None, device)? {
-            Backbone::MobileNetV2(network) => Ok(network),
-            Backbone::InceptionV3(_) => unreachable!("`backbone` checks the architecture's name"),
-        }
-    }
-}
-
-impl<B: Backend> Pretrained<B> for InceptionV3<B> {
-    fn pretrained(weights: Weights, device: &B::Device) -> Result<Self, WeightsError> {
-        let architecture = Architecture::InceptionV3(InceptionV3Config::new());
-        match weights.backbone(architecture, None, device)? {
-            Backbone::InceptionV3(network) => Ok(network),
-            Backbone::MobileNetV2(_) => unreachable!("`backbone` checks the architecture's name"),
-        }
+        let network = weights.backbone::<B>(Architecture::new(N::FAMILY), None, device)?;
+        Ok(N::try_from(network)?)
     }
 }

@@ -1,14 +1,13 @@
 //! safetensors: our own files, and those whose names follow Keras's variables (`Conv1/kernel`).
 
-use std::borrow::Cow;
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use ::safetensors::tensor::{Dtype as SafeDtype, Metadata, View, serialize_to_file};
+use ::safetensors::tensor::{Dtype as SafeDtype, Metadata};
 use half::{bf16, f16};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Checkpoint, ReadTensor};
@@ -63,6 +62,8 @@ fn open_source(
     }
     let mut names = metadata.offset_keys();
     names.retain(|name| metadata.info(name).is_some());
+    let texts = metadata.metadata().clone().unwrap_or_default();
+    let is_ours = texts.contains_key(CARD);
     let (mut tensors, mut places) = (Vec::new(), Vec::new());
     for name in &names {
         let Some(info) = metadata.info(name) else { continue };
@@ -82,7 +83,11 @@ fn open_source(
                 "`{name}` is not named `layer/variable`, as Keras's variables are"
             )));
         }
-        let (layer, variable) = split_name("", name);
+        let (layer, variable) = match name.rsplit_once('/') {
+            // Names of layers may have a `/` of their own.
+            Some((layer, variable)) if is_ours => (layer.to_owned(), variable.to_owned()),
+            _ => split_name("", name),
+        };
         tensors.push(TensorInfo { layer, variable, shape: info.shape.clone(), dtype });
         places.push((
             8 + header + info.data_offsets.0 as u64,
@@ -90,7 +95,6 @@ fn open_source(
             info.data_offsets.1 - info.data_offsets.0,
         ));
     }
-    let texts = metadata.metadata().clone().unwrap_or_default();
     let card = texts.get(CARD).map(|text| parse_card(text, path)).transpose()?;
     let mut reader = Reader { source, places };
     if card.is_some() && !texts.contains_key(HASH) {
@@ -113,26 +117,13 @@ fn open_source(
             )));
         }
     }
-    Ok(Checkpoint::new(path, tensors, card, Box::new(reader)))
-}
-
-/// A tensor's name as [`TensorInfo::path`](crate::TensorInfo::path) has it.
-pub(crate) fn name(in_file: &str) -> String {
-    let (layer, variable) = split_name("", in_file);
-    format!("{layer}/{variable}")
+    Ok(Checkpoint::new(path, tensors, card, Box::new(reader)).with_names(names))
 }
 
 fn parse_card(text: &str, path: &Path) -> Result<ModelCard, WeightsError> {
-    let wrong = |reason: String| WeightsError::format(path, reason);
-    let value: serde_json::Value = serde_json::from_str(text)
-        .map_err(|error| wrong(format!("the model card is damaged: {error}")))?;
-    match value["format"].as_u64() {
-        Some(1) => serde_json::from_value(value)
-            .map_err(|error| wrong(format!("the model card does not fit: {error}"))),
-        found => Err(wrong(format!(
-            "the model card has format {found:?}, expected 1; a newer Rekindle may read it"
-        ))),
-    }
+    serde_json::from_str(text).map_err(|error| {
+        WeightsError::format(path, format!("the model card is damaged or does not fit: {error}"))
+    })
 }
 
 struct Reader {
@@ -251,87 +242,69 @@ pub fn save(
     for &index in &order {
         hash.tensor(&tensors[index].path(), &tensors[index].shape, &encoded(index)?);
     }
-    let metadata = HashMap::from([(CARD.to_owned(), card), (HASH.to_owned(), hash.finish())]);
-
-    let shared = Shared { encoded: RefCell::new(&mut encoded), error: RefCell::new(None) };
-    let views = tensors.iter().enumerate().map(|(index, info)| {
+    let metadata = BTreeMap::from([(CARD, card), (HASH, hash.finish())]);
+    // As the safetensors library does it: the widest numbers first, so that all are aligned.
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by_key(|&index| (usize::MAX - tensors[index].dtype.size(), tensors[index].path()));
+    let (mut entries, mut end) = (BTreeMap::new(), 0);
+    for &index in &order {
+        let info = &tensors[index];
+        let start = end;
+        end += info.count() * info.dtype.size();
         let dtype = match info.dtype {
-            Dtype::F16 => SafeDtype::F16,
-            Dtype::Bf16 => SafeDtype::BF16,
-            Dtype::F32 => SafeDtype::F32,
-            Dtype::F64 => SafeDtype::F64,
+            Dtype::F16 => "F16",
+            Dtype::Bf16 => "BF16",
+            Dtype::F32 => "F32",
+            Dtype::F64 => "F64",
         };
-        (
-            info.path(),
-            LazyView {
-                index,
-                dtype,
-                shape: &info.shape,
-                length: info.count() * info.dtype.size(),
-                shared: &shared,
-            },
-        )
-    });
-    let views: Vec<_> = views.collect();
+        let entry = json!({ "dtype": dtype, "shape": info.shape, "data_offsets": [start, end] });
+        entries.insert(info.path(), entry);
+    }
+    // Sorted by name: the same model is the same bytes.
+    let failed = |error: serde_json::Error| WeightsError::format(path, error.to_string());
+    let mut header = serde_json::to_string(&json!({ "__metadata__": metadata })).map_err(failed)?;
+    let listed = serde_json::to_string(&entries).map_err(failed)?;
+    if entries.len() < tensors.len() {
+        return Err(WeightsError::format(path, "two tensors have one name".to_owned()));
+    }
+    if !entries.is_empty() {
+        header.pop();
+        header = format!("{header},{}", &listed[1..]);
+    }
+    while !header.len().is_multiple_of(8) {
+        header.push(' ');
+    }
     write_atomic(path, |temporary| {
-        let result = serialize_to_file(views, Some(metadata), temporary);
-        if let Some(error) = shared.error.take() {
-            return Err(error);
+        let io = |error| WeightsError::io(temporary, error);
+        let mut file = BufWriter::new(File::create(temporary).map_err(io)?);
+        file.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+        file.write_all(header.as_bytes()).map_err(io)?;
+        for &index in &order {
+            file.write_all(&encoded(index)?).map_err(io)?;
         }
-        result.map_err(|error| WeightsError::format(path, format!("cannot be written: {error}")))
+        file.flush().map_err(io)
     })
-}
-
-type Encoded<'a> = dyn FnMut(usize) -> Result<Vec<u8>, WeightsError> + 'a;
-
-struct Shared<'a> {
-    encoded: RefCell<&'a mut Encoded<'a>>,
-    /// The first error: the library's `View` cannot return one.
-    error: RefCell<Option<WeightsError>>,
-}
-
-struct LazyView<'a, 'b> {
-    index: usize,
-    dtype: SafeDtype,
-    shape: &'b [usize],
-    length: usize,
-    shared: &'b Shared<'a>,
-}
-
-impl View for LazyView<'_, '_> {
-    fn dtype(&self) -> SafeDtype {
-        self.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let result = (self.shared.encoded.borrow_mut())(self.index);
-        result
-            .unwrap_or_else(|error| {
-                self.shared.error.borrow_mut().get_or_insert(error);
-                vec![0; self.length]
-            })
-            .into()
-    }
-
-    fn data_len(&self) -> usize {
-        self.length
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use rekindle_nn::{Architecture, MobileNetV2Config};
+    use rekindle_nn::{GraphBuilder, Shape};
 
     use super::*;
+
+    fn card() -> ModelCard {
+        // As short as a card can be: each of its bytes is changed below.
+        let (net, image) = GraphBuilder::new(Shape::image(1));
+        ModelCard {
+            preprocessing: "tf".into(),
+            ..ModelCard::new(net.finish(image).expect("valid"))
+        }
+    }
 
     fn written(dtype: Dtype) -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("x.safetensors");
-        let card = ModelCard::new(Architecture::MobileNetV2(MobileNetV2Config::new()));
+        let card = card();
         let tensor = |layer: &str, shape: Vec<usize>| TensorInfo {
             layer: layer.into(),
             variable: "kernel".into(),
@@ -351,10 +324,7 @@ mod tests {
         {
             let (_dir, path) = written(dtype);
             let mut checkpoint = Checkpoint::open(&path).expect("opens");
-            assert_eq!(
-                checkpoint.card().map(|card| card.architecture.name()),
-                Some("mobilenet-v2")
-            );
+            assert_eq!(checkpoint.card(), Some(&card()));
             let index =
                 checkpoint.tensors().iter().position(|tensor| tensor.layer == "b").expect("there");
             assert_eq!(checkpoint.tensors()[index].dtype, dtype);
@@ -391,10 +361,34 @@ mod tests {
     }
 
     #[test]
+    fn the_same_model_is_the_same_bytes() {
+        let first = written(Dtype::F32);
+        let first = std::fs::read(&first.1).expect("reads");
+        for _ in 0..20 {
+            let again = written(Dtype::F32);
+            assert_eq!(std::fs::read(&again.1).expect("reads"), first);
+        }
+    }
+
+    #[test]
+    fn names_with_slashes_are_kept() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = dir.path().join("x.safetensors");
+        let info = TensorInfo {
+            layer: "block/1".into(),
+            variable: "depthwise_kernel".into(),
+            shape: vec![1],
+            dtype: Dtype::F32,
+        };
+        save(&path, &card(), std::slice::from_ref(&info), &mut |_| Ok(vec![1.0])).expect("saves");
+        assert_eq!(Checkpoint::open(&path).expect("opens").tensors(), [info]);
+    }
+
+    #[test]
     fn values_that_do_not_fit_are_refused() {
         let (_dir, path) = written(Dtype::F32);
         let before = std::fs::read(&path).expect("reads");
-        let card = ModelCard::new(Architecture::MobileNetV2(MobileNetV2Config::new()));
+        let card = card();
         for (dtype, value) in [(Dtype::F32, f32::NAN), (Dtype::F16, 70_000.0)] {
             let info =
                 TensorInfo { layer: "a".into(), variable: "kernel".into(), shape: vec![1], dtype };

@@ -42,7 +42,7 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
             .map(|index| (shard.name_in_file(index).to_owned(), index))
             .collect();
         for (name, _) in index.weight_map.iter().filter(|(_, shard)| *shard == file) {
-            let Some(&found) = by_name.get(&safetensors::name(name)) else {
+            let Some(&found) = by_name.get(name) else {
                 return Err(wrong(format!("says that `{file}` holds `{name}`, but it does not")));
             };
             tensors.push(shard.tensors()[found].clone());

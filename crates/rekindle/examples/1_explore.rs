@@ -5,32 +5,33 @@
 //! cargo run --release -p rekindle --example 1_explore
 //! ```
 
-use rekindle::nn::{Eager, Features, Section, Shape, variables};
+use rekindle::nn::{Eager, Features};
 use rekindle::prelude::*;
 use rekindle::train::Photos;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Default::default();
-    let base = MobileNetV2::<Flex>::pretrained(Weights::Demo, &device)?;
-    println!("{:?}", base.config());
+    let base = MobileNetV2::<Flex>::pretrained(Weights::Demo, &device)?.with_size(160)?;
+    let graph = base.graph();
+    println!("{} layers for images of {}", graph.layers().len(), graph.input());
 
     // The table that Keras's `model.summary()` prints.
-    let summary = base.summary(Shape::image(160))?;
+    let summary = graph.summary();
     for row in summary.layers.iter().filter(|row| row.name.ends_with("_add")) {
         println!("{:20} {:24} {:>9}", row.name, row.output_shape, row.parameters);
     }
     println!("{}\n", summary.parameters);
 
     // Every variable has Keras's name, shape and layout.
-    for variable in variables(&base).iter().take(5) {
+    for variable in base.variables().iter().take(5) {
         println!("{:30} {:?}", variable.path(), variable.spec.shape);
     }
 
     // What a layer in the middle says of a photo: the channels that it is strongest in.
     let photo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../demo/photos/birds/drake.jpg");
-    let photos = Photos { size: 160, resize: Resize::Bilinear, preprocessing: Preprocessing::Tf };
-    let images = Features::<Flex>::from_values(photos.open(photo)?, Shape::image(160), &device);
-    let seen = Section::until(&base, Eager::inference(), "block_12_add", images)?;
+    let photos = Photos::new(graph.input(), Resize::Bilinear, Preprocessing::Tf)?;
+    let images = Features::<Flex>::from_values(photos.open(photo)?, graph.input(), &device);
+    let seen = base.walk_until("block_12_add", &mut Eager::inference(), images)?;
     let shape = seen.shape();
     let values = seen.into_data().into_vec::<f32>()?;
     let pixels = values.len() / 96;

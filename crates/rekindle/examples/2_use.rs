@@ -8,7 +8,6 @@
 //! With Keras's ImageNet classifier, which is downloaded once, `rekindle predict mobilenet-v2 PHOTO` names what is in them.
 
 use rekindle::kernels::{Isa, lower};
-use rekindle::nn::{Model, Shape};
 use rekindle::prelude::*;
 use rekindle::train::Photos;
 
@@ -17,15 +16,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| demo.into());
     let folder = ImageFolder::labelled(folder)?;
     let device = Default::default();
-    let base = MobileNetV2::<Flex>::pretrained(Weights::Demo, &device)?;
+    let base = MobileNetV2::<Flex>::pretrained(Weights::Demo, &device)?.with_size(160)?;
 
     // The network and a pooling layer on it, as a plan of the CPU engine.
-    let features = base.output_shape(Shape::image(160))?;
-    let head = HeadConfig::default().init(features, 2, 0, &device)?;
-    let model = Model { backbone: base.into(), head: Some(head) };
-    let plan = lower(&model, Some("head_average_pooling"), Shape::image(160), Isa::detect()?)?;
+    let network = HeadConfig::default().on(base.into(), 2, 0, &device)?;
+    let plan = lower(&network, Some("head_average_pooling"), Isa::detect()?)?;
 
-    let photos = Photos { size: 160, resize: Resize::Bilinear, preprocessing: Preprocessing::Tf };
+    let photos = Photos::new(network.graph().input(), Resize::Bilinear, Preprocessing::Tf)?;
     let mut all = Vec::new();
     for sample in folder.samples() {
         let mut features = plan.run(&photos.open(&sample.path)?)?;

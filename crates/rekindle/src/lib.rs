@@ -44,11 +44,8 @@ pub mod prelude {
     pub use burn::backend::Flex;
     #[cfg(feature = "wgpu-untuned")]
     pub use burn::backend::Wgpu;
-    pub use rekindle_nn::layers::Activation;
-    pub use rekindle_nn::{
-        Architecture, Backbone, HeadConfig, InceptionV3, InceptionV3Config, MobileNetV2,
-        MobileNetV2Config, Network,
-    };
+    pub use rekindle_nn::families::networks::*;
+    pub use rekindle_nn::{Activation, Architecture, Graph, GraphBuilder, HeadConfig, Network};
     pub use rekindle_train::{
         BatchNormMode, ClassWeights, EarlyStopping, FineTune, Freeze, Precision, Rule, Schedule,
         TrainedModel, TransferLearner, draw_curves,
@@ -73,6 +70,7 @@ mod guide {
         judging: "judging.md",
         devices: "devices.md",
         deploying: "deploying.md",
+        own_networks: "own-networks.md",
         keras: "keras.md",
     }
 }

@@ -45,10 +45,7 @@ pub fn run(args: &BenchArgs) -> Outcome {
     if args.batch == 0 || args.runs == 0 {
         return Err("--batch and --runs have to be at least 1".into());
     }
-    let mut architecture = args.base.architecture();
-    if let Some(size) = args.size {
-        architecture = architecture.with_size(size);
-    }
+    let architecture = args.base.architecture(args.alpha, args.size);
     // Times do not depend on the weights, as long as values stay in range.
     let count = args.batch * architecture.input().count();
     let images: Vec<f32> = (0..count).map(|i| (i % 251) as f32 / 125.5 - 1.0).collect();
@@ -67,7 +64,7 @@ fn on_cpu(
 ) -> Result<Report, Box<dyn std::error::Error>> {
     let network = architecture.init::<Flex>(&Default::default())?;
     let config = PlanConfig::detect(args.device.precision)?;
-    let plan = lower(&network, None, architecture.input(), config)?;
+    let plan = lower(&network, None, config)?;
     let threads = rekindle::kernels::threads();
     let milliseconds = median(args, || plan.run(images).map(drop))?;
     let layers = match args.profile {
@@ -100,7 +97,7 @@ impl Job for Gpu<'_> {
         let network = architecture.init::<B>(device)?;
         let input = architecture.input();
         let dtype = float_type::<B>(args.device.precision, device)?;
-        let folded = Folded::new(&network, None, input, dtype, device)?;
+        let folded = Folded::new(&network, None, dtype, device)?;
         let Features::Map(images) = Features::<B>::from_values(images, input, device) else {
             return Err("images are maps".into());
         };

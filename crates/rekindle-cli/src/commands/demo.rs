@@ -49,7 +49,7 @@ fn demo<B: Backend>(args: &DemoArgs, device: &B::Device) -> Outcome {
     let (_, held_out) = folder.split()?;
     let names = folder.classes().to_vec();
 
-    let architecture = Architecture::MobileNetV2(MobileNetV2Config::new());
+    let architecture = Architecture::from(MobileNetV2Config::new());
     let base = Weights::Demo.backbone(architecture, Some(SIZE), device)?;
     let trained = TransferLearner::<Autodiff<B>>::new(base)
         .data(folder)

@@ -21,7 +21,7 @@ impl Job for Evaluate<'_> {
 }
 
 fn evaluate<B: Backend>(args: &EvaluateArgs, device: &B::Device) -> Outcome {
-    let model = super::load::<B>(&args.model, args.labels.as_deref(), device)?
+    let model = super::load::<B>(&args.model, args.labels.as_deref(), None, device)?
         .with_precision(args.device.precision)?;
     // A single class will do.
     let photos = match args.dir.is_file() {

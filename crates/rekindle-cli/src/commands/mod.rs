@@ -11,6 +11,7 @@ pub mod train;
 use std::path::Path;
 
 use burn::tensor::backend::Backend;
+use rekindle::nn::Size;
 use rekindle::prelude::*;
 use rekindle::weights::Downloader;
 
@@ -18,16 +19,24 @@ use rekindle::weights::Downloader;
 fn load<B: Backend>(
     model: &Path,
     labels: Option<&Path>,
+    size: Option<Size>,
     device: &B::Device,
 ) -> Result<TrainedModel<B>, Box<dyn std::error::Error>> {
+    let size = size.map(Size::pixels);
     let model = match model.to_str().and_then(Architecture::by_name) {
         // Keras's own classifier of ImageNet's classes, unless there is a file of that name.
         Some(known) if !model.exists() => {
             let file = Downloader::default().imagenet(&known.with_top(Some(1000)))?;
-            TrainedModel::load(file, device)?
+            TrainedModel::load_for(file, size, device)?
         }
-        _ => TrainedModel::load(model, device)?,
+        _ => TrainedModel::load_for(model, size, device)?,
     };
+    for sentence in model.assumed() {
+        // Labels say what the classes are called.
+        if labels.is_none() || !sentence.contains("names no classes") {
+            eprintln!("note: {sentence}");
+        }
+    }
     let Some(path) = labels else { return Ok(model) };
     let text =
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -27,10 +27,7 @@ impl Job for Predict<'_> {
 }
 
 fn predict<B: Backend>(args: &PredictArgs, device: &B::Device) -> Outcome {
-    let mut model = super::load::<B>(&args.model, args.labels.as_deref(), device)?;
-    if let Some(size) = args.size {
-        model = model.with_size(size)?;
-    }
+    let mut model = super::load::<B>(&args.model, args.labels.as_deref(), args.size, device)?;
     if let Some(resize) = args.resize {
         model = model.with_resize(resize);
     }

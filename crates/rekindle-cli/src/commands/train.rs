@@ -7,6 +7,7 @@ use burn::prelude::DeviceOps;
 use burn::tensor::backend::{AutodiffBackend, Backend, DeviceId};
 use rekindle::devices::Job;
 use rekindle::kernels::serves;
+use rekindle::nn::{Shape, Size};
 use rekindle::prelude::*;
 use rekindle::train::{
     Bars, CsvLog, Event, FitConfig, FitReport, JsonLog, Observer, TensorBoard, TrainError,
@@ -198,12 +199,21 @@ fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>
 ) -> Result<TransferLearner<A>, Box<dyn std::error::Error>> {
     let mut learner = match &args.from {
         Some(path) => {
-            let trained = super::load::<B>(path, args.labels.as_deref(), device)?;
+            let trained = super::load::<B>(path, args.labels.as_deref(), None, device)?;
             TransferLearner::<A>::from_trained(&trained)
         }
         None => {
-            let architecture = args.base.architecture();
-            let base = args.weights.backbone::<A>(architecture, args.size, device)?;
+            let architecture = args.base.architecture(args.alpha, None);
+            // Keras has other weights for some sizes of squares.
+            let square = match args.size {
+                Some(Size::Square(size)) => Some(size),
+                Some(Size::Rectangle(_)) | None => None,
+            };
+            let base = args.weights.backbone::<A>(architecture, square, device)?;
+            let base = match args.size.map(Size::pixels) {
+                Some([height, width]) => base.with_input(Shape::map(height, width, 3))?,
+                None => base,
+            };
             TransferLearner::new(base).head(args.head.config())
         }
     };

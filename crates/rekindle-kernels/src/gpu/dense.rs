@@ -225,8 +225,9 @@ fn update<N: Size>(
     let mut g = gradient;
     if comptime!(!is_bias) {
         g += weight * Vector::<f32, N>::new(numbers.penalty);
-        weight *= Vector::<f32, N>::new(numbers.keep);
     }
+    // Keras decays biases too.
+    weight *= Vector::<f32, N>::new(numbers.keep);
     g *= Vector::<f32, N>::new(numbers.scale);
     match comptime!(rule) {
         Update::Adam => {

@@ -2,17 +2,20 @@
 
 use rekindle_nn::Shape;
 
-use super::conv::View;
-use super::fuse::{Conv, Node, NodeOp, has_value};
+use crate::ir::{Conv, Node, NodeOp, has_value};
 use crate::simd::CHANNEL_BLOCK;
 use crate::simd::bf16::pair_rows;
+use crate::view::View;
 
 /// Channels from which on a convolution takes bf16: the image itself stays as it is, and few channels gain nothing.
 const FEWEST_CHANNELS: usize = 16;
 
 impl Conv {
     fn takes_bf16(&self) -> bool {
-        !self.depthwise && self.run == 1 && self.channels[0] >= FEWEST_CHANNELS
+        !self.depthwise
+            && self.run == 1
+            && self.slice.is_none()
+            && self.channels[0] >= FEWEST_CHANNELS
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::{Gemm, Plan, Window};
 use crate::depthwise::{MOST_KERNEL_ROWS, RowsArgs, can_pair};
 use crate::gemm::{Tile, TileArgs};
+use crate::view::View;
 
 /// Values of the left matrix that a block of rows keeps in the second-level cache.
 const BLOCK_VALUES: usize = 48 * 1024;
@@ -15,36 +16,6 @@ pub(super) const MOST_ROWS: usize = 16;
 
 thread_local! {
     static POINTERS: RefCell<Vec<*const f32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// An activation in memory: `[height][width][stride]`, of which `channels` are used. Valid for what it says, and
-/// written by one thread only where it is written.
-#[derive(Clone, Copy)]
-pub(super) struct View {
-    pub base: *mut f32,
-    pub height: usize,
-    pub width: usize,
-    pub channels: usize,
-    pub stride: usize,
-}
-
-impl View {
-    /// A pixel, counted row by row.
-    pub fn pixel(self, index: usize) -> *mut f32 {
-        debug_assert!(index < self.height * self.width);
-        // SAFETY: within the view, which is valid.
-        unsafe { self.base.add(index * self.stride) }
-    }
-
-    /// What begins at a pixel.
-    pub fn starting_at(self, index: usize) -> Self {
-        self.from(index, 0)
-    }
-
-    /// What begins at a pixel's channel.
-    pub fn from(self, index: usize, channel: usize) -> Self {
-        Self { base: self.pixel(index).wrapping_add(channel), ..self }
-    }
 }
 
 /// A convolution of one input as a matrix product, its rows the output's pixels.
@@ -85,12 +56,14 @@ impl Plan {
         out: View,
     ) {
         let &Window { kernel, stride: [down, step], before: [above, left], .. } = window;
-        let can_pair = can_pair(kernel, window.stride, left, input.width, out.width);
+        let [far, spread] = window.dilation;
+        let can_pair = window.dilation == [1, 1]
+            && can_pair(kernel, window.stride, left, input.width, out.width);
         // The rows of the kernel that lie on the image.
         let on_image = |row: usize| {
             let top = row * down;
-            let last = (input.height + above).saturating_sub(top).min(kernel[0]);
-            [above.saturating_sub(top), last]
+            let last = (input.height + above).saturating_sub(top).div_ceil(far).min(kernel[0]);
+            [above.saturating_sub(top).div_ceil(far), last]
         };
         let is_whole = |row: usize| row < rows.end && on_image(row) == [0, kernel[0]];
         let mut row = rows.start;
@@ -100,7 +73,7 @@ impl Plan {
             let mut lines = [std::ptr::null(); MOST_KERNEL_ROWS];
             let behind = last + (count - 1) * down;
             for (ky, pointer) in lines.iter_mut().enumerate().take(behind).skip(first) {
-                *pointer = line(row * down + ky - above);
+                *pointer = line(row * down + ky * far - above);
             }
             let args = RowsArgs {
                 lines,
@@ -110,6 +83,7 @@ impl Plan {
                 kernel_rows: [first, last],
                 kernel,
                 step,
+                spread,
                 left,
                 weights: window.weights[channels.start..].as_ptr(),
                 weights_stride: window.bias.len(),
@@ -236,10 +210,11 @@ impl Product<'_> {
                 (y, x) = (y + 1, 0);
             }
         }
+        let [down, right] = window.dilation;
         for ky in 0..window.kernel[0] {
             for kx in 0..window.kernel[1] {
                 for [y, x] in &corners[..count] {
-                    let (y, x) = (y.wrapping_add(ky), x.wrapping_add(kx));
+                    let (y, x) = (y.wrapping_add(ky * down), x.wrapping_add(kx * right));
                     pointers.push(if y < input.height && x < input.width {
                         input.pixel(y * input.width + x).cast_const()
                     } else {

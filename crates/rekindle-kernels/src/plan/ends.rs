@@ -75,6 +75,13 @@ impl Plan {
                     }
                 }
             }
+            if let Some(scales) = &self.input_scale {
+                for pixel in pixels.chunks_exact_mut(stride) {
+                    for (value, [scale, shift]) in pixel.iter_mut().zip(scales) {
+                        *value = *value * scale + shift;
+                    }
+                }
+            }
         }
     }
 

@@ -2,14 +2,12 @@
 
 mod arena;
 mod bf16;
-mod commute;
 mod conv;
 mod ends;
-mod fuse;
 mod place;
 mod profile;
 #[cfg(test)]
-mod properties;
+pub(crate) mod properties;
 mod run;
 mod steps;
 mod strip;
@@ -19,21 +17,28 @@ mod winograd;
 use std::ops::Range;
 
 use crossbeam_queue::ArrayQueue;
-use rekindle_nn::layers::Activation;
-use rekindle_nn::{NetworkError, Pool, Shape};
+use rekindle_nn::{NetworkError, Shape};
 
-use crate::Limits;
 use crate::gemm::Tile;
+use crate::ir::{Conv, Node, Pool};
 use crate::isa::{Isa, Kernels, Precision};
-use crate::simd::Values;
+use crate::plain::Plain;
+use crate::simd::{CHANNEL_BLOCK, Values, zeros};
+use crate::{Limits, PlanConfig, passes};
 use team::Team;
 
 pub use ends::ByteScale;
 pub use profile::StepTime;
 
-pub(crate) use fuse::{Conv, Node, NodeOp, compile, fuse, has_value};
 pub(crate) use strip::Strip;
 pub(crate) use winograd::Winograd;
+
+/// Workspaces that a plan keeps: for as many images at once.
+const MOST_WORKSPACES: usize = 256;
+
+/// Pixels of the largest map that a thread's images take together: reading the weights takes as long as products of
+/// fewer pixels, and more do not stay in the cache.
+const MOST_PIXELS: usize = 128;
 
 /// Why a network could not become a plan, or a plan could not run.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +80,9 @@ pub enum PlanError {
         found: usize,
     },
     /// The input is not a batch of what the plan was made for.
-    #[error("found {found} values, expected a multiple of {expected}: [batch, 3, height, width]")]
+    #[error(
+        "found {found} values, expected a multiple of {expected}: [batch, channels, height, width]"
+    )]
     Input {
         /// Values of one image.
         expected: usize,
@@ -94,6 +101,8 @@ pub struct Plan {
     /// Rows above and columns left of the image there.
     input_at: [usize; 2],
     input_shape: Shape,
+    /// Scale and shift of the image's channels, where the network begins with that.
+    input_scale: Option<Vec<[f32; 2]>>,
     output: Place,
     output_shape: Shape,
     isa: Isa,
@@ -146,6 +155,49 @@ impl Plan {
     }
 }
 
+/// Compiles the nodes that lead to `output`.
+pub(crate) fn compile(
+    mut nodes: Vec<Node>,
+    output: usize,
+    config: PlanConfig,
+) -> Result<Plan, PlanError> {
+    let config = config.checked()?;
+    let PlanConfig { isa, precision } = config;
+    let mut output = passes::fuse(&mut nodes, output);
+    passes::pools_last(&mut nodes, output);
+    output = passes::split_groups(&mut nodes, output);
+    let input_shape = nodes[0].shape;
+    let input_scale = passes::scale_input(&mut nodes, &mut output);
+    let input_at = passes::pad_input(&mut nodes, output);
+    passes::join_strips(&mut nodes, output);
+    if precision == Precision::Bf16 {
+        let is_direct = |conv: &Conv, shape| steps::winograd(conv, shape, config).is_none();
+        output = bf16::narrow(&mut nodes, output, is_direct);
+    }
+    let places = place::place(&nodes, output);
+    let steps = steps::steps(nodes, &places.places, config);
+    let widest = steps.iter().flat_map(|step| &step.inputs).map(|place| place.channels).max();
+    let last_large = steps.iter().rposition(|step| step.out.pixels() > MOST_PIXELS);
+    Ok(Plan {
+        input: places.places[0],
+        input_at,
+        input_shape,
+        input_scale,
+        output: places.places[output],
+        output_shape: places.output_shape,
+        kernels: isa.kernels(),
+        isa,
+        precision,
+        arena: places.arena,
+        zeros: zeros(
+            widest.unwrap_or(0).next_multiple_of(CHANNEL_BLOCK).max(isa.kernels().columns),
+        ),
+        free: ArrayQueue::new(MOST_WORKSPACES),
+        alone: last_large.map_or(0, |last| last + 1),
+        steps,
+    })
+}
+
 /// What one image needs while it runs.
 struct Workspace {
     values: Values,
@@ -187,12 +239,12 @@ pub(crate) enum Work {
     Winograd(Winograd),
     Depthwise(Window),
     Strip(Box<Strip>),
-    Pool { pool: Pool, is_max: bool, limits: Limits },
+    Pool(Pool),
     Global { is_max: bool },
     Flatten,
     Copy,
     Narrow,
-    Probabilities(Activation),
+    Plain(Plain),
 }
 
 /// A convolution as a matrix product. A second input is a residual to add.
@@ -224,6 +276,7 @@ impl Gemm {
 pub(crate) struct Window {
     pub kernel: [usize; 2],
     pub stride: [usize; 2],
+    pub dilation: [usize; 2],
     /// Zeros above and left of the image.
     pub before: [usize; 2],
     pub weights: Values,

@@ -6,7 +6,7 @@ use rekindle_nn::Shape;
 
 use super::Place;
 use super::arena::{Life, allocate};
-use super::fuse::{Node, NodeOp, has_value, uses};
+use crate::ir::{Node, NodeOp, has_value, uses};
 use crate::simd::CHANNEL_BLOCK;
 
 pub(super) struct Places {
@@ -34,15 +34,26 @@ pub(super) fn place(nodes: &[Node], output: usize) -> Places {
                 nodes[input].op,
                 NodeOp::Conv(_)
                     | NodeOp::Strip(..)
-                    | NodeOp::Pool { .. }
+                    | NodeOp::Pool(_)
                     | NodeOp::Narrow
                     | NodeOp::Concat
+                    | NodeOp::Activation(_)
+                    | NodeOp::Merge(_)
+                    | NodeOp::Pad(_)
+                    | NodeOp::Plain(_)
             );
             let is_aligned = channels.is_multiple_of(CHANNEL_BLOCK) && channel % CHANNEL_BLOCK == 0;
-            if is_movable && is_aligned && uses[input] == 1 {
+            if is_movable && is_aligned && !slice.contains_key(&input) {
                 slice.insert(input, (index, channel));
             }
             channel += channels;
+        }
+    }
+    for (index, node) in nodes.iter().enumerate().filter(|(_, node)| is_in_place(&node.op)) {
+        let input = node.inputs[0];
+        let is_free = uses[input] == 1 && !matches!(nodes[input].op, NodeOp::Input);
+        if is_free && nodes[input].shape == node.shape {
+            slice.insert(input, (index, 0));
         }
     }
     let root = |mut index: usize| {
@@ -79,6 +90,26 @@ pub(super) fn place(nodes: &[Node], output: usize) -> Places {
         }
     }
     Places { output_shape: nodes[output].shape, places, arena }
+}
+
+/// Whether a node can compute its value where its first input lies.
+fn is_in_place(op: &NodeOp) -> bool {
+    match op {
+        NodeOp::Activation(_) | NodeOp::Merge(_) => true,
+        NodeOp::Plain(plain) => plain.is_in_place(),
+        NodeOp::Input
+        | NodeOp::Conv(_)
+        | NodeOp::Strip(..)
+        | NodeOp::Affine(_)
+        | NodeOp::Pad(_)
+        | NodeOp::Dense { .. }
+        | NodeOp::Pool(_)
+        | NodeOp::Global(_)
+        | NodeOp::Flatten
+        | NodeOp::Concat
+        | NodeOp::Narrow
+        | NodeOp::Fused => false,
+    }
 }
 
 /// Whether the image is read by products only, which read each pixel's values one by one: the other kernels, and

@@ -110,12 +110,12 @@ fn step_time(step: &Step, seconds: f64) -> StepTime {
             let [rows, columns] = window.kernel;
             (format!("depthwise {rows}x{columns}"), outputs * (rows * columns) as u64)
         }
-        Work::Pool { pool, .. } => (format!("pool {}x{}", pool.kernel[0], pool.kernel[1]), 0),
+        Work::Pool(pool) => (format!("pool {}x{}", pool.kernel[0], pool.kernel[1]), 0),
         Work::Global { .. } => ("global pool".into(), 0),
         Work::Flatten => ("flatten".into(), 0),
         Work::Narrow => ("to bf16".into(), 0),
         Work::Copy => ("copy".into(), 0),
-        Work::Probabilities(_) => ("probabilities".into(), 0),
+        Work::Plain(plain) => (plain.name().into(), 0),
     };
     let output = [out.height, out.width, out.channels];
     StepTime { layer: step.name.clone(), work, output, macs, seconds }

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use rekindle_nn::Shape;
-use rekindle_nn::layers::Activation;
 
 use super::bf16::narrow_row;
-use super::conv::{Operands, View};
+use super::conv::Operands;
 use super::ends::{ByteScale, Image};
 use super::team::Team;
 use super::{Gemm, Place, Plan, PlanError, Step, Work, Workspace};
 use crate::pool::{self, Map, PoolArgs};
 use crate::simd::{CHANNEL_BLOCK, zeros};
+use crate::view::View;
 
 /// Images that a thread runs together, at most.
 pub(super) const MOST_TOGETHER: usize = 4;
@@ -279,10 +279,11 @@ impl Plan {
                 let parts = conv.tiles(&step.out).div_ceil(self.kernels.rows);
                 parts.next_multiple_of(threads).min(most)
             }
-            Work::Depthwise(_) | Work::Pool { .. } | Work::Narrow => step.out.height.min(most),
+            Work::Depthwise(_) | Work::Pool(_) | Work::Narrow => step.out.height.min(most),
+            Work::Plain(plain) if plain.is_by_rows() => step.out.height.min(most),
             // Each part begins with rows that another has computed too.
             Work::Strip(_) => step.out.height.min(threads),
-            Work::Global { .. } | Work::Flatten | Work::Copy | Work::Probabilities(_) => 1,
+            Work::Global { .. } | Work::Flatten | Work::Copy | Work::Plain(_) => 1,
         }
     }
 
@@ -369,12 +370,9 @@ impl Plan {
                     share(out.height),
                 );
             }
-            Work::Pool { pool, is_max, limits } => {
+            Work::Pool(pool) => {
                 let (from, to) = (arena.view(input), arena.view(out));
-                let before = |axis: usize, size: usize| {
-                    pool.padding.amount(size, pool.kernel[axis], pool.stride[axis])[0]
-                };
-                let (top, left) = (before(0, input.height), before(1, input.width));
+                let [top, left] = pool.before;
                 for row in share(out.height) {
                     let start = row * pool.stride[0];
                     let end = (start + pool.kernel[0]).saturating_sub(top).min(input.height);
@@ -390,9 +388,9 @@ impl Plan {
                         out_stride: out.stride,
                         outputs: out.width,
                         channels: out.channels.next_multiple_of(CHANNEL_BLOCK),
-                        is_max: *is_max,
-                        low: limits.low,
-                        high: limits.high,
+                        is_max: pool.is_max,
+                        low: pool.limits.low,
+                        high: pool.limits.high,
                     };
                     // SAFETY: windows lie on the image, but for the padding, which is less than a window; input and
                     // output have channels in whole blocks; the row belongs to this thread; the plan's kernels were
@@ -413,9 +411,13 @@ impl Plan {
                     to.copy_from_slice(&values[..input.channels]);
                 }
             }
-            Work::Probabilities(activation) => {
-                let values = arena.write(out.offset, out.channels);
-                probabilities(*activation, values);
+            Work::Plain(plain) => {
+                let views = step.inputs.iter().map(|place| arena.view(place));
+                let out = arena.view(out);
+                let rows = share(out.height);
+                // SAFETY: places lie in the arena, and what is read is written by no thread now; the rows are this
+                // thread's, or all are where there is one part.
+                with_views(views, |views| unsafe { plain.run(views, out, rows) });
             }
         }
     }
@@ -437,24 +439,15 @@ fn beside(lead: impl FnOnce() + Send, helpers: usize, help: &(impl Fn() + Sync))
     }
 }
 
-fn probabilities(activation: Activation, values: &mut [f32]) {
-    match activation {
-        Activation::Softmax => {
-            let highest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let mut total = 0.0;
-            for value in values.iter_mut() {
-                *value = (*value - highest).exp();
-                total += *value;
-            }
-            for value in values.iter_mut() {
-                *value /= total;
-            }
-        }
-        Activation::Sigmoid => {
-            for value in values.iter_mut() {
-                *value = 1.0 / (1.0 + (-*value).exp());
-            }
-        }
-        _ => {}
+/// Views in a row, without memory of their own where they are few.
+fn with_views(views: impl ExactSizeIterator<Item = View>, run: impl FnOnce(&[View])) {
+    const FEW: usize = 8;
+    let mut few =
+        [View { base: std::ptr::null_mut(), height: 0, width: 0, channels: 0, stride: 0 }; FEW];
+    let count = views.len();
+    if count > FEW {
+        return run(&views.collect::<Vec<_>>());
     }
+    few.iter_mut().zip(views).for_each(|(few, view)| *few = view);
+    run(&few[..count]);
 }

@@ -1,14 +1,16 @@
 //! From nodes to what a plan does, their weights packed.
 
 use rekindle_nn::Shape;
+use rekindle_nn::ops::PoolKind;
 
-use super::fuse::{Conv, Node, NodeOp};
 use super::{Gemm, Place, Step, Strip, Window, Winograd, Work};
+use crate::PlanConfig;
 use crate::gemm::pack;
+use crate::ir::{Conv, Node, NodeOp};
 use crate::isa::Kernels;
+use crate::plain::Plain;
 use crate::simd::{CHANNEL_BLOCK, Values, aligned};
 use crate::winograd::Transforms;
-use crate::{Limits, PlanConfig};
 
 /// What to do for the values of nodes, which lie in these places.
 pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> Vec<Step> {
@@ -16,12 +18,16 @@ pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> V
     let mut steps = Vec::new();
     for (index, node) in nodes.into_iter().enumerate() {
         let out = places[index];
-        let inputs: Vec<Place> = node.inputs.iter().map(|&input| places[input]).collect();
+        let mut inputs: Vec<Place> = node.inputs.iter().map(|&input| places[input]).collect();
         let mut push = |inputs: Vec<Place>, out: Place, work: Work| {
             steps.push(Step { name: node.name.clone(), inputs, out, work });
         };
         match node.op {
             NodeOp::Conv(mut conv) => {
+                if let (Some(first), Some(input)) = (conv.slice, inputs.first_mut()) {
+                    input.offset += first;
+                    input.channels = conv.channels[0];
+                }
                 let work = if conv.depthwise {
                     Work::Depthwise(window(conv, &kernels))
                 } else if let Some(transforms) = winograd(&conv, node.shape, config) {
@@ -48,25 +54,30 @@ pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> V
                 };
                 push(inputs, out, Work::Strip(Box::new(strip)));
             }
-            NodeOp::Dense { weights, bias, activation } => {
+            NodeOp::Dense { weights, bias, limits } => {
                 let outputs = bias.len();
                 let (padded, panel) = (kernels.padded(outputs, false), kernels.columns);
                 let depth = weights.len() / outputs;
-                let limits = Limits::of(activation);
                 let (weights, bias) =
                     (aligned(&pack(&weights, depth, outputs, padded, panel)), pad(&bias, padded));
                 let (kernel, stride, before) = ([1, 1], [1, 1], [0, 0]);
-                let window = Window { kernel, stride, before, weights, bias, limits };
+                let dilation = [1, 1];
+                let window = Window { kernel, stride, dilation, before, weights, bias, limits };
                 let gemm = Gemm { window, panel, depth, cells: false, to_cells: false };
                 push(inputs, out, Work::Gemm(gemm));
-                if activation.is_probability() {
-                    push(vec![out], out, Work::Probabilities(activation));
-                }
             }
-            NodeOp::Pool { pool, is_max, limits } => {
-                push(inputs, out, Work::Pool { pool, is_max, limits });
+            NodeOp::Pool(pool) => push(inputs, out, Work::Pool(pool)),
+            NodeOp::Global(kind) => {
+                push(inputs, out, Work::Global { is_max: kind == PoolKind::Max });
             }
-            NodeOp::Global { is_max } => push(inputs, out, Work::Global { is_max }),
+            NodeOp::Activation(activation) => {
+                push(inputs, out, Work::Plain(Plain::Activate(activation)));
+            }
+            NodeOp::Merge(kind) => push(inputs, out, Work::Plain(Plain::Merge(kind))),
+            NodeOp::Pad([rows, columns]) => {
+                push(inputs, out, Work::Plain(Plain::Pad([rows[0], columns[0]])));
+            }
+            NodeOp::Plain(plain) => push(inputs, out, Work::Plain(plain)),
             NodeOp::Flatten => push(inputs, out, Work::Flatten),
             NodeOp::Narrow => push(inputs, out, Work::Narrow),
             NodeOp::Concat => {
@@ -81,10 +92,8 @@ pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> V
                     }
                 }
             }
-            NodeOp::Input | NodeOp::Fused | NodeOp::CorrectPad(_) => {}
-            NodeOp::Affine(_) | NodeOp::Clamp(..) | NodeOp::Add => {
-                unreachable!("`fuse` leaves none")
-            }
+            NodeOp::Input | NodeOp::Fused => {}
+            NodeOp::Affine(_) => unreachable!("`fuse` leaves none"),
         }
     }
     steps
@@ -114,6 +123,7 @@ fn window(conv: Conv, kernels: &Kernels) -> Window {
     Window {
         kernel: conv.kernel,
         stride: conv.stride,
+        dilation: conv.dilation,
         before: conv.before,
         weights: aligned(&pack(&conv.weights, depth, outputs, padded, width)),
         bias: pad(&conv.bias, padded),

@@ -5,9 +5,10 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::conv::{Operands, View};
+use super::conv::Operands;
 use super::{Gemm, Plan, Window};
 use crate::simd::{Values, zeros};
+use crate::view::View;
 
 /// Values that the rows between the convolutions may take: half a megabyte. Few in tests, whose maps are small, so that
 /// they have more than one strip.

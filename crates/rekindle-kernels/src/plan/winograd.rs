@@ -4,13 +4,13 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::conv::View;
 use super::{Conv, Place, Plan, Window};
 use crate::Precision;
 use crate::gemm::{TileArgs, pack};
 use crate::isa::Kernels;
 use crate::simd::bf16::pair_rows;
 use crate::simd::{CHANNEL_BLOCK, Values, aligned, zeros};
+use crate::view::View;
 use crate::winograd::{ImageArgs, MOST_POINTS, OutputArgs, Transforms, weights};
 
 /// Values that the points of the tiles at work may take: 320 KiB, so that they stay in the second-level cache.
@@ -50,6 +50,7 @@ impl Winograd {
             && !conv.depthwise
             && conv.kernel == [3, 3]
             && conv.stride == [1, 1]
+            && conv.dilation == [1, 1]
             && conv.channels.iter().all(|count| count.is_multiple_of(CHANNEL_BLOCK))
             && tiles(size, kernels.winograd.tile) >= 8
             && MOST_POINTS * pairs <= MOST_WEIGHTS;

@@ -1,11 +1,15 @@
 //! The gradients back.
 
 use rayon::prelude::*;
-use rekindle_nn::layers::Activation;
 
 use super::matmul::{Matrix, multiply};
-use super::{Conv, Dense, Kept, Norm, Trainer, Work, conv, depthwise, layers, map, norm, pool};
+use super::stretch::Sizes;
+use super::{
+    Conv, Dense, Kept, Norm, Stretch, Trainer, Work, conv, depthwise, groups, layers, map, merge,
+    norm, plain, pool,
+};
 use crate::PlanError;
+use crate::activation::slope_all;
 
 impl Trainer {
     /// Adds the gradients of the last forward pass, from the gradient of its outputs. The gradient of the input, `[batch,
@@ -58,24 +62,29 @@ impl Trainer {
         // What most layers pass on is as large as their input; those in place give `dy` itself.
         let mut dx = Vec::new();
         match &self.nodes[index].work {
-            &Work::Conv(Conv { depthwise: is_depthwise, window, kernel, bias }) => {
+            &Work::Conv(Conv { depthwise: is_depthwise, groups: count, window, kernel, bias }) => {
                 let geometry = self.geometry(index, window);
                 self.with_gradient(kernel, |trainer, dw| {
-                    let run = if is_depthwise {
-                        depthwise::backward_kernel
-                    } else {
-                        conv::backward_kernel
-                    };
-                    run(&geometry, &trainer.values[input], &dy, dw);
+                    let x = &trainer.values[input];
+                    match count {
+                        _ if is_depthwise => depthwise::backward_kernel(&geometry, x, &dy, dw),
+                        1 => conv::backward_kernel(&geometry, x, &dy, dw),
+                        count => groups::backward_kernel(&geometry, count, x, &dy, dw),
+                    }
                 });
                 if let Some(bias) = bias {
                     self.with_gradient(bias, |_, db| conv::backward_bias(&dy, db));
                 }
                 if is_wanted {
                     dx = self.buffer(size);
-                    let run =
-                        if is_depthwise { depthwise::backward_input } else { conv::backward_input };
-                    run(&geometry, &dy, &self.parameters[kernel].values, &mut dx);
+                    let kernel = &self.parameters[kernel].values;
+                    match count {
+                        _ if is_depthwise => {
+                            depthwise::backward_input(&geometry, &dy, kernel, &mut dx);
+                        }
+                        1 => conv::backward_input(&geometry, &dy, kernel, &mut dx),
+                        count => groups::backward_input(&geometry, count, &dy, kernel, &mut dx),
+                    }
                 }
             }
             Work::Norm(_) => {
@@ -86,15 +95,20 @@ impl Trainer {
                 norm::backward_clamp(&self.values[index], [low, high], &mut dy);
                 dx = std::mem::take(&mut dy);
             }
-            &Work::Dense(Dense { kernel, bias, activation }) => {
-                let outputs = self.parameters[bias].values.len();
-                activate_backward(activation, &self.values[index], outputs, &mut dy);
-                let (batch, count) = (self.batch, size / self.batch);
+            &Work::Activation(activation) => {
+                let (x, y) = (&self.values[input], &self.values[index]);
+                slope_all(activation, channels, x, y, &mut dy);
+                dx = std::mem::take(&mut dy);
+            }
+            &Work::Dense(Dense { kernel, bias, outputs }) => {
+                let (batch, count) = (size / channels, channels);
                 self.with_stale(kernel, |trainer, dw, is_stale| {
                     let x = Matrix::new(&trainer.values[input], batch, count).transposed();
                     multiply(dw, x, Matrix::new(&dy, batch, outputs), !is_stale, true);
                 });
-                self.with_gradient(bias, |_, db| conv::backward_bias(&dy, db));
+                if let Some(bias) = bias {
+                    self.with_gradient(bias, |_, db| conv::backward_bias(&dy, db));
+                }
                 if is_wanted {
                     dx = self.buffer(size);
                     let kernel = Matrix::new(&self.parameters[kernel].values, count, outputs);
@@ -112,24 +126,63 @@ impl Trainer {
                     pool::maximum_backward(&geometry, &dy, positions, &mut dx);
                 }
             }
-            &Work::AvgPool(window) => {
+            &Work::AvgPool { window, counts_padding } => {
                 dx = self.buffer(size);
-                pool::average_backward(&self.geometry(index, window), &dy, &mut dx);
+                let geometry = self.geometry(index, window);
+                pool::average_backward(&geometry, counts_padding, &dy, &mut dx);
             }
             Work::GlobalAvg => {
                 dx = self.buffer(size);
                 layers::global_average_backward(&dy, channels, height * width, &mut dx);
             }
             Work::Flatten => dx = std::mem::take(&mut dy),
-            &Work::Scale { scale, .. } => {
-                dy.iter_mut().for_each(|dy| *dy *= scale);
+            Work::Scale(scales) => {
+                for pixel in dy.chunks_exact_mut(channels) {
+                    pixel.iter_mut().zip(scales).for_each(|(dy, [scale, _])| *dy *= scale);
+                }
                 dx = std::mem::take(&mut dy);
             }
-            Work::Dropout(_) => {
+            Work::Dropout(_) | Work::SharedDropout { .. } | Work::Noise(_) => {
                 if let Kept::Mask(mask) = &self.kept[index] {
                     dy.iter_mut().zip(mask).for_each(|(dy, mask)| *dy *= mask);
                 }
                 dx = std::mem::take(&mut dy);
+            }
+            Work::Plain(plain) => {
+                let shapes = [[height, width, channels], map(self.nodes[index].shape)];
+                // A buffer of its own: `plain` is borrowed of the trainer.
+                let mut slopes = vec![0.0; size];
+                let values = [self.values[input].as_slice(), &self.values[index], &dy];
+                plain::backward(plain, values, shapes, &mut slopes);
+                dx = slopes;
+            }
+            &Work::Stretch(Stretch { scale, shift, sizes }) => {
+                let sizes = Sizes { image: [height, width, channels], numbers: sizes };
+                if let Some(shift) = shift {
+                    self.with_gradient(shift, |trainer, to| {
+                        sizes.sum(&trainer.values[input], &dy, to, |_, dy| dy);
+                    });
+                }
+                if let Some(scale) = scale {
+                    self.with_gradient(scale, |trainer, to| {
+                        sizes.sum(&trainer.values[input], &dy, to, |x, dy| x * dy);
+                    });
+                    let scale = &self.parameters[scale].values;
+                    sizes.change(scale, &mut dy, |dy, scale| dy * scale);
+                }
+                dx = std::mem::take(&mut dy);
+            }
+            &Work::Prelu(alpha, sizes) => {
+                let sizes = Sizes { image: [height, width, channels], numbers: sizes };
+                self.with_gradient(alpha, |trainer, to| {
+                    sizes.sum(&trainer.values[input], &dy, to, |x, dy| x.min(0.0) * dy);
+                });
+                dx = self.buffer(size);
+                let x = &self.values[input];
+                sizes.map(&self.parameters[alpha].values, x, &mut dx, |x, alpha| {
+                    if x < 0.0 { alpha } else { 1.0 }
+                });
+                dx.iter_mut().zip(&dy).for_each(|(dx, dy)| *dx *= dy);
             }
             &Work::Pad { before } => {
                 let (inner, outer) = ([height, width, channels], map(self.nodes[index].shape));
@@ -141,11 +194,23 @@ impl Trainer {
                     }
                 });
             }
-            Work::Add => {
-                let mut other = self.buffer(dy.len());
-                other.copy_from_slice(&dy);
-                self.accumulate(inputs[1], other, gradients);
-                dx = std::mem::take(&mut dy);
+            &Work::Merge(kind) => {
+                let shape = map(self.nodes[index].shape);
+                let parts: Vec<Vec<f32>> = {
+                    let operands: Vec<merge::Operand<'_>> = inputs
+                        .iter()
+                        .map(|&input| (map(self.nodes[input].shape), self.values[input].as_slice()))
+                        .collect();
+                    let y = &self.values[index];
+                    (0..inputs.len())
+                        .map(|number| merge::backward(kind, &operands, number, shape, y, &dy))
+                        .collect()
+                };
+                for (&input, part) in inputs.iter().zip(parts) {
+                    self.accumulate(input, part, gradients);
+                }
+                self.free.push(dy);
+                return;
             }
             Work::Concat => {
                 let [_, _, total] = map(self.nodes[index].shape);
@@ -195,7 +260,9 @@ impl Trainer {
         if let Some(gamma) = gamma {
             self.with_gradient(gamma, |_, to| add(to, &sums.weighted));
         }
-        self.with_gradient(beta, |_, to| add(to, &sums.plain));
+        if let Some(beta) = beta {
+            self.with_gradient(beta, |_, to| add(to, &sums.plain));
+        }
         if self.nodes[input].wanted {
             if is_batch {
                 norm::backward_batch(&self.values[input], moments, &scale, &sums, dy);
@@ -254,23 +321,5 @@ impl Trainer {
         let mut buffer = best.map(|index| self.free.swap_remove(index)).unwrap_or_default();
         buffer.resize(length, 0.0);
         buffer
-    }
-}
-
-/// The gradient before the activation, in place of the one behind it.
-fn activate_backward(activation: Activation, y: &[f32], outputs: usize, dy: &mut [f32]) {
-    match activation {
-        Activation::Linear => {}
-        Activation::Relu => norm::backward_clamp(y, [0.0, f32::INFINITY], dy),
-        Activation::Relu6 => norm::backward_clamp(y, [0.0, 6.0], dy),
-        Activation::Sigmoid => {
-            dy.iter_mut().zip(y).for_each(|(dy, y)| *dy *= y * (1.0 - y));
-        }
-        Activation::Softmax => {
-            for (y, dy) in y.chunks_exact(outputs).zip(dy.chunks_exact_mut(outputs)) {
-                let inner: f32 = y.iter().zip(dy.iter()).map(|(y, dy)| y * dy).sum();
-                dy.iter_mut().zip(y).for_each(|(dy, y)| *dy = y * (*dy - inner));
-            }
-        }
     }
 }

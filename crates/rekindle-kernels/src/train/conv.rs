@@ -15,14 +15,15 @@ pub(super) struct Geometry {
 
 impl Geometry {
     fn is_plain(&self) -> bool {
-        self.window.kernel == [1, 1] && self.window.stride == [1, 1]
+        let Window { kernel, stride, before, .. } = self.window;
+        (kernel, stride, before) == ([1, 1], [1, 1], [0, 0]) && self.input[..2] == self.output[..2]
     }
 
-    fn counts(&self) -> (usize, usize) {
+    pub fn counts(&self) -> (usize, usize) {
         (self.input.iter().product(), self.output.iter().product())
     }
 
-    fn pixels(&self) -> usize {
+    pub fn pixels(&self) -> usize {
         self.output[0] * self.output[1]
     }
 
@@ -33,17 +34,18 @@ impl Geometry {
 
     /// Calls `each` with every pair of a patch's run of channels and the pixel that it is of, both by their first
     /// value's number; a pixel outside of the image is nothing.
-    fn for_each_run(&self, mut each: impl FnMut(usize, Option<usize>)) {
+    pub fn for_each_run(&self, mut each: impl FnMut(usize, Option<usize>)) {
         let [height, width, channels] = self.input;
-        let Window { kernel, stride, before } = self.window;
+        let Window { kernel, stride, dilation, before } = self.window;
         let mut at = 0;
         for y in 0..self.output[0] {
             for x in 0..self.output[1] {
                 for ky in 0..kernel[0] {
-                    let row = (y * stride[0] + ky).checked_sub(before[0]).filter(|&y| y < height);
+                    let row = (y * stride[0] + ky * dilation[0]).checked_sub(before[0]);
+                    let row = row.filter(|&y| y < height);
                     for kx in 0..kernel[1] {
-                        let column =
-                            (x * stride[1] + kx).checked_sub(before[1]).filter(|&x| x < width);
+                        let column = (x * stride[1] + kx * dilation[1]).checked_sub(before[1]);
+                        let column = column.filter(|&x| x < width);
                         let pixel = row.zip(column).map(|(y, x)| (y * width + x) * channels);
                         each(at, pixel);
                         at += channels;

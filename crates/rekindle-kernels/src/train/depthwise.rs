@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::PIECE;
 use super::conv::{Geometry, add_all};
-use super::{PIECE, fma, vectorized};
+use crate::vectorized::{fma, vectorized};
 
 /// Channels whose sums are made together; a remainder is made one by one.
 const LANES: usize = 16;

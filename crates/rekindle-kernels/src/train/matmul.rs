@@ -18,6 +18,13 @@ impl<'a> Matrix<'a> {
         Self { values, rows, columns, steps: [columns, 1] }
     }
 
+    /// Columns of a matrix whose rows lie `step` apart, from its first value on.
+    pub fn strided(values: &'a [f32], rows: usize, columns: usize, step: usize) -> Self {
+        let reach = rows.checked_sub(1).map_or(0, |last| last * step + columns);
+        assert!(reach <= values.len(), "a matrix has all its values");
+        Self { values, rows, columns, steps: [step, 1] }
+    }
+
     /// Rows become columns.
     pub fn transposed(self) -> Self {
         let [row, column] = self.steps;

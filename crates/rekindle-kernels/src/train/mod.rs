@@ -9,16 +9,25 @@ mod backward;
 mod build;
 mod conv;
 mod depthwise;
+mod groups;
 mod layers;
 mod matmul;
+mod merge;
 mod norm;
 mod parameters;
+mod plain;
 mod pool;
 mod rule;
 mod run;
+mod stretch;
+#[cfg(test)]
+mod tests;
 
-use rekindle_nn::layers::Activation;
-use rekindle_nn::{Part, Shape, VariableSpec};
+use burn::module::ParamId;
+use rekindle_nn::ops::{MergeKind, Noise};
+use rekindle_nn::{Activation, Samples, Shape, VariableSpec};
+
+use crate::plain::Plain;
 
 pub use build::TrainerConfig;
 pub use rule::Rule;
@@ -33,6 +42,8 @@ pub struct Parameter {
     pub layer: String,
     /// Keras's name, shape and layout.
     pub spec: VariableSpec,
+    /// The Burn parameter that holds it.
+    pub id: ParamId,
     /// In Keras's layout.
     pub values: Vec<f32>,
     /// The sum of the gradients since [`Trainer::clear`]; empty where the parameter does not train.
@@ -86,7 +97,7 @@ pub enum Pass {
         /// Counted from 0 over the whole run.
         step: u64,
         /// Which of the step's samples these are; none where they are all of them.
-        part: Option<Part>,
+        part: Option<Samples>,
     },
 }
 
@@ -117,25 +128,37 @@ enum Work {
     Input,
     Conv(Conv),
     Norm(Norm),
+    Activation(Activation),
     Clamp {
         low: f32,
         high: f32,
     },
     Dense(Dense),
     MaxPool(Window),
-    AvgPool(Window),
+    AvgPool {
+        window: Window,
+        counts_padding: bool,
+    },
     GlobalAvg,
     GlobalMax,
     Flatten,
-    Scale {
-        scale: f32,
-        offset: f32,
-    },
+    /// Scale and shift of each channel.
+    Scale(Vec<[f32; 2]>),
     Dropout(f64),
+    /// The sizes of what is drawn for a sample.
+    SharedDropout {
+        rate: f64,
+        sizes: [usize; 3],
+    },
+    Noise(Noise),
+    Plain(Plain),
+    Stretch(Stretch),
+    /// The parameter, and its sizes.
+    Prelu(usize, [usize; 3]),
     Pad {
         before: [usize; 2],
     },
-    Add,
+    Merge(MergeKind),
     Concat,
     /// Now part of the node behind it.
     Fused,
@@ -146,12 +169,15 @@ enum Work {
 struct Window {
     kernel: [usize; 2],
     stride: [usize; 2],
+    dilation: [usize; 2],
     before: [usize; 2],
 }
 
 #[derive(Debug)]
 struct Conv {
+    /// Filters for each channel of its own, without dilation.
     depthwise: bool,
+    groups: usize,
     window: Window,
     kernel: usize,
     bias: Option<usize>,
@@ -161,7 +187,7 @@ struct Conv {
 #[derive(Debug)]
 struct Norm {
     gamma: Option<usize>,
-    beta: usize,
+    beta: Option<usize>,
     mean: usize,
     variance: usize,
     epsilon: f64,
@@ -171,12 +197,20 @@ struct Norm {
     high: f32,
 }
 
+/// Times numbers that train, and plus others.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    scale: Option<usize>,
+    shift: Option<usize>,
+    /// Height, width and channels of the numbers.
+    sizes: [usize; 3],
+}
+
 #[derive(Debug)]
 struct Dense {
     kernel: usize,
-    bias: usize,
-    /// The classifier's is left off.
-    activation: Activation,
+    bias: Option<usize>,
+    outputs: usize,
 }
 
 /// Height, width and channels of a node's map.
@@ -185,44 +219,4 @@ fn map(shape: Shape) -> [usize; 3] {
         Shape::Map { height, width, channels } => [height, width, channels],
         Shape::Flat(channels) => [1, 1, channels],
     }
-}
-
-/// Compiles plain loops for each instruction set and chooses one when they run. Loops call `fma::<FUSED>`, which is
-/// the fused operation where the set has one.
-macro_rules! vectorized {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
-        $(#[$doc])*
-        #[allow(clippy::too_many_arguments, reason = "the loops of one kernel")]
-        $vis fn $name($($arg: $type),*) {
-            #[inline(always)]
-            #[allow(clippy::too_many_arguments, reason = "the loops of one kernel")]
-            #[allow(clippy::needless_range_loop, reason = "lanes of several arrays at once")]
-            fn run_loops<const FUSED: bool>($($arg: $type),*) $body
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f")]
-                #[allow(clippy::too_many_arguments, reason = "the loops of one kernel")]
-                fn avx512($($arg: $type),*) { run_loops::<true>($($arg),*) }
-                #[target_feature(enable = "avx2,fma")]
-                #[allow(clippy::too_many_arguments, reason = "the loops of one kernel")]
-                fn avx2($($arg: $type),*) { run_loops::<true>($($arg),*) }
-                if is_x86_feature_detected!("avx512f") {
-                    // SAFETY: the instruction set has just been found.
-                    return unsafe { avx512($($arg),*) };
-                }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    // SAFETY: the instruction set has just been found.
-                    return unsafe { avx2($($arg),*) };
-                }
-            }
-            run_loops::<{ cfg!(target_arch = "aarch64") }>($($arg),*)
-        }
-    };
-}
-use vectorized;
-
-/// `a * b + c`; the fused operation is a slow function where the instruction set has none.
-#[inline(always)]
-fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
-    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::conv::add_all;
-use super::vectorized;
+use crate::vectorized::{fma, vectorized};
 
 /// Values that a thread takes at once, a whole number of pixels.
 fn piece(channels: usize) -> usize {
@@ -150,5 +150,3 @@ pub(super) fn backward_clamp(y: &[f32], [low, high]: [f32; 2], dy: &mut [f32]) {
         }
     });
 }
-
-use super::fma;

@@ -33,9 +33,9 @@ impl Trainer {
         scale: f32,
         slots: &mut [Vec<f32>],
     ) {
-        let Parameter { spec, values, gradient, changed, .. } = &mut self.parameters[parameter];
+        let Parameter { values, gradient, changed, .. } = &mut self.parameters[parameter];
         *changed = true;
-        rule.update(time, rate, scale, spec.name == "kernel", values, gradient, slots);
+        rule.update(time, rate, scale, values, gradient, slots);
     }
 
     /// Adds `scale` times the gradient of `factor * sum(value * value)` to a parameter's gradient, and gives that sum.
@@ -76,6 +76,6 @@ impl Trainer {
     #[must_use]
     pub fn changed(&self) -> HashMap<ParamId, TensorData> {
         let changed = self.parameters.iter().filter(|parameter| parameter.changed);
-        changed.map(|p| (p.spec.id, p.spec.to_burn(p.values.clone()))).collect()
+        changed.map(|p| (p.id, p.spec.to_burn(p.values.clone()))).collect()
     }
 }

@@ -13,8 +13,10 @@ fn for_each_window(geometry: &Geometry, mut each: impl FnMut(usize, &[usize])) {
             pixels.clear();
             for ky in 0..window.kernel[0] {
                 for kx in 0..window.kernel[1] {
-                    let row = (y * window.stride[0] + ky).checked_sub(window.before[0]);
-                    let column = (x * window.stride[1] + kx).checked_sub(window.before[1]);
+                    let row = (y * window.stride[0] + ky * window.dilation[0])
+                        .checked_sub(window.before[0]);
+                    let column = (x * window.stride[1] + kx * window.dilation[1])
+                        .checked_sub(window.before[1]);
                     if let (Some(row), Some(column)) = (row, column)
                         && row < height
                         && column < width
@@ -40,8 +42,14 @@ fn images<'a>(
     from.par_chunks(from_size).zip(to.par_chunks_mut(to_size))
 }
 
-/// The mean of each window; padding does not count.
-pub(super) fn average(geometry: &Geometry, x: &[f32], out: &mut [f32]) {
+/// The share of each of the values under a window; padding may count as zeros.
+fn share(geometry: &Geometry, counts_padding: bool, pixels: usize) -> f32 {
+    let [height, width] = geometry.window.kernel;
+    1.0 / if counts_padding { height * width } else { pixels.max(1) } as f32
+}
+
+/// The mean of each window.
+pub(super) fn average(geometry: &Geometry, counts_padding: bool, x: &[f32], out: &mut [f32]) {
     let channels = geometry.input[2];
     images(geometry, x, out, false).for_each(|(x, out)| {
         for_each_window(geometry, |output, pixels| {
@@ -50,19 +58,25 @@ pub(super) fn average(geometry: &Geometry, x: &[f32], out: &mut [f32]) {
             for pixel in pixels {
                 to.iter_mut().zip(&x[pixel * channels..]).for_each(|(to, x)| *to += x);
             }
-            let share = 1.0 / pixels.len() as f32;
+            let share = share(geometry, counts_padding, pixels.len());
             to.iter_mut().for_each(|to| *to *= share);
         });
     });
 }
 
 /// The gradient of [`average`].
-pub(super) fn average_backward(geometry: &Geometry, dy: &[f32], dx: &mut [f32]) {
+pub(super) fn average_backward(
+    geometry: &Geometry,
+    counts_padding: bool,
+    dy: &[f32],
+    dx: &mut [f32],
+) {
     let channels = geometry.input[2];
     images(geometry, dy, dx, true).for_each(|(dy, dx)| {
         dx.fill(0.0);
         for_each_window(geometry, |output, pixels| {
-            let (from, share) = (&dy[output * channels..][..channels], 1.0 / pixels.len() as f32);
+            let from = &dy[output * channels..][..channels];
+            let share = share(geometry, counts_padding, pixels.len());
             for pixel in pixels {
                 let to = &mut dx[pixel * channels..][..channels];
                 to.iter_mut().zip(from).for_each(|(to, dy)| *to += dy * share);
@@ -70,6 +84,9 @@ pub(super) fn average_backward(geometry: &Geometry, dy: &[f32], dx: &mut [f32]) 
         });
     });
 }
+
+/// The place of a maximum of nothing.
+const NOWHERE: u32 = u32::MAX;
 
 /// The maximum of each window, and the pixel that it is of: the first one, as in TensorFlow.
 pub(super) fn maximum(geometry: &Geometry, x: &[f32], out: &mut [f32], positions: &mut [u32]) {
@@ -80,6 +97,10 @@ pub(super) fn maximum(geometry: &Geometry, x: &[f32], out: &mut [f32], positions
         for_each_window(geometry, |output, pixels| {
             let to = &mut out[output * channels..][..channels];
             let at = &mut positions[output * channels..][..channels];
+            if pixels.is_empty() {
+                to.fill(f32::MIN);
+                at.fill(NOWHERE);
+            }
             for (index, &pixel) in pixels.iter().enumerate() {
                 let from = &x[pixel * channels..][..channels];
                 for ((to, at), &x) in to.iter_mut().zip(at.iter_mut()).zip(from) {
@@ -100,7 +121,9 @@ pub(super) fn maximum_backward(geometry: &Geometry, dy: &[f32], positions: &[u32
     each.for_each(|((dy, dx), positions)| {
         dx.fill(0.0);
         for (index, (dy, &pixel)) in dy.iter().zip(positions).enumerate() {
-            dx[pixel as usize * channels + index % channels] += dy;
+            if pixel != NOWHERE {
+                dx[pixel as usize * channels + index % channels] += dy;
+            }
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{fma, vectorized};
+use crate::vectorized::{fma, vectorized};
 
 /// How gradients change a parameter: an optimizer's rule and settings, Keras's defaults where not said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -91,14 +91,12 @@ impl Rule {
     }
 
     /// Updates `weights` in step `time`, counted from 1, by gradients times `scale`; `slots` has
-    /// [`slots`](Self::slots) vectors of their length. `decays` says whether the weights decay, as kernels do.
-    #[expect(clippy::too_many_arguments, reason = "all that one pass over memory touches")]
+    /// [`slots`](Self::slots) vectors of their length. AdamW decays every variable, as Keras's does.
     pub fn update(
         &self,
         time: u64,
         rate: f64,
         scale: f32,
-        decays: bool,
         weights: &mut [f32],
         gradient: &[f32],
         slots: &mut [Vec<f32>],
@@ -109,7 +107,7 @@ impl Rule {
         let plain = rate as f32;
         match (*self, slots) {
             (Self::Adam { beta_1, beta_2, epsilon, decay }, [mean, square]) => {
-                let keep = if decays { (1.0 - rate * decay) as f32 } else { 1.0 };
+                let keep = (1.0 - rate * decay) as f32;
                 let pieces = weights
                     .par_chunks_mut(PIECE)
                     .zip(gradient.par_chunks(PIECE))

@@ -1,13 +1,18 @@
 //! A batch through a trainer, forward.
 
 use rayon::prelude::*;
-use rekindle_nn::DropoutMasks;
-use rekindle_nn::layers::Activation;
+use rekindle_nn::ops::{Noise, NoiseKind};
+use rekindle_nn::{DropoutMasks, SELU};
 
 use super::conv::{self, Geometry};
 use super::matmul::{Matrix, multiply};
-use super::{Kept, Pass, Trainer, Window, Work, depthwise, layers, map, norm, pool};
+use super::stretch::Sizes;
+use super::{
+    Kept, Pass, Stretch, Trainer, Window, Work, depthwise, groups, layers, map, merge, norm, plain,
+    pool,
+};
 use crate::PlanError;
+use crate::activation::activate_all;
 
 impl Trainer {
     /// Runs a batch, `[batch, channels, height, width]` or `[batch, features]`, and gives the outputs, the last softmax or
@@ -53,8 +58,12 @@ impl Trainer {
             Work::Conv(conv) => {
                 let geometry = self.geometry(index, conv.window);
                 let bias = conv.bias.map(values);
-                let run = if conv.depthwise { depthwise::forward } else { conv::forward };
-                run(&geometry, x, values(conv.kernel), bias, out);
+                let kernel = values(conv.kernel);
+                match conv.groups {
+                    _ if conv.depthwise => depthwise::forward(&geometry, x, kernel, bias, out),
+                    1 => conv::forward(&geometry, x, kernel, bias, out),
+                    count => groups::forward(&geometry, count, x, kernel, bias, out),
+                }
             }
             Work::Norm(norm) => {
                 let (mean, variance, is_batch) = match norm.momentum {
@@ -72,9 +81,11 @@ impl Trainer {
                 let scale: Vec<f64> = (0..channels)
                     .map(|c| inverse[c] * gamma.map_or(1.0, |gamma| f64::from(gamma[c])))
                     .collect();
-                let beta = values(norm.beta);
+                let beta = norm.beta.map(values);
                 let shift: Vec<f32> = (0..channels)
-                    .map(|c| (f64::from(beta[c]) - mean[c] * scale[c]) as f32)
+                    .map(|c| {
+                        (beta.map_or(0.0, |beta| f64::from(beta[c])) - mean[c] * scale[c]) as f32
+                    })
                     .collect();
                 norm::forward(x, &narrow(&scale), &shift, [norm.low, norm.high], out);
                 self.kept[index] =
@@ -90,13 +101,14 @@ impl Trainer {
                 norm::forward(x, &none.0, &none.1, [low, high], out);
             }
             Work::Dense(dense) => {
-                let (kernel, bias) = (values(dense.kernel), values(dense.bias));
-                let (inputs, outputs) = (x.len() / self.batch, bias.len());
-                let kernel = Matrix::new(kernel, inputs, outputs);
-                multiply(out, Matrix::new(x, self.batch, inputs), kernel, false, true);
-                for row in out.chunks_exact_mut(outputs) {
-                    row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
-                    activate(dense.activation, row);
+                let bias = dense.bias.map(values);
+                let (rows, outputs) = (x.len() / channels, dense.outputs);
+                let kernel = Matrix::new(values(dense.kernel), channels, outputs);
+                multiply(out, Matrix::new(x, rows, channels), kernel, false, true);
+                if let Some(bias) = bias {
+                    for row in out.chunks_exact_mut(outputs) {
+                        row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
+                    }
                 }
             }
             Work::MaxPool(window) => {
@@ -105,7 +117,9 @@ impl Trainer {
                 pool::maximum(&geometry, x, out, &mut positions);
                 self.kept[index] = Kept::Positions(positions);
             }
-            Work::AvgPool(window) => pool::average(&self.geometry(index, *window), x, out),
+            &Work::AvgPool { window, counts_padding } => {
+                pool::average(&self.geometry(index, window), counts_padding, x, out);
+            }
             Work::GlobalAvg => layers::global_average(x, channels, pixels, out),
             Work::GlobalMax => {
                 let geometry = self.whole(index);
@@ -114,8 +128,17 @@ impl Trainer {
                 self.kept[index] = Kept::Positions(positions);
             }
             Work::Flatten => out.copy_from_slice(x),
-            &Work::Scale { scale, offset } => {
-                out.iter_mut().zip(x).for_each(|(y, x)| *y = x * scale + offset);
+            Work::Scale(scales) => {
+                let pixels = out.chunks_exact_mut(channels).zip(x.chunks_exact(channels));
+                pixels.for_each(|(y, x)| {
+                    for ((y, x), [scale, shift]) in y.iter_mut().zip(x).zip(scales) {
+                        *y = x * scale + shift;
+                    }
+                });
+            }
+            &Work::Activation(activation) => {
+                out.copy_from_slice(x);
+                activate_all(activation, channels, out);
             }
             &Work::Dropout(rate) => match masks {
                 Some(masks) if rate > 0.0 => {
@@ -132,6 +155,62 @@ impl Trainer {
                     out.copy_from_slice(x);
                 }
             },
+            &Work::SharedDropout { rate, sizes } => match masks {
+                Some(masks) if rate > 0.0 => {
+                    let count: usize = sizes.iter().product();
+                    let drawn = masks.next(rate, self.batch, count);
+                    let mut numbers = vec![0.0; drawn.len()];
+                    layers::channels_last(&drawn, sizes[2], sizes[0] * sizes[1], &mut numbers);
+                    let sizes = Sizes { image: [height, width, channels], numbers: sizes };
+                    let size = height * width * channels;
+                    let mut mask = vec![0.0; out.len()];
+                    let samples = mask.chunks_exact_mut(size).zip(numbers.chunks_exact(count));
+                    samples.for_each(|(mask, numbers)| {
+                        sizes.change(numbers, mask, |_, number| number);
+                    });
+                    for ((y, x), mask) in out.iter_mut().zip(x).zip(&mask) {
+                        *y = x * mask;
+                    }
+                    self.kept[index] = Kept::Mask(mask);
+                }
+                _ => out.copy_from_slice(x),
+            },
+            Work::Noise(noise) => match masks {
+                Some(masks) if noise.amount > 0.0 => {
+                    let count = out.len() / self.batch;
+                    let drawn = match noise.kind {
+                        NoiseKind::AlphaDropout => masks.next(noise.amount, self.batch, count),
+                        NoiseKind::GaussianDropout | NoiseKind::GaussianNoise => {
+                            masks.normal(self.batch, count)
+                        }
+                    };
+                    let mut random = vec![0.0; drawn.len()];
+                    layers::channels_last(&drawn, channels, pixels, &mut random);
+                    if add_noise(noise, x, &mut random, out) {
+                        self.kept[index] = Kept::Mask(random);
+                    }
+                }
+                _ => out.copy_from_slice(x),
+            },
+            Work::Plain(plain) => {
+                let to = map(node.shape);
+                plain::forward(plain, x, [height, width, channels], out, to);
+            }
+            &Work::Stretch(Stretch { scale, shift, sizes }) => {
+                let sizes = Sizes { image: [height, width, channels], numbers: sizes };
+                match scale {
+                    Some(scale) => sizes.map(values(scale), x, out, |x, scale| x * scale),
+                    None => out.copy_from_slice(x),
+                }
+                if let Some(shift) = shift {
+                    sizes.change(values(shift), out, |y, shift| y + shift);
+                }
+            }
+            &Work::Prelu(alpha, sizes) => {
+                let sizes = Sizes { image: [height, width, channels], numbers: sizes };
+                let prelu = |x: f32, alpha: f32| if x < 0.0 { x * alpha } else { x };
+                sizes.map(values(alpha), x, out, prelu);
+            }
             &Work::Pad { before } => {
                 let (inner, outer) = (map(self.nodes[node.inputs[0]].shape), map(node.shape));
                 let images = x.par_chunks(inner.iter().product());
@@ -142,14 +221,12 @@ impl Trainer {
                     }
                 });
             }
-            Work::Add => {
-                let other = &self.values[node.inputs[1]];
-                let pieces = x.par_chunks(1 << 15).zip(other.par_chunks(1 << 15));
-                out.par_chunks_mut(1 << 15).zip(pieces).for_each(|(out, (x, other))| {
-                    for ((out, x), other) in out.iter_mut().zip(x).zip(other) {
-                        *out = x + other;
-                    }
-                });
+            Work::Merge(kind) => {
+                let inputs = node.inputs.iter();
+                let inputs: Vec<merge::Operand<'_>> = inputs
+                    .map(|&input| (map(self.nodes[input].shape), self.values[input].as_slice()))
+                    .collect();
+                merge::forward(*kind, &inputs, map(node.shape), out);
             }
             Work::Concat => {
                 let [_, _, total] = map(node.shape);
@@ -188,8 +265,40 @@ impl Trainer {
     /// One window over the whole map.
     pub(super) fn whole(&self, index: usize) -> Geometry {
         let [height, width, channels] = map(self.nodes[self.nodes[index].inputs[0]].shape);
-        let window = Window { kernel: [height, width], stride: [1, 1], before: [0, 0] };
+        let (kernel, stride, dilation) = ([height, width], [1, 1], [1, 1]);
+        let window = Window { kernel, stride, dilation, before: [0, 0] };
         Geometry { window, input: [height, width, channels], output: [1, 1, channels] }
+    }
+}
+
+/// Adds noise by random values, which become what gradients are multiplied by; whether there is such.
+fn add_noise(noise: &Noise, x: &[f32], random: &mut [f32], out: &mut [f32]) -> bool {
+    let rate = noise.amount;
+    let values = out.iter_mut().zip(x).zip(random);
+    match noise.kind {
+        NoiseKind::AlphaDropout => {
+            let least = -SELU.0 * SELU.1;
+            let a = ((1.0 - rate) * (1.0 + rate * least * least)).powf(-0.5);
+            let end = (a * least - a * least * rate) as f32;
+            let (a, least) = (a as f32, least as f32);
+            values.for_each(|((y, x), random)| {
+                *random = if *random > 0.0 { a } else { 0.0 };
+                *y = (x - least) * *random + end;
+            });
+            true
+        }
+        NoiseKind::GaussianDropout => {
+            let deviation = (rate / (1.0 - rate)).sqrt() as f32;
+            values.for_each(|((y, x), random)| {
+                *random = 1.0 + deviation * *random;
+                *y = x * *random;
+            });
+            true
+        }
+        NoiseKind::GaussianNoise => {
+            values.for_each(|((y, x), random)| *y = x + rate as f32 * *random);
+            false
+        }
     }
 }
 
@@ -209,22 +318,4 @@ fn wide(values: &[f32]) -> Vec<f64> {
 
 fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&value| value as f32).collect()
-}
-
-fn activate(activation: Activation, row: &mut [f32]) {
-    match activation {
-        Activation::Linear => {}
-        Activation::Relu => row.iter_mut().for_each(|y| *y = if *y < 0.0 { 0.0 } else { *y }),
-        Activation::Relu6 => row.iter_mut().for_each(|y| {
-            *y = if *y < 0.0 { 0.0 } else { *y };
-            *y = if *y > 6.0 { 6.0 } else { *y };
-        }),
-        Activation::Sigmoid => row.iter_mut().for_each(|y| *y = 1.0 / (1.0 + (-*y).exp())),
-        Activation::Softmax => {
-            let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            row.iter_mut().for_each(|y| *y = (*y - highest).exp());
-            let total: f32 = row.iter().sum();
-            row.iter_mut().for_each(|y| *y /= total);
-        }
-    }
 }

@@ -7,9 +7,8 @@ use burn::tensor::{DType, Tensor, TensorData};
 use rekindle_kernels::gpu::watch_devices;
 use rekindle_kernels::train::{Pass, Rule};
 use rekindle_kernels::{Accelerated, Precision};
-use rekindle_nn::interpret::as_type;
 use rekindle_nn::{
-    Eager, Features, Model, Network, Part, Section, assign, read, require_gradients_of, variables,
+    Eager, Features, Network, Samples, as_type, assign, floats, read, require_gradients_of,
 };
 
 use super::replicas::{self, Replica, Slots};
@@ -39,17 +38,17 @@ pub(super) struct Burn<B: AutodiffBackend> {
 
 impl<B: AutodiffBackend> Burn<B> {
     pub fn new(
-        model: Model<B>,
+        model: Network<B>,
         scope: Scope,
         place: &Place<B::Device>,
     ) -> Result<Self, TrainError> {
-        let all = variables(&model);
+        let all = model.variables();
         let changing = all.into_iter().filter(|variable| {
             let trains = variable.spec.trainable && scope.trains.contains(&variable.layer);
             trains || (!variable.spec.trainable && scope.live.contains(&variable.layer))
         });
         let names: HashMap<ParamId, (String, &'static str)> =
-            changing.map(|v| (v.spec.id, (v.layer, v.spec.name))).collect();
+            changing.map(|v| (v.id, (v.layer, v.spec.name))).collect();
         let devices = match place.devices.as_slice() {
             [] => vec![B::Device::default()],
             devices => devices.to_vec(),
@@ -116,11 +115,11 @@ impl<B: AutodiffBackend> Burn<B> {
         &mut self,
         features: &[f32],
         [seed, step]: [u64; 2],
-        part: Option<Part>,
+        part: Option<Samples>,
     ) -> Result<HashMap<ParamId, TensorData>, TrainError> {
         let each = self.scope.input.count();
         let samples = features.len() / each.max(1);
-        let part = part.unwrap_or(Part { first: 0, of: samples });
+        let part = part.unwrap_or(Samples { first: 0, of: samples });
         let own = samples.div_ceil(self.devices.len()).max(1);
         for device in &self.devices[self.replicas.len()..] {
             self.replicas.push(self.replicas[0].copy_to(device));
@@ -131,8 +130,8 @@ impl<B: AutodiffBackend> Burn<B> {
         for ((model, device), (number, values)) in
             models.zip(features.chunks(own * each.max(1)).enumerate())
         {
-            let part = Part { first: part.first + number * own, ..part };
-            let mut eager = Eager::training(seed, step).part(Some(part));
+            let part = Samples { first: part.first + number * own, ..part };
+            let mut eager = Eager::training(seed, step).samples(Some(part));
             eager = eager.live(self.scope.live.clone());
             let inputs = Features::from_values(values.to_vec(), self.scope.input, device);
             let inputs = halved(inputs, self.dtype);
@@ -258,12 +257,12 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
     fn state(&self) -> Vec<Variable> {
         let Replica { model, slots, .. } = self.main();
         let mut values = read(model);
-        let changing = variables(model).into_iter();
-        let changing = changing.filter(|variable| self.names.contains_key(&variable.spec.id));
+        let changing = model.variables().into_iter();
+        let changing = changing.filter(|variable| self.names.contains_key(&variable.id));
         let variable = |variable: rekindle_nn::Variable| {
-            let data = values.remove(&variable.spec.id)?;
+            let data = values.remove(&variable.id)?;
             let values = data.convert::<f32>().into_vec().ok()?;
-            let slots = slots.get(&variable.spec.id).into_iter().flatten();
+            let slots = slots.get(&variable.id).into_iter().flatten();
             let slots = slots.map(|slot| variable.spec.from_burn(host(slot.clone()))).collect();
             let (name, values) = (variable.path(), variable.spec.from_burn(values));
             Some(Variable { name, shape: variable.spec.shape, values, slots })
@@ -276,9 +275,12 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
     }
 
     fn restore(&mut self, state: Vec<Variable>) -> Result<(), TrainError> {
-        let changing: Vec<rekindle_nn::Variable> = variables(&self.main().model)
+        let changing: Vec<rekindle_nn::Variable> = self
+            .main()
+            .model
+            .variables()
             .into_iter()
-            .filter(|variable| self.names.contains_key(&variable.spec.id))
+            .filter(|variable| self.names.contains_key(&variable.id))
             .collect();
         if let Some(scaler) = &mut self.scaler {
             let saved = state.iter().find(|variable| variable.name == Scaler::NAME);
@@ -292,19 +294,19 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             if [&saved.values].into_iter().chain(&saved.slots).any(|list| list.len() != count) {
                 return Err(TrainError::Resume(format!("`{}` has another shape", saved.name)));
             }
-            values.insert(variable.spec.id, variable.spec.to_burn(saved.values));
+            values.insert(variable.id, variable.spec.to_burn(saved.values));
             let flat = |slot: Vec<f32>| {
                 let values = variable.spec.to_burn(slot).into_vec::<f32>().unwrap_or_default();
                 Tensor::from_data(TensorData::new(values, [count]), &self.devices[0])
             };
-            slots.insert(variable.spec.id, saved.slots.into_iter().map(flat).collect());
+            slots.insert(variable.id, saved.slots.into_iter().map(flat).collect());
         }
         let model = assign(self.main().model.clone(), values);
         self.replicas = vec![Replica { slots, ..Replica::new(model) }];
         Ok(())
     }
 
-    fn model(&self) -> Model<B> {
+    fn model(&self) -> Network<B> {
         self.main().model.clone()
     }
 }
@@ -325,11 +327,11 @@ fn mean(found: Vec<HashMap<ParamId, TensorData>>) -> HashMap<ParamId, TensorData
     if share == 1.0 {
         return sums;
     }
-    let list = |data: &TensorData| data.clone().convert::<f32>().into_vec::<f32>();
+    let list = |data: &TensorData| floats(data.clone());
     let rest: Vec<_> = all.collect();
     for (id, data) in &mut sums {
-        let mut values = list(data).unwrap_or_default();
-        for other in rest.iter().filter_map(|found| list(found.get(id)?).ok()) {
+        let mut values = list(data);
+        for other in rest.iter().filter_map(|found| found.get(id).map(list)) {
             values.iter_mut().zip(other).for_each(|(sum, value)| *sum += value);
         }
         values.iter_mut().for_each(|value| *value *= share);
@@ -340,14 +342,14 @@ fn mean(found: Vec<HashMap<ParamId, TensorData>>) -> HashMap<ParamId, TensorData
 
 /// What comes behind the cut.
 fn run<B: Backend>(
-    model: &Model<B>,
+    model: &Network<B>,
     scope: &Scope,
     eager: &mut Eager,
     inputs: Features<B>,
 ) -> Result<Tensor<B, 2>, TrainError> {
     let mut accelerated = Accelerated::new(eager);
     let outputs = match &scope.cut {
-        Some(layer) => Section::after(model, accelerated, layer, inputs)?,
+        Some(layer) => model.walk_after(layer, &mut accelerated, inputs)?,
         None => model.walk(&mut accelerated, inputs)?,
     };
     // The loss is one of f32, whatever the network is computed with.
@@ -406,19 +408,18 @@ struct Update<'a, B: AutodiffBackend> {
 impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let id = param.id;
-        let (Some(gradient), Some((layer, name))) =
+        let (Some(gradient), Some((layer, _))) =
             (self.gradients.remove::<B::InnerBackend, D>(id), self.names.get(&id))
         else {
             return param;
         };
         let factor = self.factors.get(layer).copied().unwrap_or(1.0);
         let (slots, step) = (self.slots.entry(id).or_default(), self.step);
-        let decays = *name == "kernel";
         param.map(|tensor| {
             let needs = tensor.is_require_grad();
             let (shape, weights) = (tensor.shape(), tensor.inner().flatten::<1>(0, D - 1));
             let gradient = gradient.flatten::<1>(0, D - 1).mul_scalar(step.scale);
-            let new = update(step, step.rate * factor, decays, weights, gradient, slots);
+            let new = update(step, step.rate * factor, weights, gradient, slots);
             Tensor::from_inner(new.reshape(shape)).set_require_grad(needs)
         })
     }
@@ -427,7 +428,6 @@ impl<B: AutodiffBackend> ModuleMapper<B> for Update<'_, B> {
 fn update<I: Backend>(
     step: &Step,
     rate: f64,
-    decays: bool,
     weights: Tensor<I, 1>,
     g: Tensor<I, 1>,
     slots: &mut Vec<Tensor<I, 1>>,
@@ -435,7 +435,7 @@ fn update<I: Backend>(
     slots.resize_with(step.rule.slots(), || g.zeros_like());
     match step.rule {
         Rule::Adam { beta_1, beta_2, epsilon, decay } => {
-            let weights = if decays { weights * (1.0 - rate * decay) } else { weights };
+            let weights = weights * (1.0 - rate * decay);
             slots[0] = slots[0].clone() * beta_1 + g.clone() * (1.0 - beta_1);
             slots[1] = slots[1].clone() * beta_2 + g.square() * (1.0 - beta_2);
             let own = rate * step.rule.correction(step.time);

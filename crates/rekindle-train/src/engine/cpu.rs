@@ -1,13 +1,13 @@
 use burn::tensor::backend::AutodiffBackend;
 use rekindle_kernels::train::{Parameter, Pass, Trainer};
-use rekindle_nn::{Model, assign};
+use rekindle_nn::{Network, assign};
 
 use super::{Engine, Scope, Step, Variable, in_order};
 use crate::TrainError;
 
 /// The CPU engine's trainer, and what the optimizer remembers.
 pub(super) struct Cpu<B: AutodiffBackend> {
-    model: Model<B>,
+    model: Network<B>,
     trainer: Trainer,
     scope: Scope,
     /// For each parameter; made in the first step.
@@ -15,7 +15,7 @@ pub(super) struct Cpu<B: AutodiffBackend> {
 }
 
 impl<B: AutodiffBackend> Cpu<B> {
-    pub fn new(model: Model<B>, trainer: Trainer, scope: Scope) -> Self {
+    pub fn new(model: Network<B>, trainer: Trainer, scope: Scope) -> Self {
         let slots = vec![Vec::new(); trainer.parameters().len()];
         Self { model, trainer, scope, slots }
     }
@@ -100,7 +100,7 @@ impl<B: AutodiffBackend> Engine<B> for Cpu<B> {
         Ok(())
     }
 
-    fn model(&self) -> Model<B> {
+    fn model(&self) -> Network<B> {
         assign(self.model.clone(), self.trainer.changed())
     }
 }

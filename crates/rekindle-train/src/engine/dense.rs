@@ -6,7 +6,9 @@ use burn::tensor::{DType, Tensor, TensorData};
 use rekindle_kernels::Limits;
 use rekindle_kernels::gpu::{self, DenseStep, watch_devices};
 use rekindle_kernels::train::Pass;
-use rekindle_nn::{DropoutMasks, Interpreter, Model, NetworkError, Op, Section, Shape, assign};
+use rekindle_nn::{
+    Activation, DropoutMasks, Interpreter, LayerView, Network, NetworkError, Op, Shape, assign,
+};
 
 use super::{Engine, Place, Scope, Step, Variable, in_order, number, values};
 use crate::TrainError;
@@ -19,7 +21,7 @@ const MOST_SAMPLES: usize = 256;
 /// A head of dense layers and dropout on a GPU, without a graph of tensors: what a step changes is read and written once, by this
 /// crate's kernels. It computes in f32 whatever the frozen layers are computed with.
 pub(super) struct Dense<B: AutodiffBackend> {
-    model: Model<B>,
+    model: Network<B>,
     scope: Scope,
     device: B::Device,
     layers: Vec<Layer<B::InnerBackend>>,
@@ -122,7 +124,7 @@ impl<I: Backend> Layer<I> {
 impl<B: AutodiffBackend> Dense<B> {
     /// Nothing where the backend has no kernels for it, or there is more than a chain of dense layers that all train.
     pub fn new(
-        model: &Model<B>,
+        model: &Network<B>,
         scope: &Scope,
         place: &Place<B::Device>,
         samples: usize,
@@ -138,8 +140,8 @@ impl<B: AutodiffBackend> Dense<B> {
         watch_devices();
         frozen::float_type::<B::InnerBackend>(place.precision, device)?;
         let mut chain = Some(Vec::new());
-        let find = Find { chain: &mut chain, scope, dropouts: Vec::new() };
-        Section::after(model, find, cut, ())?;
+        let mut find = Find { chain: &mut chain, scope, dropouts: Vec::new() };
+        model.walk_after(cut, &mut find, ())?;
         // The loss is one of what the last layer's product is.
         let ends_in_logits = |layers: &Vec<Layer<_>>| {
             layers.last().is_some_and(|layer| layer.limits == Limits::NONE)
@@ -302,7 +304,7 @@ impl<B: AutodiffBackend> Engine<B> for Dense<B> {
         Ok(())
     }
 
-    fn model(&self) -> Model<B> {
+    fn model(&self) -> Network<B> {
         let of = |layer: &Layer<B::InnerBackend>| {
             let (kernel, bias) = layer.split(layer.weights());
             let [inputs, outputs] = [layer.inputs(), layer.outputs()];
@@ -327,29 +329,38 @@ struct Find<'a, I: Backend> {
 impl<B: AutodiffBackend> Interpreter<B> for Find<'_, B::InnerBackend> {
     type Value = ();
 
-    fn layer(&mut self, name: &str, op: Op<'_, B>, _: Vec<()>) -> Result<(), NetworkError> {
+    fn layer(&mut self, layer: LayerView<'_, B>, _: Vec<()>) -> Result<(), NetworkError> {
         let Some(chain) = self.chain else { return Ok(()) };
-        match op {
-            Op::Dense(dense) if self.scope.trains.contains(name) => {
+        match layer.op {
+            Op::Dense(dense) if self.scope.trains.contains(layer.name) => {
                 // The classifier's is left off.
-                let is_clamp = dense.classifier || !dense.activation.is_probability();
-                let (kernel, bias) = (dense.weight.val().inner(), dense.bias.val().inner());
-                if !is_clamp || kernel.dtype() != DType::F32 {
+                let is_off = layer.is_output && dense.activation.is_probability();
+                let activation = if is_off { Activation::Linear } else { dense.activation };
+                let kernel = layer.find::<2>("kernel").map(Tensor::inner);
+                let bias = layer.find::<1>("bias").map(Tensor::inner);
+                let ids = layer.id("kernel").zip(layer.id("bias"));
+                let (Some([low, high]), Some(kernel), Some(bias), Some((of_kernel, of_bias))) =
+                    (activation.limits(), kernel, bias, ids)
+                else {
+                    *self.chain = None;
+                    return Ok(());
+                };
+                if kernel.dtype() != DType::F32 {
                     *self.chain = None;
                     return Ok(());
                 }
                 chain.push(Layer {
-                    name: name.to_owned(),
-                    ids: [dense.weight.id, dense.bias.id],
+                    name: layer.name.to_owned(),
+                    ids: [of_kernel, of_bias],
                     state: vec![Tensor::cat(vec![kernel, bias.unsqueeze()], 0)],
-                    limits: Limits::of(dense.activation),
+                    limits: Limits { low, high },
                     dropouts: mem::take(&mut self.dropouts),
                     batches: Vec::new(),
                     penalty: 0.0,
                 });
             }
-            Op::Dropout(rate) if rate > 0.0 => self.dropouts.push(rate),
-            Op::Dropout(_) | Op::Flatten => {}
+            Op::Dropout(dropout) if dropout.rate > 0.0 => self.dropouts.push(dropout.rate),
+            Op::Dropout(_) | Op::Flatten(_) => {}
             _ => *self.chain = None,
         }
         Ok(())

@@ -13,7 +13,7 @@ use ::burn::tensor::Tensor;
 use ::burn::tensor::backend::{AutodiffBackend, Backend};
 use rekindle_kernels::train::{Pass, Rule, TrainerConfig};
 use rekindle_kernels::{PlanError, Precision, serves};
-use rekindle_nn::{Features, Model, Shape};
+use rekindle_nn::{Features, Network, Shape, floats};
 
 use crate::evaluate::host;
 use crate::{TrainError, frozen};
@@ -92,7 +92,7 @@ pub(crate) trait Engine<B: AutodiffBackend> {
     fn restore(&mut self, state: Vec<Variable>) -> Result<(), TrainError>;
 
     /// The model, with what has been learned.
-    fn model(&self) -> Model<B>;
+    fn model(&self) -> Network<B>;
 }
 
 /// Where an engine computes, and with what.
@@ -108,7 +108,7 @@ pub(crate) struct Place<D> {
 /// The engine for a model's backend, and for so many samples between two steps: the CPU engine's where tensors are in the CPU's
 /// memory and it knows every layer, and on a GPU this project's kernels for a head that they are fast for.
 pub(crate) fn engine<B: AutodiffBackend>(
-    model: Model<B>,
+    model: Network<B>,
     scope: Scope,
     place: &Place<B::Device>,
     samples: usize,
@@ -126,7 +126,7 @@ pub(crate) fn engine<B: AutodiffBackend>(
         match rekindle_kernels::train::Trainer::new(&model.valid(), &config) {
             Ok(trainer) => return Ok(Box::new(cpu::Cpu::new(model, trainer, scope))),
             Err(error @ PlanError::Unsupported { .. }) => {
-                tracing::debug!("training with Burn: {error}");
+                tracing::warn!("{error}; what trains is computed with Burn, which is slower");
             }
             Err(error) => return Err(error.into()),
         }
@@ -139,8 +139,7 @@ pub(crate) fn engine<B: AutodiffBackend>(
 
 /// The values, or what the device said about anything since the last time.
 fn values<B: Backend>(logits: Tensor<B, 2>) -> Result<Vec<f32>, TrainError> {
-    let data = frozen::read(Features::Flat(logits))?;
-    Ok(data.convert::<f32>().into_vec().unwrap_or_default())
+    Ok(floats(frozen::read(Features::Flat(logits))?))
 }
 
 /// A sum's one number, from its device; 0 where nothing was added up.
@@ -164,32 +163,29 @@ fn in_order(
 mod tests {
     use ::burn::backend::flex::FlexDevice;
     use ::burn::backend::{Autodiff, Flex};
-    use rekindle_nn::layers::Activation;
-    use rekindle_nn::{HeadConfig, MobileNetV2Config, Network, Part, require_gradients};
+    use rekindle_nn::{Activation, HeadConfig, MobileNetV2Config, Samples, require_gradients};
 
     use super::*;
 
     type B = Autodiff<Flex>;
 
-    fn model() -> Model<B> {
-        let config = MobileNetV2Config::new().with_alpha(0.35).with_size(32);
-        let backbone = config.init::<B>(&Default::default()).expect("valid");
-        let features = backbone.output_shape(rekindle_nn::Shape::image(32)).expect("fits");
+    fn model() -> Network<B> {
+        let config = MobileNetV2Config::new().with_alpha(0.35).with_size(64);
+        let base = config.init::<B>(&Default::default()).expect("valid");
         let head = HeadConfig::global_average_pooling().batch_normalization();
         let head = head.dense(8, Activation::Sigmoid).l2(0.1).dropout(0.25);
-        let head = head.init::<B>(features, 3, 1, &Default::default()).expect("fits");
-        require_gradients(Model { backbone: backbone.into(), head: Some(head) })
+        require_gradients(head.on(base.into(), 3, 1, &Default::default()).expect("fits"))
     }
 
     /// The last block and what comes behind it; `live` are normalizations that take the batch's statistics.
-    fn scope(model: &Model<B>, live: &[&str]) -> Scope {
-        let layers = rekindle_nn::variables(model).into_iter().map(|variable| variable.layer);
+    fn scope(model: &Network<B>, live: &[&str]) -> Scope {
+        let layers = model.variables().into_iter().map(|variable| variable.layer);
         let trains: HashSet<String> = layers
             .filter(|layer| {
                 ["block_16", "Conv_1", "head"].iter().any(|part| layer.starts_with(part))
             })
             .collect();
-        let cut = model.cut(&|layer| trains.contains(layer));
+        let cut = model.graph().cut(&|layer| trains.contains(layer));
         assert_eq!(cut.as_deref(), Some("block_15_add"));
         Scope {
             cut,
@@ -228,7 +224,7 @@ mod tests {
                 engine.rehearse(7).expect("there is memory");
                 for (number, own) in features.chunks(photos * each).enumerate() {
                     let first = number * photos;
-                    let part = Some(Part { first, of: 10 });
+                    let part = Some(Samples { first, of: 10 });
                     let pass = Pass::Training { seed: 1, step: time, part };
                     let logits = engine.forward(own.to_vec(), pass).expect("runs");
                     engine.backward(&slope[first * 3..][..logits.len()]).expect("runs");

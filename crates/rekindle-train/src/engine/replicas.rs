@@ -7,20 +7,20 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use rekindle_kernels::gpu;
-use rekindle_nn::Model;
+use rekindle_nn::Network;
 
 /// What the optimizer remembers, flat and in Burn's layout.
 pub(super) type Slots<B> = HashMap<ParamId, Vec<Tensor<<B as AutodiffBackend>::InnerBackend, 1>>>;
 
 /// A model on a device, with all that a step there needs: distributed data parallel training.
 pub(super) struct Replica<B: AutodiffBackend> {
-    pub model: Model<B>,
-    pub gradients: GradientsAccumulator<Model<B>>,
+    pub model: Network<B>,
+    pub gradients: GradientsAccumulator<Network<B>>,
     pub slots: Slots<B>,
 }
 
 impl<B: AutodiffBackend> Replica<B> {
-    pub fn new(model: Model<B>) -> Self {
+    pub fn new(model: Network<B>) -> Self {
         Self { model, gradients: GradientsAccumulator::new(), slots: HashMap::new() }
     }
 
@@ -39,7 +39,7 @@ impl<B: AutodiffBackend> Replica<B> {
 
 /// Has each replica's gradients be the sums of all of them, so that all take the same step.
 pub(super) fn sum<B: AutodiffBackend>(
-    model: &Model<B>,
+    model: &Network<B>,
     gradients: &mut [GradientsParams],
     devices: &[B::Device],
 ) {

@@ -27,33 +27,8 @@ impl Published {
                 ),
             });
         }
-        let has_top = architecture.classes().is_some();
-        Ok(match architecture {
-            // keras/src/applications/mobilenet_v2.py
-            Architecture::MobileNetV2(config) => {
-                // Sizes between have none of their own; the two widest networks were trained at 224 only.
-                let rows = match config.size {
-                    size @ (96 | 128 | 160 | 192) if config.alpha <= 1.0 => size,
-                    _ => 224,
-                };
-                let ending = if has_top { "" } else { "_no_top" };
-                let name = format!(
-                    "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{:?}_{rows}{ending}.h5",
-                    config.alpha
-                );
-                Self { folder: "mobilenet_v2/", name, md5: None }
-            }
-            // keras/src/applications/inception_v3.py
-            Architecture::InceptionV3(_) => {
-                let (ending, md5) = if has_top {
-                    ("", "9a0d58056eeedaa3f26cb7ebd46da564")
-                } else {
-                    ("_notop", "bcbd6486424b2319ff4ef7d526e38f63")
-                };
-                let name = format!("inception_v3_weights_tf_dim_ordering_tf_kernels{ending}.h5");
-                Self { folder: "inception_v3/", name, md5: Some(md5) }
-            }
-        })
+        let found = (architecture.family.published)(&architecture.settings);
+        Ok(Self { folder: found.folder, name: found.file, md5: found.md5 })
     }
 }
 
@@ -67,14 +42,14 @@ mod tests {
     fn names_are_keras_s() {
         let name = |architecture| Published::of(&architecture).expect("published").name;
         let mobile = |alpha, size| {
-            Architecture::MobileNetV2(MobileNetV2Config::new().with_alpha(alpha).with_size(size))
+            Architecture::from(MobileNetV2Config::new().with_alpha(alpha).with_size(size))
         };
         let prefix = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_";
         assert_eq!(name(mobile(1.0, 160)), format!("{prefix}1.0_160_no_top.h5"));
         assert_eq!(name(mobile(0.35, 100)), format!("{prefix}0.35_224_no_top.h5"));
         assert_eq!(name(mobile(1.4, 96)), format!("{prefix}1.4_224_no_top.h5"));
         assert_eq!(name(mobile(0.5, 96).with_top(Some(1000))), format!("{prefix}0.5_96.h5"));
-        let inception = Architecture::InceptionV3(InceptionV3Config::new());
+        let inception = Architecture::from(InceptionV3Config::new());
         let found = Published::of(&inception).expect("published");
         assert_eq!(found.name, "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5");
         assert_eq!(found.md5, Some("bcbd6486424b2319ff4ef7d526e38f63"));

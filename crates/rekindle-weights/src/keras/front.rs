@@ -1,113 +1,111 @@
-//! What stands before the network in a model: preprocessing that the model does itself.
+//! The size of the photos that a model takes, where its own input says none: a `Resizing` in front of it decides.
 
-use super::config::KerasLayer;
+use rekindle_nn::keras::LayerConfig;
+use rekindle_nn::ops::{Fit, Interpolation, Resizing};
+use rekindle_nn::{Op, Shape};
 
-/// What a model does to photos before the network sees them.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Front {
-    /// `x * scale + offset`, if anything.
-    pub rescale: Option<(f64, f64)>,
-    /// The resize, as Rekindle calls it.
-    pub resize: Option<&'static str>,
+use super::config::{Flat, Link, Node};
+use super::operators::is_operation;
+
+/// What a model's input says of its images.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Images {
+    /// The shape of the images that the graph takes; nothing where the file does not say their size.
+    pub shape: Option<Shape>,
+    /// How many channels they have.
+    pub channels: usize,
+    /// The node that resizes photos to that, which is then no layer of the graph.
+    pub resizing: Option<(usize, Resizing)>,
 }
 
-impl Front {
-    /// The preprocessing, as a model card writes it; nothing where the model leaves it to its caller.
-    pub fn preprocessing(&self) -> Option<String> {
-        let (scale, offset) = self.rescale?;
-        let is_tf = (scale * 127.5 - 1.0).abs() < 1e-6 && (offset + 1.0).abs() < 1e-6;
-        Some(if is_tf { "tf".into() } else { format!("rescale:{scale}:{offset}") })
-    }
-}
+/// The most values of an image that is believed of a file.
+const MOST_PIXELS: usize = 1 << 28;
 
-/// Reads the layers before the network.
-pub(crate) fn front(layers: &[KerasLayer]) -> Result<Front, String> {
-    let mut front = Front::default();
-    for (position, layer) in layers.iter().enumerate() {
-        let wrong = |why: &str| format!("{} {why}", layer.described(position));
-        // Keras 2 calls an operation TFOpLambda and names the layer after it.
-        let operation = match layer.class.as_str() {
-            "TFOpLambda" => layer.name.trim_end_matches(|c: char| c == '_' || c.is_ascii_digit()),
-            class => class,
-        };
-        let constant = match layer.constants.as_slice() {
-            [constant] => Some(*constant),
-            _ => None,
-        };
-        let (scale, offset) = front.rescale.unwrap_or((1.0, 0.0));
-        let rescaled = match (operation, constant) {
-            ("InputLayer" | "Dropout", _) => continue,
-            // Augmentation does nothing outside of training.
-            (class, _) if class.starts_with("Random") => continue,
-            ("Resizing", _) => {
-                front.resize = Some(match layer.text("interpolation").unwrap_or("bilinear") {
-                    "bilinear" => "tf-bilinear",
-                    "nearest" => "nearest",
-                    other => return Err(wrong(&format!("resizes by {other}, expected bilinear"))),
-                });
-                continue;
+/// Finds out what images a model takes; `size` is for files that do not say it.
+pub(super) fn images(flat: &Flat, size: Option<[usize; 2]>) -> Result<Images, String> {
+    let mut sizes = [None; 3];
+    for said in &flat.images {
+        for (known, said) in sizes.iter_mut().zip(said) {
+            match (*known, *said) {
+                (Some(known), Some(said)) if known != said => {
+                    return Err(format!(
+                        "the model's inputs do not agree on the images: found {said}, expected {known}"
+                    ));
+                }
+                (None, Some(said)) => *known = Some(said),
+                _ => {}
             }
-            ("Rescaling", _) => {
-                let number = |setting: &str, default| match &layer.config[setting] {
-                    serde_json::Value::Null => Ok(default),
-                    value => value.as_f64().ok_or_else(|| {
-                        wrong(&format!("has {setting} {value}, expected one number"))
-                    }),
-                };
-                let (by, plus) = (number("scale", 1.0)?, number("offset", 0.0)?);
-                (scale * by, offset * by + plus)
-            }
-            ("TrueDivide" | "Divide" | "tf.math.truediv" | "tf.math.divide", Some(by)) => {
-                (scale / by, offset / by)
-            }
-            ("Multiply" | "tf.math.multiply", Some(by)) => (scale * by, offset * by),
-            ("Subtract" | "tf.math.subtract", Some(by)) => (scale, offset - by),
-            ("Add" | "tf.math.add" | "tf.__operators__.add", Some(by)) => (scale, offset + by),
-            _ => return Err(wrong("before the network is not supported")),
-        };
-        front.rescale = Some(rescaled);
-    }
-    Ok(front)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn layer(class: &str, name: &str, config: serde_json::Value, constants: &[f64]) -> KerasLayer {
-        KerasLayer {
-            class: class.into(),
-            name: name.into(),
-            config,
-            key: String::new(),
-            inputs: Vec::new(),
-            constants: constants.to_vec(),
         }
     }
-
-    #[test]
-    fn every_way_to_write_the_preprocessing_is_the_same() {
-        let rescaling = layer("Rescaling", "r", json!({"scale": 1.0 / 127.5, "offset": -1}), &[]);
-        let keras_3 = [
-            layer("InputLayer", "i", json!({}), &[]),
-            layer("RandomFlip", "f", json!({}), &[]),
-            layer("TrueDivide", "true_divide_3", json!({}), &[127.5]),
-            layer("Subtract", "subtract", json!({}), &[1.0]),
-        ];
-        let keras_2 = [
-            layer("TFOpLambda", "tf.math.truediv_1", json!({}), &[127.5]),
-            layer("TFOpLambda", "tf.math.subtract", json!({}), &[1.0]),
-        ];
-        for layers in [&[rescaling][..], &keras_3, &keras_2] {
-            assert_eq!(front(layers).expect("known").preprocessing().as_deref(), Some("tf"));
+    let [height, width, channels] = sizes;
+    if let (true, Some(&count)) = (flat.images.is_empty(), flat.vectors.first()) {
+        return Ok(Images { shape: Some(Shape::Flat(count)), channels: count, resizing: None });
+    }
+    let Some(channels) = channels else {
+        return Err("the model does not say how many channels its images have".into());
+    };
+    let shape = |height: usize, width: usize| {
+        let shape = Shape::map(height, width, channels);
+        match shape.checked_count() {
+            Some(1..=MOST_PIXELS) => Ok(shape),
+            _ => Err(format!(
+                "the model takes images of {shape}, expected at most {MOST_PIXELS} values"
+            )),
         }
-        let unit = layer("Rescaling", "r", json!({"scale": 0.5}), &[]);
-        let preprocessing = front(&[unit]).expect("known").preprocessing();
-        assert_eq!(preprocessing.as_deref(), Some("rescale:0.5:0"));
-        assert_eq!(front(&[]).expect("known").preprocessing(), None);
-        let error = front(&[layer("Lambda", "mine", json!({}), &[])]).expect_err("unknown");
-        assert!(error.contains("layer 0, `mine` (Lambda)"), "{error}");
+    };
+    if let (Some(height), Some(width)) = (height, width) {
+        return Ok(Images { shape: Some(shape(height, width)?), channels, resizing: None });
+    }
+    if let Some((position, resizing)) = leading(flat)? {
+        let shape = Some(shape(resizing.height, resizing.width)?);
+        return Ok(Images { shape, channels, resizing: Some((position, resizing)) });
+    }
+    let shape = match size {
+        Some([rows, columns]) => Some(shape(height.unwrap_or(rows), width.unwrap_or(columns))?),
+        None => None,
+    };
+    Ok(Images { shape, channels, resizing: None })
+}
+
+/// The `Resizing` that all of the image goes through, before anything that needs its size.
+fn leading(flat: &Flat) -> Result<Option<(usize, Resizing)>, String> {
+    let mut link = Link::Image;
+    let mut is_changed = false;
+    loop {
+        let mut readers = flat.nodes.iter().enumerate();
+        let is_reader = |(_, node): &(usize, &Node)| node.inputs().any(|input| input == link);
+        let Some((position, node)) = readers.find(is_reader) else { return Ok(None) };
+        if readers.any(|other| is_reader(&other)) {
+            return Ok(None);
+        }
+        if node.class == "Resizing" {
+            let config = LayerConfig::new(&node.name, &node.class, node.generation, &node.config);
+            let read = Op::from_keras(config).map_err(|error| error.to_string())?;
+            let Some(Op::Resizing(resizing)) = read else { return Ok(None) };
+            // What is put around an image would be scaled too.
+            if is_changed && matches!(resizing.fit, Fit::Pad(_)) {
+                return Err(format!(
+                    "layer `{}` (Resizing): `pad_to_aspect_ratio` is true behind layers that change the pixels, expected false",
+                    node.name
+                ));
+            }
+            return Ok(Some((position, resizing)));
+        }
+        let is_scaling = node.class == "Rescaling" || is_operation(node);
+        if !is_scaling && !node.class.starts_with("Random") || node.class == "RandomCrop" {
+            return Ok(None);
+        }
+        is_changed |= is_scaling;
+        link = Link::Node(position);
+    }
+}
+
+/// How a card names a resize; nothing for one whose settings it has to have.
+pub(super) fn plain(resizing: &Resizing) -> Option<&'static str> {
+    let is_plain = !resizing.antialias && resizing.fit == Fit::Stretch;
+    match resizing.interpolation {
+        Interpolation::Bilinear if is_plain => Some("tf-bilinear"),
+        Interpolation::Nearest if is_plain => Some("nearest"),
+        _ => None,
     }
 }

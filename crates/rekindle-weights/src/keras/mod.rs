@@ -1,65 +1,138 @@
-//! What Keras's files mean: which of their tensors are which variables of which network.
+//! What Keras's files mean.
 //!
-//! A file that holds a model's configuration is taken at its word (`model.rs`); other files hold names only,
-//! and Keras's own loader goes by order and shape, so this does too (`order.rs`).
+//! A file that holds a model's configuration is read: `config.rs` makes one list of its layers, `build.rs` a graph of that,
+//! and `place.rs` finds the tensors of each layer. Other files hold names only, and Keras's own loader goes by order and
+//! shape, so `order.rs` does too.
 
+mod build;
+mod calls;
+mod class;
 mod config;
 mod front;
-mod head;
-mod model;
+mod operators;
 mod order;
+mod place;
+#[cfg(test)]
+mod tests;
 
-pub(crate) use front::Front;
-pub(crate) use head::classifier;
-pub(crate) use model::{crown, recognise};
-pub(crate) use order::by_order;
+pub(crate) use order::weights_only;
 
-use std::collections::HashMap;
+use rekindle_nn::{Graph, Op, Shape};
+use serde_json::Value;
 
-use crate::TensorInfo;
+use self::build::{Built, build};
+use self::config::flatten;
+use self::front::{images, plain};
+use self::place::{Filed, place};
+use crate::recognise::{Recognised, recognise};
+use crate::whole::{Settled, Whole, settle};
+use crate::{ModelCard, TensorInfo};
 
 /// Where a tensor's values come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The file's tensor with this number.
     Same(usize),
-    /// The kernel of a `Dense(1, sigmoid)` as that of a `Dense(2, softmax)`: zeros for the first class.
-    SigmoidKernel(usize),
-    /// Its bias.
-    SigmoidBias(usize),
-    /// Zeros: a bias that the file's layer has not.
-    Zeros,
+    /// The kernel or bias of a dense layer with one output, which has two here: zeros for the first.
+    BehindZeros(usize),
 }
 
 /// A tensor under the name that the network has for it.
 pub(crate) type Placed = (TensorInfo, Origin);
 
-/// The file's tensors by the layer that they are filed under, in the file's order.
-pub(crate) struct Filed<'a> {
-    pub tensors: &'a [TensorInfo],
-    layers: HashMap<&'a str, Vec<usize>>,
-    /// Whether variables are numbers, in Keras's order, instead of names.
-    numbered: bool,
+/// A model as the file has it.
+#[derive(Debug)]
+pub(crate) struct Model {
+    /// The network, whose layers have the file's names.
+    pub graph: Graph,
+    /// Its tensors, by the same names.
+    pub tensors: Vec<Placed>,
+    /// Layers in which a model in the model ends.
+    ends: Vec<String>,
+    /// How the model resizes photos, where that is not a layer of the graph.
+    resizing: Option<rekindle_nn::ops::Resizing>,
+    /// What was assumed.
+    assumed: Vec<String>,
 }
 
-impl<'a> Filed<'a> {
-    pub fn new(tensors: &'a [TensorInfo], numbered: bool) -> Self {
-        let mut layers: HashMap<&str, Vec<usize>> = HashMap::new();
-        for (index, tensor) in tensors.iter().enumerate() {
-            layers.entry(tensor.layer.as_str()).or_default().push(index);
+/// Reads a model's configuration, and finds its tensors; the error says what in it is not supported. `size` is for files
+/// that do not say how large their images are.
+pub(crate) fn read(
+    config: &Value,
+    tensors: &[TensorInfo],
+    numbered: bool,
+    size: Option<[usize; 2]>,
+) -> Result<Model, String> {
+    let flat = flatten(config, numbered)?;
+    let images = images(&flat, size)?;
+    let mut assumed = Vec::new();
+    let skipped = images.resizing.as_ref().map(|(position, _)| *position);
+    let Built { graph, nodes, ends } = match images.shape {
+        Some(shape) => build(&flat, shape, skipped)?,
+        None => sized(&flat, images.channels, &mut assumed)?,
+    };
+    let rounds = |node: &config::Node| {
+        let types = [class::precision(&node.config), class::precision(&node.settings)];
+        types.into_iter().flatten().any(|name| name.contains("float16"))
+    };
+    if flat.nodes.iter().any(rounds) {
+        assumed.push(
+            "the model computes in 16 bits: 32 are used, and answers differ by the rounding".into(),
+        );
+    }
+    let keys: Vec<Vec<String>> = nodes.iter().map(|&node| flat.nodes[node].keys()).collect();
+    let tensors = place(&graph, &keys, &Filed::new(tensors, numbered))?;
+    let resizing = images.resizing.map(|(_, resizing)| resizing);
+    Ok(Model { graph, tensors, ends, resizing, assumed })
+}
+
+/// Builds a model that takes images of any size for those of the family that it turns out to be.
+fn sized(flat: &config::Flat, channels: usize, assumed: &mut Vec<String>) -> Result<Built, String> {
+    // Any will do to recognise the layers.
+    const FIRST: usize = 224;
+    let unknown = || {
+        "the model takes images of any size, and does not say which it was trained on: give a size"
+            .to_owned()
+    };
+    let first = build(flat, Shape::map(FIRST, FIRST, channels), None)?;
+    let known = match recognise(&first.graph) {
+        Ok(Recognised { graph, .. }) => graph.base().architecture,
+        Err(begins) => begins.map(|begins| begins.architecture),
+    };
+    let family = known.ok_or_else(unknown)?.family;
+    let size = family.default_size;
+    assumed.push(format!(
+        "the file does not say the images' size: {size} x {size}, which is {}'s, is assumed",
+        family.title
+    ));
+    if size == FIRST { Ok(first) } else { build(flat, Shape::map(size, size, channels), None) }
+}
+
+/// What a model is: its card, and its tensors by the names of the card's graph.
+pub(crate) fn resolve(model: Model) -> Result<(ModelCard, Vec<Placed>), String> {
+    let Model { graph, tensors, ends, resizing, assumed } = model;
+    let Settled { mut card, names, two_classes } = settle(Whole { graph, ends })?;
+    if let Some(resizing) = resizing {
+        match plain(&resizing) {
+            Some(name) => card.resize = Some(name.to_owned()),
+            None => card.photo_resize = Some(Op::Resizing(resizing)),
         }
-        Self { tensors, layers, numbered }
     }
-
-    /// The tensors of a layer.
-    pub fn of(&self, layer: &str) -> &[usize] {
-        self.layers.get(layer).map_or(&[], Vec::as_slice)
-    }
-
-    /// The tensor of a layer's variable, by its name, or by its number among the layer's variables.
-    pub fn variable(&self, layer: &str, name: &str, number: usize) -> Option<usize> {
-        let number = number.to_string();
-        let wanted = if self.numbered { &number } else { name };
-        self.of(layer).iter().copied().find(|&index| self.tensors[index].variable == wanted)
-    }
+    card.assumed = assumed.into_iter().chain(card.assumed).collect();
+    let tensors = tensors.into_iter().map(|(mut info, origin)| {
+        let origin = match origin {
+            Origin::Same(index) if two_classes.as_ref() == Some(&info.layer) => {
+                if let Some(last) = info.shape.last_mut() {
+                    *last = 2;
+                }
+                Origin::BehindZeros(index)
+            }
+            other => other,
+        };
+        if let Some(name) = names.get(&info.layer) {
+            info.layer.clone_from(name);
+        }
+        (info, origin)
+    });
+    Ok((card, tensors.collect()))
 }

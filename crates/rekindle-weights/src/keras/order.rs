@@ -1,71 +1,251 @@
-//! Files without a configuration: their layers are matched by order and shape, as Keras's own loader does,
-//! because automatic names (`conv2d_95`) depend on what else a session had made before.
+//! Files of weights only: the network whose variables are exactly the file's, by their names, or else by order and shape,
+//! as Keras's own loader has it, because automatic names (`conv2d_95`) depend on what else a session had made before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use burn::tensor::backend::Backend;
-use rekindle_nn::{Architecture, Graph, Network, Shape};
+use rekindle_nn::ops::Dense;
+use rekindle_nn::{Activation, Architecture, Graph, GraphBuilder, VariableSpec};
 
-use super::config::snake_case;
-use super::{Filed, Origin, Placed};
-use crate::TensorInfo;
+use super::class::snake_case;
+use super::place::Filed;
+use super::{Origin, Placed};
+use crate::{ModelCard, TensorInfo};
 
-/// A layer with variables: its name, class, and its variables' names and shapes.
-struct Wanted {
-    name: String,
-    kind: &'static str,
-    variables: Vec<(&'static str, Vec<usize>)>,
+/// A network that a file's tensors fill.
+struct Fit {
+    architecture: Architecture,
+    card: ModelCard,
+    placed: Vec<Placed>,
+    /// Whether the tensors have the network's own names.
+    by_name: bool,
+    /// Tensors that are none of the network's.
+    extra: usize,
 }
 
-/// The network whose layers stand in the file in Keras's order with their shapes, and its tensors by the
-/// network's names. One dense layer behind them is taken for the network's top.
-pub(crate) fn by_order<B: Backend>(
+/// The network whose variables these tensors are; nothing where there is none. `wanted` decides where several are the
+/// same but for their names.
+///
+/// # Errors
+/// When several networks fit; the message lists them.
+pub(crate) fn weights_only(
     tensors: &[TensorInfo],
     numbered: bool,
-    device: &B::Device,
-) -> Option<(Architecture, Vec<Placed>)> {
+    wanted: Option<&Architecture>,
+) -> Result<Option<(ModelCard, Vec<Placed>)>, String> {
     let filed = Filed::new(tensors, numbered);
-    Architecture::all().into_iter().find_map(|architecture| {
-        // Parameters are lazy: this makes names and shapes, no numbers.
-        let network = architecture.init::<B>(device).ok()?;
-        let graph = Graph::of(&network);
-        let layers = graph.keras_order().into_iter().map(|layer| &graph.layers[layer]);
-        let wanted: Vec<Wanted> = layers
-            .filter(|layer| !layer.variables.is_empty())
-            .map(|layer| Wanted {
-                name: layer.name.clone(),
-                kind: layer.kind,
-                variables: layer.variables.iter().map(|v| (v.name, v.shape.clone())).collect(),
-            })
-            .collect();
-        let (mut placed, rest) =
-            if numbered { by_class(&filed, &wanted)? } else { in_sequence(&filed, &wanted)? };
-        let features = match network.output_shape(architecture.input()).ok()? {
-            Shape::Map { channels, .. } | Shape::Flat(channels) => channels,
+    let mut fits = Vec::new();
+    // How many tensors any network has by name: one that has more than a whole other is what was meant.
+    let mut most_named = 0;
+    for architecture in Architecture::all() {
+        for top in tops(tensors) {
+            let architecture = architecture.with_top(top);
+            let Ok(graph) = architecture.graph() else { continue };
+            let layers = variables(&graph);
+            let count: usize = layers.iter().map(|layer| layer.variables.len()).sum();
+            let named = by_name(&filed, &layers);
+            most_named = most_named.max(named.len());
+            if count > tensors.len() {
+                continue;
+            }
+            if named.len() == count {
+                let extra = tensors.len() - count;
+                let mut card = ModelCard::new(graph.clone());
+                card.assumed.extend(top.and_then(of_the_top));
+                fits.push(Fit { architecture, card, placed: named, by_name: true, extra });
+            }
+            fits.extend(in_order(&filed, architecture, &graph, &layers));
+        }
+    }
+    // Exact ones first, by name before by order.
+    for (by_name, is_exact) in [(true, true), (false, true), (true, false)] {
+        let is_fit = |fit: &&Fit| {
+            fit.by_name == by_name
+                && (fit.extra == 0) == is_exact
+                && (is_exact || fit.placed.len() == most_named)
         };
-        let top = top(&filed, &rest, features);
-        placed.extend(top.iter().flatten().cloned());
-        let classes = top.and_then(|top| top.last().map(|(bias, _)| bias.count()));
-        Some((architecture.with_top(classes), placed))
-    })
+        let mut found: Vec<&Fit> = fits.iter().filter(is_fit).collect();
+        // With extra tensors: whoever takes most of them.
+        let least = found.iter().map(|fit| fit.extra).min().unwrap_or_default();
+        found.retain(|fit| fit.extra == least);
+        // A top of the network's own is no other network than one with a dense layer behind it.
+        let plain = |fit: &Fit| fit.architecture.with_top(None);
+        let topped: Vec<Architecture> = found
+            .iter()
+            .filter(|fit| fit.architecture.classes().is_some())
+            .map(|fit| plain(fit))
+            .collect();
+        found.retain(|fit| fit.architecture.classes().is_some() || !topped.contains(&plain(fit)));
+        let mut names: Vec<String> = found.iter().map(|fit| fit.architecture.to_string()).collect();
+        names.dedup();
+        if names.len() > 1 {
+            let is_wanted =
+                |fit: &&Fit| wanted.is_some_and(|wanted| wanted.name() == fit.architecture.name());
+            found.retain(is_wanted);
+            if found.len() != 1 {
+                return Err(format!(
+                    "these weights are of several networks ({}), and the file does not say which",
+                    names.join("; ")
+                ));
+            }
+        }
+        if let Some(fit) = found.first() {
+            return Ok(Some((fit.card.clone(), fit.placed.clone())));
+        }
+    }
+    Ok(None)
 }
 
-/// The tensors of `layer` as those that are wanted, if they have their shapes.
+/// The tops that the tensors may have: none, or one of as many classes as a matrix has columns.
+fn tops(tensors: &[TensorInfo]) -> Vec<Option<usize>> {
+    let matrices = tensors.iter().filter_map(|tensor| match *tensor.shape.as_slice() {
+        [_, columns] => Some(columns),
+        _ => None,
+    });
+    let mut classes: Vec<usize> = matrices.filter(|columns| *columns > 0).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    // Networks with many matrices end in one that has fewer columns than others; none has more than two sizes before it.
+    classes.truncate(4);
+    [None].into_iter().chain(classes.into_iter().map(Some)).collect()
+}
+
+/// A layer with variables.
+struct Wanted {
+    name: String,
+    class: &'static str,
+    variables: Vec<VariableSpec>,
+}
+
+/// The layers with variables, in Keras's order.
+fn variables(graph: &Graph) -> Vec<Wanted> {
+    let layers = graph.keras_order().into_iter().map(|position| Wanted {
+        name: graph.layers()[position].name.clone(),
+        class: graph.layers()[position].op.class(),
+        variables: graph.variables(position),
+    });
+    layers.filter(|layer| !layer.variables.is_empty()).collect()
+}
+
+/// The variables that are in the file under their own names, with their shapes.
+fn by_name(filed: &Filed<'_>, layers: &[Wanted]) -> Vec<Placed> {
+    let all = layers.iter().flat_map(|layer| {
+        layer.variables.iter().filter_map(|variable| {
+            let mut tensors = filed.of(&layer.name).iter().copied();
+            let index = tensors.find(|&index| filed.tensors[index].variable == variable.name)?;
+            placed(filed, layer, variable, index)
+        })
+    });
+    all.collect()
+}
+
+fn placed(
+    filed: &Filed<'_>,
+    layer: &Wanted,
+    variable: &VariableSpec,
+    index: usize,
+) -> Option<Placed> {
+    let info = &filed.tensors[index];
+    let (layer, name) = (layer.name.clone(), variable.name.to_owned());
+    let found = TensorInfo { layer, variable: name, ..info.clone() };
+    (info.shape == variable.shape).then_some((found, Origin::Same(index)))
+}
+
+/// The network by order and shape, with nothing else in the file, or one dense layer behind it.
+fn in_order(
+    filed: &Filed<'_>,
+    architecture: Architecture,
+    graph: &Graph,
+    layers: &[Wanted],
+) -> Option<Fit> {
+    let (placed, rest) =
+        if filed.numbered() { by_class(filed, layers)? } else { in_sequence(filed, layers)? };
+    let mut card = ModelCard::new(graph.clone());
+    let fit = |card, placed| Some(Fit { architecture, card, placed, by_name: false, extra: 0 });
+    match (rest.as_slice(), architecture.classes()) {
+        ([], None) => fit(card, placed),
+        ([], Some(classes)) => {
+            card.assumed.extend(of_the_top(classes));
+            // One output is a class that is there or not, which a softmax over one is not.
+            (classes > 1).then(|| fit(card, placed)).flatten()
+        }
+        ([layer], None) => {
+            let (graph, head, activation) = with_dense(filed, graph, layer)?;
+            let mut card = ModelCard::new(graph);
+            card.assumed.push(assumption(activation));
+            fit(card, placed.into_iter().chain(head).collect())
+        }
+        _ => None,
+    }
+}
+
+/// What is assumed of a network's own top of so many classes; ImageNet's are as Keras made it.
+fn of_the_top(classes: usize) -> Option<String> {
+    (classes != 1000)
+        .then(|| "weights only: the network's own top, with softmax, is assumed".into())
+}
+
+fn assumption(activation: &str) -> String {
+    format!(
+        "weights only: GlobalAveragePooling2D and {activation} are assumed between network and classifier"
+    )
+}
+
+/// The network with one dense layer of the file behind it.
+fn with_dense(
+    filed: &Filed<'_>,
+    base: &Graph,
+    layer: &str,
+) -> Option<(Graph, Vec<Placed>, &'static str)> {
+    let kernel = filed.variable(layer, "kernel", 0)?;
+    let &[rows, units] = filed.tensors[kernel].shape.as_slice() else { return None };
+    let bias = filed.variable(layer, "bias", 1);
+    let is_bias = bias.is_none_or(|bias| filed.tensors[bias].shape == [units]);
+    let count = 1 + usize::from(bias.is_some());
+    if rows != base.output_shape().channels()
+        || !is_bias
+        || filed.of(layer).len() != count
+        || units == 0
+    {
+        return None;
+    }
+    let (mut net, features) = GraphBuilder::on(base);
+    net.mark_base(features, base.base().architecture);
+    let pooled = net.global_average_pool("head_average_pooling", features).ok()?;
+    let settings = Dense { bias: bias.is_some(), ..Dense::new(units.max(2), Activation::Softmax) };
+    let output = net.dense("head_dense", pooled, settings).ok()?;
+    let graph = net.finish(output).ok()?;
+    let place = |(variable, index): (&str, usize)| {
+        let mut info = TensorInfo {
+            layer: "head_dense".into(),
+            variable: variable.into(),
+            ..filed.tensors[index].clone()
+        };
+        if units > 1 {
+            return (info, Origin::Same(index));
+        }
+        if let Some(last) = info.shape.last_mut() {
+            *last = 2;
+        }
+        (info, Origin::BehindZeros(index))
+    };
+    let tensors = [("kernel", kernel)].into_iter().chain(bias.map(|bias| ("bias", bias)));
+    let activation = if units == 1 { "sigmoid" } else { "softmax" };
+    Some((graph, tensors.map(place).collect(), activation))
+}
+
+/// The tensors of the file's `layer` as those that are wanted, if they have their shapes.
 fn fit(filed: &Filed<'_>, layer: &str, wanted: &Wanted) -> Option<Vec<Placed>> {
     if filed.of(layer).len() != wanted.variables.len() {
         return None;
     }
     let variables = wanted.variables.iter().enumerate();
-    let place = |(number, (variable, shape)): (usize, &(&'static str, Vec<usize>))| {
-        let index = filed.variable(layer, variable, number)?;
-        let (layer, variable) = (wanted.name.clone(), (*variable).to_owned());
-        let info = TensorInfo { layer, variable, ..filed.tensors[index].clone() };
-        (info.shape == *shape).then_some((info, Origin::Same(index)))
+    let place = |(number, variable): (usize, &VariableSpec)| {
+        placed(filed, wanted, variable, filed.variable(layer, variable.name, number)?)
     };
     variables.map(place).collect()
 }
 
-/// Layers by class and number, in any of the file's models; and the layers of that model that are left.
+/// Layers by class and number, in any of the file's models; and the layers that are left.
 fn by_class(filed: &Filed<'_>, wanted: &[Wanted]) -> Option<(Vec<Placed>, Vec<String>)> {
     let names = distinct_layers(filed.tensors);
     let mut models: Vec<&str> =
@@ -76,19 +256,19 @@ fn by_class(filed: &Filed<'_>, wanted: &[Wanted]) -> Option<(Vec<Placed>, Vec<St
         let prefix = if model.is_empty() { String::new() } else { format!("{model}/") };
         let mut numbers: HashMap<&str, usize> = HashMap::new();
         let mut placed = Vec::new();
-        let mut used = Vec::new();
+        let mut used = HashSet::new();
         for layer in wanted {
-            let number = numbers.entry(layer.kind).or_default();
-            let class = snake_case(layer.kind);
+            let number = numbers.entry(layer.class).or_default();
+            let class = snake_case(layer.class);
             let filed_under = match *number {
                 0 => format!("{prefix}{class}"),
                 number => format!("{prefix}{class}_{number}"),
             };
             *number += 1;
             placed.extend(fit(filed, &filed_under, layer)?);
-            used.push(filed_under);
+            used.insert(filed_under);
         }
-        let rest = names.iter().filter(|name| !used.iter().any(|used| used == *name));
+        let rest = names.iter().filter(|name| !used.contains(**name));
         Some((placed, rest.map(|name| (*name).to_owned()).collect()))
     })
 }
@@ -107,20 +287,7 @@ fn in_sequence(filed: &Filed<'_>, wanted: &[Wanted]) -> Option<(Vec<Placed>, Vec
 
 /// The layers' names, each once, in the file's order.
 fn distinct_layers(tensors: &[TensorInfo]) -> Vec<&str> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     let names = tensors.iter().map(|tensor| tensor.layer.as_str());
     names.filter(|name| seen.insert(*name)).collect()
-}
-
-/// The kernel and bias of the network's classifier, if that is all that is left.
-fn top(filed: &Filed<'_>, rest: &[String], features: usize) -> Option<Vec<Placed>> {
-    let [layer] = rest else { return None };
-    let index = filed.variable(layer, "kernel", 0)?;
-    let &[_, classes] = filed.tensors[index].shape.as_slice() else { return None };
-    let wanted = Wanted {
-        name: "predictions".into(),
-        kind: "Dense",
-        variables: vec![("kernel", vec![features, classes]), ("bias", vec![classes])],
-    };
-    fit(filed, layer, &wanted)
 }

@@ -1,193 +1,195 @@
-//! A file's graph, read backwards: which node makes a value.
+//! A file's graph as it stands there: nodes, constants, the input and the output.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::proto::{GraphProto, NodeProto, TensorProto};
+use super::node::{Attribute, Node};
+use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use super::weight::{Weight, integers};
 
 /// A value's name, as its index into the graph's names.
-pub(crate) type Value = usize;
+pub(super) type Value = usize;
 
-/// One node.
-pub(crate) struct Node {
-    pub op: String,
-    /// Empty names are left-out inputs.
-    pub inputs: Vec<Option<Value>>,
-    ints: HashMap<String, Vec<i64>>,
-    floats: HashMap<String, f32>,
-}
-
-impl Node {
-    /// An attribute of two equal or different numbers.
-    pub fn pair(&self, name: &str) -> Option<[usize; 2]> {
-        match self.ints.get(name)?.as_slice() {
-            &[rows, columns] => Some([rows.try_into().ok()?, columns.try_into().ok()?]),
-            _ => None,
-        }
-    }
-
-    /// A number.
-    pub fn int(&self, name: &str) -> Option<i64> {
-        self.ints.get(name)?.first().copied()
-    }
-
-    /// A number with a fraction.
-    pub fn float(&self, name: &str) -> Option<f32> {
-        self.floats.get(name).copied()
-    }
-
-    /// An input that is there.
-    pub fn input(&self, number: usize) -> Option<Value> {
-        self.inputs.get(number).copied().flatten()
-    }
+/// A constant of the file.
+#[derive(Debug, Clone)]
+pub(super) enum Initial {
+    /// The file's tensor of this number.
+    Tensor(usize),
+    /// Integers of a shape.
+    Integers(Vec<usize>, Vec<i64>),
+    /// What nothing can be done with: ONNX's number of its type.
+    Other(i32),
 }
 
 /// Nodes by the value that they make.
 pub(crate) struct Graph {
     names: Vec<String>,
-    nodes: Vec<Node>,
-    maker: HashMap<Value, usize>,
-    /// The checkpoint's tensor with a constant's values.
-    tensors: HashMap<Value, usize>,
-    /// The values of tensors that hold one.
-    scalars: HashMap<usize, f64>,
-    /// The graph's one real input and its extents, 0 where they are free.
-    pub input: (Value, Vec<i64>),
-    /// The graph's one output.
-    pub output: Value,
+    pub(super) nodes: Vec<Node>,
+    /// The node that makes a value, and which of its outputs it is.
+    maker: HashMap<Value, (usize, usize)>,
+    pub(super) initial: HashMap<Value, Initial>,
+    pub(super) weights: Arc<Vec<Weight>>,
+    /// Real inputs: value, ONNX's type, and extents, 0 where they are free.
+    pub(super) inputs: Vec<(Value, i32, Option<Vec<i64>>)>,
+    pub(super) outputs: Vec<Value>,
+    /// The version of ONNX's operators.
+    pub(super) opset: i64,
+}
+
+/// What the names of values and the constants are collected in.
+#[derive(Default)]
+pub(super) struct Names {
+    numbers: HashMap<String, Value>,
+    names: Vec<String>,
+}
+
+impl Names {
+    fn number(&mut self, name: &str) -> Value {
+        if let Some(&number) = self.numbers.get(name) {
+            return number;
+        }
+        self.names.push(name.to_owned());
+        self.numbers.insert(name.to_owned(), self.names.len() - 1);
+        self.names.len() - 1
+    }
+
+    /// Empty names are left-out inputs.
+    fn some(&mut self, names: &[String]) -> Vec<Option<Value>> {
+        names.iter().map(|name| (!name.is_empty()).then(|| self.number(name))).collect()
+    }
 }
 
 impl Graph {
-    /// The graph, and its constants with their names.
-    pub fn new(mut proto: GraphProto) -> Result<(Self, Vec<TensorProto>), String> {
-        let mut numbers: HashMap<String, Value> = HashMap::new();
-        let mut names = Vec::new();
-        let mut number = |name: &str| {
-            *numbers.entry(name.to_owned()).or_insert_with(|| {
-                names.push(name.to_owned());
-                names.len() - 1
-            })
-        };
-        let mut constants = std::mem::take(&mut proto.initializer);
-        let (mut nodes, mut maker) = (Vec::new(), HashMap::new());
-        for node in proto.node {
-            let NodeProto { input, output, op_type, attribute } = node;
-            let (mut ints, mut floats) = (HashMap::new(), HashMap::new());
-            for attribute in attribute {
-                if let (Some(tensor), "Constant", [name, ..]) =
-                    (attribute.t, op_type.as_str(), output.as_slice())
-                {
-                    constants.push(TensorProto { name: name.clone(), ..tensor });
-                }
-                floats.insert(attribute.name.clone(), attribute.f);
-                let list =
-                    if attribute.ints.is_empty() { vec![attribute.i] } else { attribute.ints };
-                ints.insert(attribute.name, list);
+    /// The graph. `weight` keeps a tensor of numbers, and says its number, or nothing for another type.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn new(
+        model: ModelProto,
+        mut weight: impl FnMut(TensorProto) -> Result<Option<usize>, String>,
+    ) -> Result<Self, String> {
+        let graph = model.graph.ok_or("damaged ONNX: there is no graph")?;
+        let GraphProto { node, initializer, input, output } = graph;
+        let mut names = Names::default();
+        let mut initial = HashMap::new();
+        let mut keep = |names: &mut Names, tensor: TensorProto| {
+            let value = names.number(&tensor.name);
+            let (name, data_type) = (tensor.name.clone(), tensor.data_type);
+            let integers = integers(&tensor).map_err(|reason| format!("`{name}`: {reason}"))?;
+            let kept = match integers {
+                Some((shape, values)) => Initial::Integers(shape, values),
+                None => weight(tensor)?.map_or(Initial::Other(data_type), Initial::Tensor),
+            };
+            if initial.insert(value, kept).is_some() {
+                return Err(format!("two constants are called `{name}`: the file is damaged"));
             }
-            if op_type == "Constant" {
+            Ok(())
+        };
+        for tensor in initializer {
+            keep(&mut names, tensor)?;
+        }
+        let (mut nodes, mut maker) = (Vec::new(), HashMap::new());
+        for node in node {
+            let NodeProto { input, output, name, op_type, attribute, domain } = node;
+            let mut attributes = Vec::with_capacity(attribute.len());
+            for mut attribute in attribute {
+                // A Constant's tensor is one of the file's.
+                if let ("Constant", [name, ..]) = (op_type.as_str(), output.as_slice())
+                    && let Some(tensor) = attribute.t.take()
+                {
+                    keep(&mut names, TensorProto { name: name.clone(), ..tensor })?;
+                    continue;
+                }
+                attributes.push((attribute.name.clone(), Attribute::new(attribute)));
+            }
+            let (inputs, outputs) = (names.some(&input), names.some(&output));
+            if op_type == "Constant" && attributes.is_empty() {
                 continue;
             }
-            for name in &output {
-                if maker.insert(number(name), nodes.len()).is_some() {
+            for (number, value) in outputs.iter().enumerate() {
+                let Some(value) = *value else { continue };
+                if maker.insert(value, (nodes.len(), number)).is_some() {
+                    let name = &names.names[value];
                     return Err(format!("two nodes make `{name}`: the file is damaged"));
                 }
             }
-            let inputs = input.iter().map(|name| (!name.is_empty()).then(|| number(name)));
-            nodes.push(Node { op: op_type, inputs: inputs.collect(), ints, floats });
+            // Names are a courtesy in ONNX; the first output's is always there.
+            let name =
+                if name.is_empty() { output.first().cloned().unwrap_or_default() } else { name };
+            nodes.push(Node { op: op_type, domain, name, inputs, outputs, attributes });
         }
-        // Old exporters list weights among the inputs.
-        let is_weight = |name: &String| constants.iter().any(|constant| constant.name == *name);
-        let inputs: Vec<_> = proto.input.iter().filter(|input| !is_weight(&input.name)).collect();
-        let ([input], [output]) = (inputs.as_slice(), proto.output.as_slice()) else {
-            return Err(format!(
-                "found {} inputs and {} outputs, expected one of each",
-                inputs.len(),
-                proto.output.len()
-            ));
-        };
-        let shape = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()?.shape.as_ref());
-        let extents = shape.map(|shape| shape.dim.iter().map(|dim| dim.dim_value).collect());
-        let input = (number(&input.name), extents.unwrap_or_default());
-        let output = number(&output.name);
-        let (tensors, scalars) = (HashMap::new(), HashMap::new());
-        Ok((Self { names, nodes, maker, tensors, scalars, input, output }, constants))
+        let mut inputs = Vec::new();
+        for input in &input {
+            let value = names.number(&input.name);
+            // Old exporters list weights among the inputs.
+            if !initial.contains_key(&value) {
+                let (data_type, extents) = described(input);
+                inputs.push((value, data_type, extents));
+            }
+        }
+        let outputs = output.iter().map(|output| names.number(&output.name)).collect();
+        let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+        let opsets = model.opset_import.iter().filter(|opset| own(&opset.domain));
+        let opset = opsets.map(|opset| opset.version).max().unwrap_or(1);
+        let (names, weights) = (names.names, Arc::new(Vec::new()));
+        Ok(Self { names, nodes, maker, initial, weights, inputs, outputs, opset })
     }
 
-    /// Knows which tensors of the checkpoint its constants are, and the values of those that hold one.
-    pub fn with_tensors(
-        mut self,
-        tensors: &HashMap<String, usize>,
-        scalars: HashMap<usize, f64>,
-    ) -> Self {
-        self.scalars = scalars;
-        let names = self.names.iter().enumerate();
-        self.tensors =
-            names.filter_map(|(value, name)| Some((value, *tensors.get(name)?))).collect();
-        self
+    /// Whether the file leaves height or width of its images open.
+    pub(super) fn has_open_size(&self) -> bool {
+        let extents = self.inputs.first().and_then(|(_, _, extents)| extents.as_ref());
+        extents.is_some_and(|extents| extents.iter().skip(1).any(|&extent| extent <= 0))
     }
 
     /// A value's name in the file.
-    pub fn name(&self, value: Value) -> &str {
-        &self.names[value]
+    pub(super) fn name(&self, value: Value) -> &str {
+        self.names.get(value).map_or("", String::as_str)
     }
 
     /// The node that makes a value; nothing for inputs and constants.
-    pub fn maker(&self, value: Value) -> Option<&Node> {
-        self.maker.get(&value).map(|&node| &self.nodes[node])
+    pub(super) fn maker(&self, value: Value) -> Option<usize> {
+        self.maker.get(&value).map(|&(node, _)| node)
     }
 
-    /// The checkpoint's tensor with a constant's values.
-    pub fn tensor(&self, value: Value) -> Option<usize> {
-        self.tensors.get(&value).copied()
-    }
-
-    /// The value of a tensor that holds one.
-    pub fn scalar(&self, tensor: usize) -> Option<f64> {
-        self.scalars.get(&tensor).copied()
-    }
-
-    /// The value behind nodes that change no number, and whether one of them was a reshape.
-    pub fn behind(&self, mut value: Value) -> (Value, bool) {
-        let mut reshaped = false;
-        // A damaged file may go in circles.
-        for _ in 0..self.nodes.len() {
-            let Some(node) = self.maker(value) else { break };
-            match (node.op.as_str(), node.input(0)) {
-                ("Identity" | "Cast" | "Transpose" | "Dropout" | "Pad", Some(input)) => {
-                    value = input;
+    /// The nodes that a value depends on, each behind those that it takes values from.
+    ///
+    /// # Errors
+    /// When a value depends on itself.
+    pub(super) fn order(&self, value: Value) -> Result<Vec<usize>, String> {
+        let mut order = Vec::new();
+        // 0: not seen; 1: its inputs are being looked at; 2: done.
+        let mut state = vec![0_u8; self.nodes.len()];
+        let mut open: Vec<usize> = self.maker(value).into_iter().collect();
+        while let Some(&node) = open.last() {
+            if state[node] != 0 {
+                open.pop();
+                if state[node] == 1 {
+                    state[node] = 2;
+                    order.push(node);
                 }
-                ("Reshape" | "Squeeze" | "Unsqueeze" | "Flatten", Some(input)) => {
-                    reshaped = true;
-                    value = input;
+                continue;
+            }
+            state[node] = 1;
+            for input in self.nodes[node].inputs.iter().rev().flatten() {
+                let Some(maker) = self.maker(*input) else { continue };
+                match state[maker] {
+                    0 => open.push(maker),
+                    1 => {
+                        let name = self.name(*input);
+                        return Err(format!("`{name}` is made of itself: the file is damaged"));
+                    }
+                    _ => {}
                 }
-                _ => break,
             }
         }
-        (value, reshaped)
+        Ok(order)
     }
+}
 
-    /// Whether a value, on its way from [`Graph::behind`] it, is brought from channels first to channels last.
-    pub fn turns_channels_last(&self, mut value: Value) -> bool {
-        let end = self.behind(value).0;
-        while value != end {
-            let Some(node) = self.maker(value) else { break };
-            if node.op == "Transpose"
-                && node.ints.get("perm").is_some_and(|perm| *perm == [0, 2, 3, 1])
-            {
-                return true;
-            }
-            let Some(input) = node.input(0) else { break };
-            value = input;
-        }
-        false
-    }
-
-    /// The operand that is computed and the constant, and whether the constant comes first.
-    pub fn with_constant(&self, node: &Node) -> Option<(Value, usize, bool)> {
-        let (first, second) = (node.input(0)?, node.input(1)?);
-        match (self.tensor(first), self.tensor(second)) {
-            (None, Some(constant)) => Some((first, constant, false)),
-            (Some(constant), None) => Some((second, constant, true)),
-            _ => None,
-        }
-    }
+/// Type and extents of an input.
+fn described(input: &ValueInfoProto) -> (i32, Option<Vec<i64>>) {
+    let tensor = input.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
+    let extents = tensor.and_then(|tensor| tensor.shape.as_ref());
+    let extents = extents.map(|shape| shape.dim.iter().map(|dim| dim.dim_value).collect());
+    (tensor.map_or(0, |tensor| tensor.elem_type), extents)
 }

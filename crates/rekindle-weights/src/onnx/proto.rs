@@ -1,4 +1,4 @@
-//! The messages of ONNX's `onnx.proto3` that weights are read from; other fields are skipped.
+//! The messages of ONNX's `onnx.proto3` that networks are read from; other fields are skipped.
 #![allow(missing_docs, reason = "the names are ONNX's")]
 
 use prost::Message;
@@ -8,6 +8,16 @@ use prost::bytes::Bytes;
 pub struct ModelProto {
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
+    #[prost(message, repeated, tag = "8")]
+    pub opset_import: Vec<OperatorSetIdProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct OperatorSetIdProto {
+    #[prost(string, tag = "1")]
+    pub domain: String,
+    #[prost(int64, tag = "2")]
+    pub version: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -28,10 +38,14 @@ pub struct NodeProto {
     pub input: Vec<String>,
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
+    #[prost(string, tag = "3")]
+    pub name: String,
     #[prost(string, tag = "4")]
     pub op_type: String,
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
+    #[prost(string, tag = "7")]
+    pub domain: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -42,10 +56,17 @@ pub struct AttributeProto {
     pub f: f32,
     #[prost(int64, tag = "3")]
     pub i: i64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub s: Bytes,
     #[prost(message, optional, tag = "5")]
     pub t: Option<TensorProto>,
+    #[prost(float, repeated, tag = "7")]
+    pub floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
+    /// 1 float, 2 integer, 3 text, 4 tensor, 6 floats, 7 integers; others are graphs and the like.
+    #[prost(int32, tag = "20")]
+    pub r#type: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -58,6 +79,8 @@ pub struct TensorProto {
     pub float_data: Vec<f32>,
     #[prost(int32, repeated, tag = "5")]
     pub int32_data: Vec<i32>,
+    #[prost(int64, repeated, tag = "7")]
+    pub int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
     pub name: String,
     /// Shares the file's memory.
@@ -96,6 +119,8 @@ pub struct TypeProto {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorTypeProto {
+    #[prost(int32, tag = "1")]
+    pub elem_type: i32,
     #[prost(message, optional, tag = "2")]
     pub shape: Option<TensorShapeProto>,
 }
@@ -108,6 +133,7 @@ pub struct TensorShapeProto {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct DimensionProto {
+    /// 0 where the dimension is free.
     #[prost(int64, tag = "1")]
     pub dim_value: i64,
 }

@@ -1,0 +1,148 @@
+//! What plans and networks on GPUs are made of: a node for each thing to compute, before it has a place in memory.
+
+use rekindle_nn::ops::{MergeKind, PoolKind};
+use rekindle_nn::{Activation, Shape};
+
+use crate::Limits;
+use crate::plain::Plain;
+
+/// One thing to compute.
+pub(crate) struct Node {
+    /// The layer that it began as.
+    pub name: String,
+    pub op: NodeOp,
+    pub inputs: Vec<usize>,
+    pub shape: Shape,
+}
+
+pub(crate) enum NodeOp {
+    Input,
+    Conv(Conv),
+    /// A convolution, a depthwise one of its output, of this shape, and one of that.
+    Strip(Box<[Conv; 3]>, Shape),
+    /// Scale and shift of each channel.
+    Affine(Vec<(f64, f64)>),
+    /// A function of each value, or of each pixel's channels.
+    Activation(Activation),
+    /// Zeros around the image.
+    Pad([[usize; 2]; 2]),
+    /// Of a vector: weights `[in][out]`.
+    Dense {
+        weights: Vec<f32>,
+        bias: Vec<f32>,
+        limits: Limits,
+    },
+    Pool(Pool),
+    Global(PoolKind),
+    Flatten,
+    /// Element by element, sizes of 1 stretched.
+    Merge(MergeKind),
+    Concat,
+    /// Plain loops.
+    Plain(Plain),
+    /// Rounds to cells of bf16.
+    Narrow,
+    /// Now part of another node.
+    Fused,
+}
+
+/// A convolution; weights are `[tap][in][out]`, depthwise `[tap][channel]`.
+#[derive(Clone)]
+pub(crate) struct Conv {
+    pub depthwise: bool,
+    /// In and out, of all groups.
+    pub channels: [usize; 2],
+    /// Each takes its share of the channels and makes its share of the outputs.
+    pub groups: usize,
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    /// The distance of the kernel's taps.
+    pub dilation: [usize; 2],
+    pub before: [usize; 2],
+    pub weights: Vec<f32>,
+    pub bias: Vec<f32>,
+    pub limits: Limits,
+    pub residual: Option<usize>,
+    /// The first channel that it reads, where it does not read all of its input's.
+    pub slice: Option<usize>,
+    /// Neighbouring pixels that each tap takes at once.
+    pub run: usize,
+    /// Whether its products are of bf16.
+    pub cells: bool,
+    /// Whether it rounds its outputs to cells of bf16.
+    pub to_cells: bool,
+}
+
+impl Conv {
+    /// With these weights, of one pixel.
+    pub fn new(channels: [usize; 2], weights: Vec<f32>, bias: Vec<f32>) -> Self {
+        Self {
+            depthwise: false,
+            channels,
+            groups: 1,
+            kernel: [1, 1],
+            stride: [1, 1],
+            dilation: [1, 1],
+            before: [0, 0],
+            weights,
+            bias,
+            limits: Limits::NONE,
+            residual: None,
+            slice: None,
+            run: 1,
+            cells: false,
+            to_cells: false,
+        }
+    }
+
+    /// Scale and shift of each channel, where no convolution can take them.
+    pub fn pointwise(affine: &[(f64, f64)]) -> Self {
+        let weights = affine.iter().map(|&(scale, _)| scale as f32).collect();
+        let bias = affine.iter().map(|&(_, shift)| shift as f32).collect();
+        Self { depthwise: true, ..Self::new([affine.len(); 2], weights, bias) }
+    }
+
+    /// Whether nothing comes behind the sum yet.
+    pub fn is_open(&self) -> bool {
+        self.residual.is_none() && self.limits == Limits::NONE
+    }
+
+    /// Rows (0) or columns (1) that the kernel covers.
+    pub fn extent(&self, axis: usize) -> usize {
+        (self.kernel[axis] - 1) * self.dilation[axis] + 1
+    }
+
+    /// Whether it is a product with all of each pixel's channels, and nothing else.
+    pub fn is_pixel(&self) -> bool {
+        (self.kernel, self.stride, self.before) == ([1, 1], [1, 1], [0, 0])
+            && self.groups == 1
+            && self.slice.is_none()
+    }
+}
+
+/// The maximum or the mean of each window on the image.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pool {
+    pub is_max: bool,
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub before: [usize; 2],
+    pub limits: Limits,
+}
+
+/// How often the value of each node is used.
+pub(crate) fn uses(nodes: &[Node], output: usize) -> Vec<usize> {
+    let mut uses = vec![0; nodes.len()];
+    for node in nodes.iter().filter(|node| has_value(&node.op)) {
+        for &input in &node.inputs {
+            uses[input] += 1;
+        }
+    }
+    uses[output] += 1;
+    uses
+}
+
+/// Whether a node computes something of its own.
+pub(crate) fn has_value(op: &NodeOp) -> bool {
+    !matches!(op, NodeOp::Fused)
+}

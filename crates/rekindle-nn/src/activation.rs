@@ -1,0 +1,316 @@
+//! Every activation of Keras that works on single values, and softmax over channels.
+
+use burn::tensor::activation::{gelu, log_softmax, relu, sigmoid, softmax, tanh};
+use burn::tensor::{Tensor, backend::Backend};
+use serde::{Deserialize, Serialize};
+
+/// What Keras multiplies SELU's output with, and its negative part.
+pub const SELU: (f64, f64) = (1.050_700_987_355_480_5, 1.673_263_242_354_377_2);
+
+/// A function of single values, or of the channels of one position, as Keras defines it
+/// (`keras/src/activations/activations.py`).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// None.
+    Linear,
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, 0), 6)`.
+    Relu6,
+    /// `ReLU` with settings of its own; see [`Activation::relu_of`].
+    ReluOf {
+        /// The largest output, if there is one.
+        max_value: Option<f64>,
+        /// The gradient below the threshold.
+        negative_slope: f64,
+        /// Below it the output is `negative_slope * (x - threshold)`.
+        threshold: f64,
+    },
+    /// `x`, below 0 times this.
+    LeakyRelu(f64),
+    /// `x`, below 0 `alpha * (exp(x) - 1)`.
+    Elu(f64),
+    /// ELU with [`SELU`]'s constants.
+    Selu,
+    /// `max(x, 0) + min(0, alpha * (exp(x / alpha) - 1))`.
+    Celu(f64),
+    /// `x * (1 + erf(x / sqrt(2))) / 2`.
+    Gelu,
+    /// GELU by a hyperbolic tangent.
+    GeluApproximate,
+    /// `x * sigmoid(x)`, also called swish.
+    Silu,
+    /// `x * relu6(x + 3) / 6`, also called hard swish.
+    HardSilu,
+    /// Keras 3's: `relu6(x + 3) / 6`.
+    HardSigmoid,
+    /// Keras 2's: `0.2 * x + 0.5` between 0 and 1; also ONNX's, with settings of its own.
+    HardSigmoidOf {
+        /// 0.2 in Keras 2.
+        slope: f64,
+        /// 0.5 in Keras 2.
+        offset: f64,
+    },
+    /// Probabilities of independent classes.
+    Sigmoid,
+    /// The logarithm of a sigmoid.
+    LogSigmoid,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `log(1 + exp(x))`.
+    Softplus,
+    /// `x / (1 + |x|)`.
+    Softsign,
+    /// `exp(x)`.
+    Exponential,
+    /// `x * tanh(softplus(x))`.
+    Mish,
+    /// `x` between these two.
+    Clip {
+        /// The least output.
+        low: f64,
+        /// The largest output.
+        high: f64,
+    },
+    /// `x - tanh(x)`.
+    TanhShrink,
+    /// `x` less this much of its size, at most all of it.
+    SoftShrink(f64),
+    /// `x` where its size is above this, else 0.
+    HardShrink(f64),
+    /// `(x + sqrt(x^2 + b)) / 2`.
+    Squareplus(f64),
+    /// `(x + 1)^2 / 4` between -1 and 1, below it 0, above it `x`.
+    SparsePlus,
+    /// `x` above a threshold, else a value.
+    Threshold {
+        /// The threshold.
+        threshold: f64,
+        /// What stands for all that is not above it.
+        value: f64,
+    },
+    /// Probabilities of exclusive classes, over channels.
+    Softmax,
+    /// The logarithms of a softmax.
+    LogSoftmax,
+}
+
+impl Activation {
+    /// Keras's names of activations without settings, in Keras 3 (`hard_sigmoid` is another function in Keras 2).
+    pub const NAMES: &[(&str, Self)] = &[
+        ("linear", Self::Linear),
+        ("relu", Self::Relu),
+        ("relu6", Self::Relu6),
+        ("leaky_relu", Self::LeakyRelu(0.2)),
+        ("elu", Self::Elu(1.0)),
+        ("selu", Self::Selu),
+        ("celu", Self::Celu(1.0)),
+        ("gelu", Self::Gelu),
+        ("silu", Self::Silu),
+        ("swish", Self::Silu),
+        ("hard_silu", Self::HardSilu),
+        ("hard_swish", Self::HardSilu),
+        ("hard_sigmoid", Self::HardSigmoid),
+        ("sigmoid", Self::Sigmoid),
+        ("log_sigmoid", Self::LogSigmoid),
+        ("tanh", Self::Tanh),
+        ("softplus", Self::Softplus),
+        ("softsign", Self::Softsign),
+        ("exponential", Self::Exponential),
+        ("mish", Self::Mish),
+        ("hard_tanh", Self::Clip { low: -1.0, high: 1.0 }),
+        ("sparse_sigmoid", Self::HardSigmoidOf { slope: 0.5, offset: 0.5 }),
+        ("tanh_shrink", Self::TanhShrink),
+        ("soft_shrink", Self::SoftShrink(0.5)),
+        ("hard_shrink", Self::HardShrink(0.5)),
+        ("squareplus", Self::Squareplus(4.0)),
+        ("sparse_plus", Self::SparsePlus),
+        ("softmax", Self::Softmax),
+        ("log_softmax", Self::LogSoftmax),
+    ];
+
+    /// Keras 2's `hard_sigmoid`.
+    pub const HARD_SIGMOID_2: Self = Self::HardSigmoidOf { slope: 0.2, offset: 0.5 };
+
+    /// The activation of this name in Keras 3.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, activation)| *activation)
+    }
+
+    /// Keras's name, where it has one without settings.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        Self::NAMES.iter().find(|(_, known)| *known == self).map(|(name, _)| *name)
+    }
+
+    /// Whether Keras 3 has it, by a name or as a layer with these settings.
+    #[must_use]
+    pub fn is_keras(self) -> bool {
+        match self {
+            Self::Relu | Self::Relu6 | Self::ReluOf { .. } | Self::LeakyRelu(_) | Self::Elu(_) => {
+                true
+            }
+            Self::Linear
+            | Self::Selu
+            | Self::Celu(_)
+            | Self::Gelu
+            | Self::GeluApproximate
+            | Self::Silu
+            | Self::HardSilu
+            | Self::HardSigmoid
+            | Self::HardSigmoidOf { .. }
+            | Self::Sigmoid
+            | Self::LogSigmoid
+            | Self::Tanh
+            | Self::Softplus
+            | Self::Softsign
+            | Self::Exponential
+            | Self::Mish
+            | Self::Clip { .. }
+            | Self::TanhShrink
+            | Self::SoftShrink(_)
+            | Self::HardShrink(_)
+            | Self::Squareplus(_)
+            | Self::SparsePlus
+            | Self::Threshold { .. }
+            | Self::Softmax
+            | Self::LogSoftmax => self.name().is_some(),
+        }
+    }
+
+    /// Keras's `ReLU` with its three settings, as the simplest activation that is the same function.
+    #[must_use]
+    pub fn relu_of(max_value: Option<f64>, negative_slope: f64, threshold: f64) -> Self {
+        match (max_value, negative_slope, threshold) {
+            (None, 0.0, 0.0) => Self::Relu,
+            (Some(6.0), 0.0, 0.0) => Self::Relu6,
+            (None, slope, 0.0) => Self::LeakyRelu(slope),
+            _ => Self::ReluOf { max_value, negative_slope, threshold },
+        }
+    }
+
+    /// The least and the largest output, where the function is a clamp and nothing else.
+    #[must_use]
+    pub fn limits(self) -> Option<[f32; 2]> {
+        match self {
+            Self::Linear => Some([f32::NEG_INFINITY, f32::INFINITY]),
+            Self::Relu => Some([0.0, f32::INFINITY]),
+            Self::Relu6 => Some([0.0, 6.0]),
+            Self::ReluOf { max_value: Some(high), negative_slope: 0.0, threshold: 0.0 } => {
+                Some([0.0, high as f32])
+            }
+            Self::Clip { low, high } => Some([low as f32, high as f32]),
+            Self::ReluOf { .. }
+            | Self::LeakyRelu(_)
+            | Self::Elu(_)
+            | Self::Selu
+            | Self::Celu(_)
+            | Self::Gelu
+            | Self::GeluApproximate
+            | Self::Silu
+            | Self::HardSilu
+            | Self::HardSigmoid
+            | Self::HardSigmoidOf { .. }
+            | Self::Sigmoid
+            | Self::LogSigmoid
+            | Self::Tanh
+            | Self::Softplus
+            | Self::Softsign
+            | Self::Exponential
+            | Self::Mish
+            | Self::TanhShrink
+            | Self::SoftShrink(_)
+            | Self::HardShrink(_)
+            | Self::Squareplus(_)
+            | Self::SparsePlus
+            | Self::Threshold { .. }
+            | Self::Softmax
+            | Self::LogSoftmax => None,
+        }
+    }
+
+    /// Whether it makes probabilities, which a loss wants as logits.
+    #[must_use]
+    pub fn is_probability(self) -> bool {
+        matches!(self, Self::Softmax | Self::Sigmoid)
+    }
+
+    /// Applies it to `[batch, channels, ...]`.
+    #[must_use]
+    pub fn forward<B: Backend, const D: usize>(self, x: Tensor<B, D>) -> Tensor<B, D> {
+        // max(x, 0) + min(x, 0) apart, so that neither overflows where the other is meant.
+        let exp_minus_one = |x: Tensor<B, D>| x.clamp_max(0.0).exp().sub_scalar(1.0);
+        match self {
+            Self::Linear => x,
+            Self::Relu => relu(x),
+            // Two passes; Flex runs `clamp(0, 6)` at half the speed.
+            Self::Relu6 => relu(x).clamp_max(6.0),
+            Self::ReluOf { max_value, negative_slope, threshold } => {
+                let mut y = if threshold == 0.0 {
+                    relu(x.clone())
+                } else {
+                    let is_below = x.clone().lower_equal_elem(threshold);
+                    x.clone().mask_fill(is_below, 0.0)
+                };
+                if let Some(high) = max_value {
+                    y = y.clamp(0.0, high);
+                }
+                if negative_slope == 0.0 {
+                    return y;
+                }
+                y - relu(x.neg().add_scalar(threshold)).mul_scalar(negative_slope)
+            }
+            Self::LeakyRelu(slope) => relu(x.clone()) + x.clamp_max(0.0).mul_scalar(slope),
+            Self::Elu(alpha) => relu(x.clone()) + exp_minus_one(x).mul_scalar(alpha),
+            Self::Selu => {
+                let (scale, alpha) = SELU;
+                (relu(x.clone()) + exp_minus_one(x).mul_scalar(alpha)).mul_scalar(scale)
+            }
+            Self::Celu(alpha) => {
+                let negative = exp_minus_one(x.clone().div_scalar(alpha));
+                relu(x) + negative.mul_scalar(alpha)
+            }
+            Self::Gelu => gelu(x),
+            Self::GeluApproximate => {
+                let root = (2.0 / std::f64::consts::PI).sqrt();
+                let cube = x.clone().square() * x.clone();
+                let inner = (x.clone() + cube.mul_scalar(0.044_715)).mul_scalar(root);
+                x * tanh(inner).add_scalar(1.0).mul_scalar(0.5)
+            }
+            Self::Silu => x.clone() * sigmoid(x),
+            Self::HardSilu => x.clone() * Self::HardSigmoid.forward(x),
+            Self::HardSigmoid => relu(x.add_scalar(3.0)).clamp_max(6.0).div_scalar(6.0),
+            Self::HardSigmoidOf { slope, offset } => {
+                x.mul_scalar(slope).add_scalar(offset).clamp(0.0, 1.0)
+            }
+            Self::Sigmoid => sigmoid(x),
+            Self::LogSigmoid => Self::Softplus.forward(x.neg()).neg(),
+            Self::Tanh => tanh(x),
+            // exp is of negative numbers only, so that it cannot overflow.
+            Self::Softplus => relu(x.clone()) + x.abs().neg().exp().log1p(),
+            Self::Softsign => x.clone() / x.abs().add_scalar(1.0),
+            Self::Exponential => x.exp(),
+            Self::Mish => x.clone() * tanh(Self::Softplus.forward(x)),
+            Self::Clip { low, high } => x.clamp(low, high),
+            Self::TanhShrink => x.clone() - tanh(x),
+            Self::SoftShrink(size) => x.clone() - x.clamp(-size, size),
+            Self::HardShrink(size) => {
+                let is_small = x.clone().abs().lower_equal_elem(size);
+                x.mask_fill(is_small, 0.0)
+            }
+            Self::Squareplus(b) => (x.clone() + x.square().add_scalar(b).sqrt()).mul_scalar(0.5),
+            Self::SparsePlus => {
+                let middle = x.clone().clamp(-1.0, 1.0).add_scalar(1.0).square().mul_scalar(0.25);
+                middle + x.sub_scalar(1.0).clamp_min(0.0)
+            }
+            Self::Threshold { threshold, value } => {
+                let is_below = x.clone().lower_equal_elem(threshold);
+                x.mask_fill(is_below, value)
+            }
+            Self::Softmax => softmax(x, 1),
+            Self::LogSoftmax => log_softmax(x, 1),
+        }
+    }
+}

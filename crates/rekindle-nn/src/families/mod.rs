@@ -1,0 +1,133 @@
+//! The families of networks, one file each: all that the project knows of a family is in its [`Family`].
+//!
+//! To add one: a file with a `FAMILY`, its line in [`FAMILIES`], and one for its Burn module in [`networks`].
+
+mod architecture;
+pub mod inception_v3;
+pub mod mobilenet_v2;
+mod typed;
+
+pub use architecture::{Architecture, Settings, Size};
+pub use typed::TypedNetwork;
+
+use crate::{Graph, NetworkError};
+
+/// The families' Burn modules, with typed settings.
+pub mod networks {
+    pub use super::inception_v3::{InceptionV3, InceptionV3Config};
+    pub use super::mobilenet_v2::{MobileNetV2, MobileNetV2Config};
+}
+
+/// Every family.
+pub static FAMILIES: &[&Family] = &[&mobilenet_v2::FAMILY, &inception_v3::FAMILY];
+
+/// A family of networks.
+pub struct Family {
+    /// The name on the command line, in files and in documentation: `mobilenet-v2`.
+    pub name: &'static str,
+    /// The name in text: `MobileNetV2`.
+    pub title: &'static str,
+    /// Where it is described.
+    pub paper: &'static str,
+    /// Keras's source.
+    pub source: &'static str,
+    /// Height and width of the images that it was trained on, in pixels.
+    pub default_size: usize,
+    /// The least height and width that Keras allows.
+    pub least_size: usize,
+    /// The width multipliers for which Keras has weights, the first of them the one that is meant where nobody says;
+    /// empty for a family without.
+    pub alphas: &'static [f64],
+    /// Keras's mode of `preprocess_input`: `tf`, `caffe`, `torch`, or `none` where the network does it.
+    pub preprocessing: &'static str,
+    /// The published ImageNet weights of these settings, with the top or without.
+    pub published: fn(&Settings) -> Published,
+    /// The network, once the settings have been checked.
+    pub build: fn(&Settings) -> Result<Graph, NetworkError>,
+}
+
+/// A file of ImageNet weights that Keras has published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Between the base address and the name; ends in a slash.
+    pub folder: &'static str,
+    /// The file's name, on the server as on the disk.
+    pub file: String,
+    /// Its MD5, where Keras's source has it.
+    pub md5: Option<&'static str>,
+}
+
+impl std::fmt::Debug for Family {
+    /// By its name: the addresses of its functions differ from run to run.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Family").field(&self.name).finish()
+    }
+}
+
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Family {
+    /// The family of this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        FAMILIES.iter().copied().find(|family| family.name == name)
+    }
+
+    /// The names of all families.
+    #[must_use]
+    pub fn names() -> Vec<&'static str> {
+        FAMILIES.iter().map(|family| family.name).collect()
+    }
+
+    /// Its default settings: no top.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            alpha: self.alphas.first().copied(),
+            size: self.default_size.into(),
+            channels: 3,
+            classes: None,
+        }
+    }
+
+    /// The network of these settings.
+    ///
+    /// # Errors
+    /// When a setting is outside of what Keras allows.
+    pub fn graph(&'static self, settings: &Settings) -> Result<Graph, NetworkError> {
+        let wrong = |setting, found: String, expected: String| {
+            Err(NetworkError::Setting { architecture: self.name, setting, found, expected })
+        };
+        match settings.alpha {
+            Some(alpha) if self.alphas.is_empty() => {
+                return wrong("alpha", alpha.to_string(), "none: it has one width".into());
+            }
+            Some(alpha) if !self.alphas.contains(&alpha) => {
+                let mut known = self.alphas.to_vec();
+                known.sort_by(f64::total_cmp);
+                let known: Vec<String> = known.iter().map(|alpha| format!("{alpha:?}")).collect();
+                return wrong("alpha", alpha.to_string(), format!("one of {}", known.join(", ")));
+            }
+            Some(_) | None => {}
+        }
+        let [height, width] = settings.size.pixels();
+        if height.min(width) < self.least_size {
+            return wrong(
+                "size",
+                settings.size.to_string(),
+                format!("at least {}", self.least_size),
+            );
+        }
+        if settings.classes == Some(0) {
+            return wrong("classes", "0".into(), "at least 1".into());
+        }
+        if settings.channels == 0 {
+            return wrong("channels", "0".into(), "at least 1".into());
+        }
+        (self.build)(settings)
+    }
+}

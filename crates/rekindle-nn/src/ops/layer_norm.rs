@@ -1,0 +1,156 @@
+use burn::tensor::{DType, backend::Backend};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::axes::{as_maps, mean, of_burn, resolve, seen, stretch, variable, written};
+use super::{Operation, axes, first, one};
+use crate::keras::{LayerConfig, config};
+use crate::run::{Run, as_type};
+use crate::{Features, NetworkError, Shape, VariableSpec};
+
+/// Keras's `LayerNormalization` (Ba, Kiros and Hinton 2016): mean 0 and variance 1 over some axes of each sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerNorm {
+    /// Keras's axes, over which statistics are taken and along which beta and gamma lie.
+    pub axes: Vec<i64>,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Whether there is a beta, which is added.
+    pub center: bool,
+    /// Whether there is a gamma, which multiplies.
+    pub scale: bool,
+}
+
+impl LayerNorm {
+    /// Over channels, with Keras's epsilon of 1e-3, beta and gamma.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { axes: vec![-1], epsilon: 1e-3, center: true, scale: true }
+    }
+
+    /// What is added to the variance.
+    #[must_use]
+    pub fn epsilon(self, epsilon: f64) -> Self {
+        Self { epsilon, ..self }
+    }
+}
+
+impl Default for LayerNorm {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Operation for LayerNorm {
+    const CLASSES: &'static [&'static str] = &["LayerNormalization"];
+
+    fn from_keras(config: &mut LayerConfig) -> Result<Self, NetworkError> {
+        if config.flag("rms_scaling")? == Some(true) {
+            return Err(config.wrong("rms_scaling", true, "false"));
+        }
+        let plain = Self::new();
+        Ok(Self {
+            axes: config.integers("axis")?.unwrap_or(plain.axes),
+            epsilon: config.number("epsilon")?.unwrap_or(plain.epsilon),
+            center: config.flag("center")?.unwrap_or(true),
+            scale: config.flag("scale")?.unwrap_or(true),
+        })
+    }
+
+    fn to_keras(&self) -> Map<String, Value> {
+        config([
+            ("axis", written(&self.axes)),
+            ("epsilon", self.epsilon.into()),
+            ("center", self.center.into()),
+            ("scale", self.scale.into()),
+        ])
+    }
+
+    fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
+        let input = one(inputs)?;
+        if resolve(&self.axes, input)?.is_empty() {
+            return Err("at least one axis".into());
+        }
+        Ok(input)
+    }
+
+    fn variables(&self, inputs: &[Shape]) -> Vec<VariableSpec> {
+        let one = |name, value| variable(name, &self.axes, inputs[0], value, true);
+        let gamma = self.scale.then(|| one("gamma", 1.0));
+        let beta = self.center.then(|| one("beta", 0.0));
+        [gamma, beta].into_iter().flatten().flatten().collect()
+    }
+
+    fn settle(&mut self, inputs: &[Shape]) {
+        axes::settle(&mut self.axes, inputs);
+    }
+
+    fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
+        let x = first(inputs);
+        let shape = x.shape();
+        let axes = seen(&self.axes, shape);
+        let (gamma, beta) = (run.find::<1>("gamma"), run.find::<1>("beta"));
+        as_maps(x, |x| {
+            let dtype = x.dtype();
+            // A half has too few bits for sums and squares.
+            let x = as_type(x, DType::F32);
+            let over = of_burn(&axes, shape);
+            let x = x.clone() - mean(x, &over);
+            let variance = mean(x.clone().square(), &over);
+            let mut y = x / variance.add_scalar(self.epsilon).sqrt();
+            if let Some(gamma) = gamma {
+                y = y * as_type(stretch(gamma, &axes, shape), DType::F32);
+            }
+            if let Some(beta) = beta {
+                y = y + as_type(stretch(beta, &axes, shape), DType::F32);
+            }
+            as_type(y, dtype)
+        })
+    }
+}
+
+/// Keras's `UnitNormalization`: each sample divided by its length along some axes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitNorm {
+    /// Keras's axes, along which values are squared and summed.
+    pub axes: Vec<i64>,
+}
+
+impl Operation for UnitNorm {
+    const CLASSES: &'static [&'static str] = &["UnitNormalization"];
+
+    fn from_keras(config: &mut LayerConfig) -> Result<Self, NetworkError> {
+        Ok(Self { axes: config.integers("axis")?.unwrap_or_else(|| vec![-1]) })
+    }
+
+    fn to_keras(&self) -> Map<String, Value> {
+        config([("axis", written(&self.axes))])
+    }
+
+    fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
+        let input = one(inputs)?;
+        if resolve(&self.axes, input)?.is_empty() {
+            return Err("at least one axis".into());
+        }
+        Ok(input)
+    }
+
+    fn settle(&mut self, inputs: &[Shape]) {
+        axes::settle(&mut self.axes, inputs);
+    }
+
+    fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
+        let x = first(inputs);
+        let shape = x.shape();
+        let axes = of_burn(&seen(&self.axes, shape), shape);
+        as_maps(x, |x| {
+            let dtype = x.dtype();
+            let x = as_type(x, DType::F32);
+            let square = axes.iter().fold(x.clone().square(), |sum, &axis| sum.sum_dim(axis));
+            // The least square that divides, TensorFlow's epsilon of 1e-12.
+            as_type(x / square.clamp_min(1e-12).sqrt(), dtype)
+        })
+    }
+}

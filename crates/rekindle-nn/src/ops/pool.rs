@@ -1,0 +1,139 @@
+use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DType, Tensor, backend::Backend};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::conv2d::{padding_name, window};
+use super::{Operation, Padding, Window, first, one};
+use crate::keras::{LayerConfig, config};
+use crate::run::{Run, pad};
+use crate::{Features, NetworkError, Shape};
+
+/// What is made of the values of a window or a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolKind {
+    /// The largest.
+    Max,
+    /// The mean.
+    Average,
+}
+
+/// Keras's `MaxPooling2D` and `AveragePooling2D`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool2d {
+    /// What is made of a window.
+    pub kind: PoolKind,
+    /// Kernel, stride, padding, dilation.
+    pub window: Window,
+    /// Whether a mean counts the padding as zeros; Keras's does not, some of ONNX's do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub counts_padding: bool,
+}
+
+impl Pool2d {
+    /// The maximum of each window.
+    #[must_use]
+    pub const fn max(kernel: usize, stride: usize, padding: Padding) -> Self {
+        let window = Window::new([kernel, kernel], padding).with_stride(stride);
+        Self { kind: PoolKind::Max, window, counts_padding: false }
+    }
+
+    /// The mean of each window; padding does not count.
+    #[must_use]
+    pub const fn average(kernel: usize, stride: usize, padding: Padding) -> Self {
+        Self { kind: PoolKind::Average, ..Self::max(kernel, stride, padding) }
+    }
+}
+
+impl Operation for Pool2d {
+    const CLASSES: &'static [&'static str] =
+        &["MaxPooling2D", "AveragePooling2D", "MaxPool2D", "AvgPool2D"];
+
+    fn from_keras(config: &mut LayerConfig) -> Result<Self, NetworkError> {
+        let is_max = config.class.starts_with("Max");
+        let kind = if is_max { PoolKind::Max } else { PoolKind::Average };
+        // Keras's strides are the window's where a file has none.
+        let size = config.clone().pair("pool_size")?;
+        let window = window(config, "pool_size", size)?;
+        config.channels_last()?;
+        Ok(Self { kind, window, counts_padding: false })
+    }
+
+    fn class(&self) -> &'static str {
+        match self.kind {
+            PoolKind::Max => "MaxPooling2D",
+            PoolKind::Average => "AveragePooling2D",
+        }
+    }
+
+    fn to_keras(&self) -> Map<String, Value> {
+        config([
+            ("pool_size", json!(self.window.kernel)),
+            ("strides", json!(self.window.stride)),
+            ("padding", padding_name(self.window.padding).into()),
+            ("data_format", "channels_last".into()),
+        ])
+    }
+
+    fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
+        let input = one(inputs)?;
+        let output = self.window.output(input, input.channels())?;
+        let is_too_wide = |axis: usize, size: usize| {
+            self.window.amount(axis, size).iter().any(|&edge| edge >= self.window.extent(axis))
+        };
+        match input.as_map() {
+            Some([height, width, _]) if is_too_wide(0, height) || is_too_wide(1, width) => {
+                Err("padding that is narrower than the window".into())
+            }
+            _ => Ok(output),
+        }
+    }
+
+    fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
+        let x = first(inputs).into_map();
+        Features::Map(match self.kind {
+            PoolKind::Max => {
+                // Lowest, not -infinity: some backends compute with it.
+                let lowest = if x.dtype() == DType::F16 { -65504.0 } else { f32::MIN };
+                let [_, _, height, width] = x.dims();
+                let x = pad(x, self.window.edges(height, width), lowest);
+                let Window { kernel, stride, dilation, .. } = self.window;
+                max_pool2d(x, kernel, stride, [0, 0], dilation, false)
+            }
+            PoolKind::Average => average(&self.window, self.counts_padding, x),
+        })
+    }
+}
+
+fn average<B: Backend>(window: &Window, counts_padding: bool, x: Tensor<B, 4>) -> Tensor<B, 4> {
+    let [_, _, height, width] = x.dims();
+    let pads = window.edges(height, width);
+    let [rows, columns] = pads;
+    let Window { kernel, stride, dilation, .. } = *window;
+    let ones = || Tensor::<B, 4>::ones([1, 1, height, width], &x.device()).cast(x.dtype());
+    if dilation != [1, 1] {
+        // No backend has it: a convolution of each channel with ones, divided by how many are not padding.
+        let sum = |x: Tensor<B, 4>| {
+            let channels = x.dims()[1];
+            let shape = [channels, 1, kernel[0], kernel[1]];
+            let taps = Tensor::<B, 4>::ones(shape, &x.device()).cast(x.dtype());
+            let options = ConvOptions::new(stride, [0, 0], dilation, channels);
+            conv2d(pad(x, pads, 0.0), taps, None, options)
+        };
+        let count = (kernel[0] * kernel[1]) as f64;
+        return if counts_padding {
+            sum(x).div_scalar(count)
+        } else {
+            sum(x.clone()) / sum(ones())
+        };
+    }
+    if rows[0] == rows[1] && columns[0] == columns[1] {
+        return avg_pool2d(x, kernel, stride, [rows[0], columns[0]], counts_padding, false);
+    }
+    // Burn pads evenly only: average over zeros, then undo their share.
+    let mean = |x| avg_pool2d(pad(x, pads, 0.0), kernel, stride, [0, 0], true, false);
+    if counts_padding { mean(x) } else { mean(x.clone()) / mean(ones()) }
+}

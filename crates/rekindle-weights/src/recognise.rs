@@ -1,0 +1,493 @@
+//! Which known network a graph is, names aside.
+//!
+//! Every value of a graph gets a number for what it is made of: equal numbers are equal layers on equal values, all the
+//! way back to where the network starts. A family's network is in a graph where the number of its output is.
+
+use std::collections::{HashMap, HashSet};
+
+use rekindle_nn::ops::{ActivationLayer, MergeKind};
+use rekindle_nn::{Activation, Architecture, Base, Graph, Layer, Op, Padding, Shape, Source};
+
+/// A graph whose base is a known network.
+#[derive(Debug)]
+pub(crate) struct Recognised {
+    /// The same network; the base's layers have the family's names, and the base ends where it does.
+    pub graph: Graph,
+    /// What the file's layers are called in it, where they have variables.
+    pub names: HashMap<String, String>,
+}
+
+/// How much of a known network a graph begins with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Begins {
+    /// The network.
+    pub architecture: Architecture,
+    /// How many of its layers the graph has.
+    pub layers: usize,
+}
+
+/// Fewer layers than these in common are what any convolutional network has.
+const LEAST_COMMON: usize = 9;
+
+/// Finds the largest known network in a graph; the error is the one that it begins as, if there is one.
+pub(crate) fn recognise(graph: &Graph) -> Result<Recognised, Option<Begins>> {
+    let mut numbers = Numbers::default();
+    let mut best: Option<Recognised> = None;
+    let mut begins: Option<Begins> = None;
+    for root in roots(graph) {
+        let Some([height, width, channels]) = graph.shape(root).as_map() else { continue };
+        let own = numbers.of(graph, root);
+        let there: HashSet<usize> = own.iter().copied().flatten().collect();
+        for known in Architecture::all() {
+            let architecture = known.with_images(height, width, channels);
+            // Images may be smaller than the family takes.
+            let Ok(family) = architecture.graph() else { continue };
+            let theirs = numbers.of(&family, Source::Input);
+            let common = theirs.iter().flatten().filter(|number| there.contains(number)).count();
+            if common >= LEAST_COMMON && begins.is_none_or(|other| common > other.layers) {
+                begins = Some(Begins { architecture, layers: common });
+            }
+            let is_larger =
+                best.as_ref().is_none_or(|best| family.layers().len() > best.graph.base().layers);
+            if is_larger && let Some(found) = found(graph, root, &own, &family, &theirs) {
+                best = Some(found);
+            }
+        }
+    }
+    best.ok_or(begins)
+}
+
+/// Where a network may start: at the image, or behind layers in front that have one input and one reader.
+fn roots(graph: &Graph) -> Vec<Source> {
+    let mut roots = vec![Source::Input];
+    while let Some(&root) = roots.last() {
+        let readers = readers(graph, root);
+        let [reader] = readers.as_slice() else { break };
+        let layer = &graph.layers()[*reader];
+        let is_front = layer.inputs.len() == 1
+            && graph.shape(Source::Layer(*reader)).as_map().is_some()
+            && !matches!(layer.op, Op::Conv2d(_) | Op::DepthwiseConv2d(_) | Op::ZeroPadding2d(_));
+        if !is_front {
+            break;
+        }
+        roots.push(Source::Layer(*reader));
+    }
+    roots
+}
+
+fn readers(graph: &Graph, source: Source) -> Vec<usize> {
+    let layers = graph.layers().iter().enumerate();
+    let readers = layers.filter(|(_, layer)| layer.inputs.contains(&source));
+    readers.map(|(position, _)| position).collect()
+}
+
+/// Gives equal numbers to what is made in the same way.
+#[derive(Default)]
+struct Numbers {
+    known: HashMap<(String, Vec<usize>), usize>,
+}
+
+impl Numbers {
+    /// The numbers of a graph's layers; nothing for those that take anything else than what comes from `root`.
+    fn of(&mut self, graph: &Graph, root: Source) -> Vec<Option<usize>> {
+        let start = self.number("root".into(), Vec::new());
+        let mut numbers: Vec<Option<usize>> = Vec::with_capacity(graph.layers().len());
+        for (position, layer) in graph.layers().iter().enumerate() {
+            let inputs = behind_zeros(graph, position);
+            let of = |source: &Source| match source {
+                source if *source == root => Some(start),
+                Source::Input => None,
+                Source::Layer(input) => numbers[*input],
+            };
+            let inputs: Option<Vec<usize>> = inputs.iter().map(of).collect();
+            // A pad is also numbered for readers that are no convolutions.
+            numbers.push(inputs.map(|mut inputs| {
+                if is_commutative(&layer.op) {
+                    inputs.sort_unstable();
+                }
+                self.number(described(graph, position), inputs)
+            }));
+        }
+        numbers
+    }
+
+    fn number(&mut self, what: String, inputs: Vec<usize>) -> usize {
+        let next = self.known.len();
+        *self.known.entry((what, inputs)).or_insert(next)
+    }
+}
+
+/// Whether zeros in front of an operation are its own padding.
+fn pads_with_zeros(op: &Op) -> bool {
+    matches!(op, Op::Conv2d(_) | Op::DepthwiseConv2d(_))
+}
+
+/// What a layer takes: a convolution's input before the zeros that a layer of its own puts around it.
+fn behind_zeros(graph: &Graph, position: usize) -> Vec<Source> {
+    let layer = &graph.layers()[position];
+    if pads_with_zeros(&layer.op)
+        && let [Source::Layer(pad)] = layer.inputs.as_slice()
+        && matches!(graph.layers()[*pad].op, Op::ZeroPadding2d(_))
+    {
+        return graph.layers()[*pad].inputs.clone();
+    }
+    layer.inputs.clone()
+}
+
+fn is_commutative(op: &Op) -> bool {
+    match op {
+        Op::Merge(merge) => match merge.kind {
+            MergeKind::Add
+            | MergeKind::Multiply
+            | MergeKind::Average
+            | MergeKind::Maximum
+            | MergeKind::Minimum => true,
+            MergeKind::Subtract => false,
+        },
+        _ => false,
+    }
+}
+
+/// A layer's settings as text, where those that no answer depends on are all the same.
+fn described(graph: &Graph, position: usize) -> String {
+    let input = graph.input_shapes(position).first().copied();
+    // Both ways to write zeros come to the same rows and columns.
+    let zeros = match graph.layers()[position].inputs.as_slice() {
+        [Source::Layer(pad)] => match &graph.layers()[*pad].op {
+            Op::ZeroPadding2d(zeros) => zeros.padding,
+            _ => [[0; 2]; 2],
+        },
+        _ => [[0; 2]; 2],
+    };
+    let explicit = |window: &mut rekindle_nn::Window, zeros: [[usize; 2]; 2]| {
+        if let Some(Shape::Map { height, width, .. }) = input {
+            let own = window.edges(height, width);
+            let sum = |axis: usize, side: usize| own[axis][side] + zeros[axis][side];
+            window.padding = Padding::Explicit([[sum(0, 0), sum(0, 1)], [sum(1, 0), sum(1, 1)]]);
+        }
+    };
+    let op = match graph.layers()[position].op.clone() {
+        Op::Conv2d(mut conv) => {
+            explicit(&mut conv.window, zeros);
+            Op::Conv2d(conv)
+        }
+        Op::DepthwiseConv2d(mut conv) => {
+            explicit(&mut conv.window, zeros);
+            Op::DepthwiseConv2d(conv)
+        }
+        Op::Pool2d(mut pool) => {
+            explicit(&mut pool.window, [[0; 2]; 2]);
+            Op::Pool2d(pool)
+        }
+        Op::BatchNorm(mut norm) => {
+            norm.momentum = 0.0;
+            norm.axis = -1;
+            // ONNX has it as f32.
+            norm.epsilon = f64::from(norm.epsilon as f32);
+            Op::BatchNorm(norm)
+        }
+        Op::Dropout(mut dropout) => {
+            dropout.rate = 0.0;
+            Op::Dropout(dropout)
+        }
+        Op::Dense(mut dense) => {
+            dense.l2 = 0.0;
+            Op::Dense(dense)
+        }
+        Op::Activation(activation) => {
+            let function = match activation.function {
+                Activation::ReluOf { max_value, negative_slope, threshold } => {
+                    Activation::relu_of(max_value, negative_slope, threshold)
+                }
+                Activation::Clip { low: 0.0, high: 6.0 } => Activation::Relu6,
+                other => other,
+            };
+            Op::Activation(ActivationLayer::named(function))
+        }
+        Op::Concatenate(mut join) => {
+            join.axis = -1;
+            Op::Concatenate(join)
+        }
+        // All other settings have to be the same.
+        other => other,
+    };
+    format!("{op:?}")
+}
+
+/// The graph with the family's layers in the place of its own, where they are the same.
+fn found(
+    graph: &Graph,
+    root: Source,
+    own: &[Option<usize>],
+    family: &Graph,
+    theirs: &[Option<usize>],
+) -> Option<Recognised> {
+    let base = family.base();
+    let end = theirs.get(base.output.layer()?).copied().flatten()?;
+    let candidates = (0..own.len()).filter(|&position| own[position] == Some(end));
+    candidates
+        .filter_map(|position| {
+            let pairs = pairs(graph, own, position, family, theirs)?;
+            rebuilt(graph, root, position, family, &pairs)
+        })
+        .next()
+}
+
+/// Which of the graph's layers is which of the family's, where its output is the layer at `end`.
+fn pairs(
+    graph: &Graph,
+    own: &[Option<usize>],
+    end: usize,
+    family: &Graph,
+    theirs: &[Option<usize>],
+) -> Option<HashMap<usize, usize>> {
+    let mut pairs = HashMap::new();
+    let mut taken = HashSet::new();
+    let mut open = vec![(family.base().output.layer()?, end)];
+    while let Some((known, found)) = open.pop() {
+        if let Some(&other) = pairs.get(&known) {
+            if other == found {
+                continue;
+            }
+            return None;
+        }
+        if theirs[known] != own[found] || !taken.insert(found) {
+            return None;
+        }
+        pairs.insert(known, found);
+        let (wanted, mut inputs) = (behind_zeros(family, known), behind_zeros(graph, found));
+        let number = |numbers: &[Option<usize>], source: Source| match source.layer() {
+            Some(position) => numbers[position],
+            None => None,
+        };
+        if is_commutative(&family.layers()[known].op) {
+            // In the family's order; a stable sort leaves equal ones as they are.
+            let place = |source: &Source| {
+                let own = number(own, *source);
+                wanted.iter().position(|wanted| number(theirs, *wanted) == own)
+            };
+            inputs.sort_by_key(place);
+        }
+        for (wanted, found) in wanted.into_iter().zip(inputs) {
+            match (wanted, found) {
+                (Source::Layer(wanted), Source::Layer(found)) => open.push((wanted, found)),
+                // The image, or what comes in its place: the numbers have shown that.
+                (Source::Input, _) => {}
+                (Source::Layer(_), Source::Input) => return None,
+            }
+        }
+    }
+    // All of the family's layers but its pads, which the graph may write otherwise.
+    let all = family.layers().iter().enumerate();
+    let is_whole = all
+        .filter(|(_, layer)| !matches!(layer.op, Op::ZeroPadding2d(_)))
+        .all(|(position, _)| pairs.contains_key(&position));
+    is_whole.then_some(pairs)
+}
+
+fn rebuilt(
+    graph: &Graph,
+    root: Source,
+    end: usize,
+    family: &Graph,
+    pairs: &HashMap<usize, usize>,
+) -> Option<Recognised> {
+    let layers = graph.layers();
+    let mut section: HashSet<usize> = pairs.values().copied().collect();
+    for &found in pairs.values() {
+        if pads_with_zeros(&layers[found].op)
+            && let [Source::Layer(pad)] = layers[found].inputs.as_slice()
+            && matches!(layers[*pad].op, Op::ZeroPadding2d(_))
+        {
+            section.insert(*pad);
+        }
+    }
+    // Nothing outside takes a value from within.
+    let crosses = |position: usize| {
+        let takes = |input: &Source| {
+            input.layer().is_some_and(|input| input != end && section.contains(&input))
+        };
+        !section.contains(&position) && layers[position].inputs.iter().any(takes)
+    };
+    let output_is_within =
+        graph.output().layer().is_some_and(|output| output != end && section.contains(&output));
+    if (0..layers.len()).any(crosses) || output_is_within {
+        return None;
+    }
+    let mut before = vec![false; layers.len()];
+    let mut open = vec![root];
+    while let Some(source) = open.pop() {
+        if let Some(position) = source.layer()
+            && !std::mem::replace(&mut before[position], true)
+        {
+            open.extend(&layers[position].inputs);
+        }
+    }
+    let mut used: HashSet<String> =
+        family.layers().iter().map(|layer| layer.name.clone()).collect();
+    let mut built: Vec<Layer> = Vec::new();
+    let mut places: HashMap<Source, Source> = HashMap::from([(Source::Input, Source::Input)]);
+    let mut names = HashMap::new();
+    let mut keep =
+        |position: usize, built: &mut Vec<Layer>, places: &mut HashMap<Source, Source>| {
+            let layer = &layers[position];
+            let inputs: Option<Vec<Source>> =
+                layer.inputs.iter().map(|input| places.get(input).copied()).collect();
+            let name = unique(&layer.name, &mut used);
+            names.insert(layer.name.clone(), name.clone());
+            places.insert(Source::Layer(position), Source::Layer(built.len()));
+            built.push(Layer { name, op: layer.op.clone(), inputs: inputs? });
+            Some(())
+        };
+    for position in (0..layers.len()).filter(|&position| before[position]) {
+        keep(position, &mut built, &mut places)?;
+    }
+    let offset = built.len();
+    let root = places.get(&root).copied()?;
+    let moved = |source: Source| match source {
+        Source::Input => root,
+        Source::Layer(position) => Source::Layer(position + offset),
+    };
+    for (position, layer) in family.layers().iter().enumerate() {
+        let own = pairs.get(&position).map(|&found| &layers[found].op);
+        let op = match (layer.op.clone(), own) {
+            // What only training sees is as the file says.
+            (Op::BatchNorm(mut norm), Some(Op::BatchNorm(own))) => {
+                norm.momentum = own.momentum;
+                Op::BatchNorm(norm)
+            }
+            (Op::Dropout(_), Some(own @ Op::Dropout(_))) => own.clone(),
+            (op, _) => op,
+        };
+        let inputs = layer.inputs.iter().map(|input| moved(*input)).collect();
+        built.push(Layer { name: layer.name.clone(), op, inputs });
+    }
+    let base = Base {
+        layers: built.len(),
+        output: moved(family.base().output),
+        architecture: family.base().architecture,
+    };
+    places.insert(Source::Layer(end), base.output);
+    let behind = |position: &usize| !before[*position] && !section.contains(position);
+    for position in (0..layers.len()).filter(behind) {
+        keep(position, &mut built, &mut places)?;
+    }
+    for (known, found) in pairs {
+        names.insert(layers[*found].name.clone(), family.layers()[*known].name.clone());
+    }
+    let output = places.get(&graph.output()).copied()?;
+    let graph = Graph::new(graph.input(), built, output, base).ok()?;
+    Some(Recognised { graph, names })
+}
+
+/// A name that no other layer has.
+pub(crate) fn unique(name: &str, used: &mut HashSet<String>) -> String {
+    let mut candidate = name.to_owned();
+    let mut number = 1;
+    while !used.insert(candidate.clone()) {
+        candidate = format!("{name}_{number}");
+        number += 1;
+    }
+    candidate
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_nn::ops::{ActivationLayer, ZeroPadding2d};
+    use rekindle_nn::{HeadConfig, MobileNetV2Config};
+
+    use super::*;
+
+    fn network() -> Graph {
+        let known = Architecture::from(MobileNetV2Config::new().with_alpha(0.35).with_size(96));
+        let base = known.graph().expect("valid");
+        HeadConfig::default().graph(&base, 3).expect("a head")
+    }
+
+    /// The graph with other names, and what `change` makes of its layers.
+    fn changed(change: impl Fn(&mut Layer)) -> Graph {
+        let graph = network();
+        let layers = graph.layers().iter().enumerate().map(|(position, layer)| {
+            let mut layer = Layer { name: format!("layer_{position}"), ..layer.clone() };
+            change(&mut layer);
+            layer
+        });
+        let base = Base { architecture: None, ..graph.base() };
+        Graph::new(graph.input(), layers.collect(), graph.output(), base).expect("valid")
+    }
+
+    #[test]
+    fn a_known_network_is_known_whatever_its_layers_are_called() {
+        let expected = network();
+        let found = recognise(&changed(|layer| match &mut layer.op {
+            // What no answer depends on, and the other way to write ReLU(6).
+            Op::BatchNorm(norm) => norm.momentum = 0.5,
+            Op::Activation(activation) => *activation = ActivationLayer::named(activation.function),
+            _ => {}
+        }))
+        .expect("MobileNetV2");
+        assert_eq!(found.graph.base(), expected.base());
+        let names = |graph: &Graph| -> Vec<String> {
+            graph.layers()[..graph.base().layers].iter().map(|layer| layer.name.clone()).collect()
+        };
+        assert_eq!(names(&found.graph), names(&expected));
+        assert_eq!(found.names["layer_0"], "Conv1");
+        let momentum = found.graph.layers().iter().find_map(|layer| match &layer.op {
+            Op::BatchNorm(norm) => Some(norm.momentum),
+            _ => None,
+        });
+        assert_eq!(momentum, Some(0.5), "what the file says of training is kept");
+        assert_eq!(found.graph.head().len(), 3);
+    }
+
+    #[test]
+    fn zeros_of_a_layer_of_their_own_are_padding() {
+        // Keras 2.2 wrote MobileNetV2's first convolution so.
+        let graph = changed(|_| ());
+        let mut layers = graph.layers().to_vec();
+        let Op::Conv2d(conv) = &mut layers[0].op else { panic!("a convolution") };
+        conv.window.padding = Padding::Valid;
+        let moved = |source: Source| source.layer().map_or(source, |at| Source::Layer(at + 1));
+        for layer in &mut layers {
+            layer.inputs = layer.inputs.iter().map(|source| moved(*source)).collect();
+        }
+        layers[0].inputs = vec![Source::Layer(0)];
+        let pad = |padding| Layer {
+            name: "pad".into(),
+            op: ZeroPadding2d { padding }.into(),
+            inputs: vec![Source::Input],
+        };
+        for (padding, is_known) in [([[0, 1], [0, 1]], true), ([[1, 0], [1, 0]], false)] {
+            let layers = [pad(padding)].into_iter().chain(layers.clone()).collect();
+            let base = Base {
+                layers: graph.base().layers + 1,
+                output: moved(graph.base().output),
+                architecture: None,
+            };
+            let padded = Graph::new(graph.input(), layers, moved(graph.output()), base);
+            let found = recognise(&padded.expect("valid"));
+            assert_eq!(found.is_ok(), is_known, "{padding:?}");
+        }
+    }
+
+    #[test]
+    fn a_changed_or_cut_network_is_another() {
+        let begins = |graph: &Graph| recognise(graph).map(|_| ()).expect_err("another network");
+        let last = network().base().layers - 1;
+        let graph = changed(|layer| match &mut layer.op {
+            Op::Activation(activation) if layer.name == format!("layer_{last}") => {
+                activation.function = Activation::HardSilu;
+            }
+            _ => {}
+        });
+        assert_eq!(begins(&graph).expect("begins as MobileNetV2").layers, last);
+        let graph = changed(|_| ());
+        let end = graph.position("layer_50").expect("a layer");
+        let layers = graph.layers()[..=end].to_vec();
+        let base = Base { layers: end + 1, output: Source::Layer(end), architecture: None };
+        let cut = Graph::new(graph.input(), layers, Source::Layer(end), base).expect("valid");
+        let begins = begins(&cut).expect("begins as MobileNetV2");
+        assert_eq!(begins.architecture.to_string(), "mobilenet-v2 0.35, 96 x 96, no top");
+        assert_eq!(begins.layers, end + 1);
+    }
+}
