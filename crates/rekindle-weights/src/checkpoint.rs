@@ -22,6 +22,10 @@ pub enum Dtype {
     F32,
     /// IEEE double precision; read as single.
     F64,
+    /// Whole numbers of 32 bits, as Keras counts with; read as single.
+    I32,
+    /// Whole numbers of 64 bits, as Keras counts with; read as single.
+    I64,
 }
 
 impl Dtype {
@@ -30,8 +34,8 @@ impl Dtype {
     pub fn size(self) -> usize {
         match self {
             Self::F16 | Self::Bf16 => 2,
-            Self::F32 => 4,
-            Self::F64 => 8,
+            Self::F32 | Self::I32 => 4,
+            Self::F64 | Self::I64 => 8,
         }
     }
 }

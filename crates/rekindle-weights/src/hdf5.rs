@@ -254,8 +254,12 @@ fn describe(dataset: &Dataset, file_length: u64) -> Result<(Vec<usize>, Dtype), 
     let dtype = match (dataset.dtype().map_err(text)?, dataset.element_size().map_err(text)?) {
         (DType::F32, _) => Dtype::F32,
         (DType::F64, _) => Dtype::F64,
+        (DType::I32, _) => Dtype::I32,
+        (DType::I64, _) => Dtype::I64,
         (DType::Other(kind), 2) if format!("{kind:?}").starts_with("FloatingPoint") => Dtype::F16,
-        (other, _) => return Err(format!("found {other} values, expected f16, f32 or f64")),
+        (other, _) => {
+            return Err(format!("found {other} values, expected f16, f32, f64, i32 or i64"));
+        }
     };
     let shape: Option<Vec<usize>> = extents.iter().map(|&extent| extent.try_into().ok()).collect();
     let bytes =
@@ -286,7 +290,17 @@ impl ReadTensor for Reader {
                 let half = |pair: &[u8]| f16::from_le_bytes([pair[0], pair[1]]).to_f32();
                 Ok(bytes.chunks_exact(2).map(half).collect())
             }
-            _ => dataset.read_f32().map_err(|error| error.to_string()),
+            Dtype::I32 => {
+                let values = dataset.read_i32().map_err(|error| error.to_string())?;
+                Ok(values.into_iter().map(|value| value as f32).collect())
+            }
+            Dtype::I64 => {
+                let values = dataset.read_i64().map_err(|error| error.to_string())?;
+                Ok(values.into_iter().map(|value| value as f32).collect())
+            }
+            Dtype::Bf16 | Dtype::F32 | Dtype::F64 => {
+                dataset.read_f32().map_err(|error| error.to_string())
+            }
         }
     }
 }

@@ -72,6 +72,8 @@ fn open_source(
             SafeDtype::BF16 => Dtype::Bf16,
             SafeDtype::F32 => Dtype::F32,
             SafeDtype::F64 => Dtype::F64,
+            SafeDtype::I32 => Dtype::I32,
+            SafeDtype::I64 => Dtype::I64,
             other => {
                 return Err(wrong(format!(
                     "`{name}`: found {other:?} values, expected F16, BF16, F32 or F64"
@@ -160,6 +162,12 @@ pub(crate) fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
         Dtype::F64 => {
             bytes.as_chunks::<8>().0.iter().map(|&word| f64::from_le_bytes(word) as f32).collect()
         }
+        Dtype::I32 => {
+            bytes.as_chunks::<4>().0.iter().map(|&word| i32::from_le_bytes(word) as f32).collect()
+        }
+        Dtype::I64 => {
+            bytes.as_chunks::<8>().0.iter().map(|&word| i64::from_le_bytes(word) as f32).collect()
+        }
     }
 }
 
@@ -169,6 +177,8 @@ fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
         Dtype::Bf16 => words(values, |value| bf16::from_f32(value).to_le_bytes()),
         Dtype::F32 => words(values, f32::to_le_bytes),
         Dtype::F64 => words(values, |value| f64::from(value).to_le_bytes()),
+        Dtype::I32 => words(values, |value| (value as i32).to_le_bytes()),
+        Dtype::I64 => words(values, |value| (value as i64).to_le_bytes()),
     }
 }
 
@@ -256,6 +266,8 @@ pub fn save(
             Dtype::Bf16 => "BF16",
             Dtype::F32 => "F32",
             Dtype::F64 => "F64",
+            Dtype::I32 => "I32",
+            Dtype::I64 => "I64",
         };
         let entry = json!({ "dtype": dtype, "shape": info.shape, "data_offsets": [start, end] });
         entries.insert(info.path(), entry);

@@ -83,8 +83,12 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
             "this is not the file but Git LFS's pointer to it: fetch it with `git lfs pull`".into(),
         ));
     }
-    let model =
+    let mut model =
         ModelProto::decode(bytes).map_err(|error| wrong(format!("damaged ONNX: {error}")))?;
+    for tensor in model.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {
+        weight::fetch_integers(path, tensor)
+            .map_err(|reason| wrong(format!("`{}`: {reason}", tensor.name)))?;
+    }
     let (graph, tensors) = parsed(path, model).map_err(wrong)?;
     let reader = Box::new(FileTensors(Arc::clone(&graph.weights)));
     let checkpoint = Checkpoint::new(path, tensors, None, reader);

@@ -97,13 +97,8 @@ impl Weight {
     }
 
     pub fn values(&self) -> Result<Vec<f32>, String> {
-        if let Some((path, offset, length)) = &self.external {
-            let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-            let mut file = File::open(path).map_err(failed)?;
-            file.seek(SeekFrom::Start(*offset)).map_err(failed)?;
-            let mut bytes = Vec::new();
-            file.take(*length).read_to_end(&mut bytes).map_err(failed)?;
-            return Ok(decode(&bytes, self.dtype));
+        if let Some(part) = &self.external {
+            return Ok(decode(&read_external(part)?, self.dtype));
         }
         if !self.tensor.raw_data.is_empty() || self.count == 0 {
             return Ok(decode(&self.tensor.raw_data, self.dtype));
@@ -116,6 +111,7 @@ impl Weight {
                     self.tensor.int32_data.iter().flat_map(|&bits| (bits as u16).to_le_bytes());
                 decode(&bits.collect::<Vec<u8>>(), self.dtype)
             }
+            Dtype::I32 | Dtype::I64 => return Err("whole numbers are no weights".into()),
         })
     }
 }
@@ -155,6 +151,33 @@ const MOST_INTEGERS: usize = 1 << 12;
 
 /// Shape and values.
 type Listed = (Vec<usize>, Vec<i64>);
+
+/// Puts integers that are in another file where those of the model are: they say shapes, which have to be known at once.
+pub(super) fn fetch_integers(path: &Path, tensor: &mut TensorProto) -> Result<(), String> {
+    let size = match tensor.data_type {
+        7 => 8,
+        6 => 4,
+        9 => 1,
+        _ => return Ok(()),
+    };
+    let (_, count) = extents(tensor, size)?;
+    if tensor.data_location != 1 || count > MOST_INTEGERS {
+        return Ok(());
+    }
+    tensor.raw_data = read_external(&external(path, tensor, (count * size) as u64)?)?.into();
+    tensor.data_location = 0;
+    Ok(())
+}
+
+/// The bytes of a part of a file.
+fn read_external((path, offset, length): &(PathBuf, u64, u64)) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+    let mut file = File::open(path).map_err(failed)?;
+    file.seek(SeekFrom::Start(*offset)).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(*length).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
 
 /// Shape and values of a tensor of integers; nothing where it is of another type or too long to say a shape.
 pub(super) fn integers(tensor: &TensorProto) -> Result<Option<Listed>, String> {
