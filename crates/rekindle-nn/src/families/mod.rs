@@ -4,6 +4,7 @@
 
 mod architecture;
 pub mod inception_v3;
+pub mod mobilenet;
 pub mod mobilenet_v2;
 mod typed;
 
@@ -15,11 +16,13 @@ use crate::{Graph, NetworkError};
 /// The families' Burn modules, with typed settings.
 pub mod networks {
     pub use super::inception_v3::{InceptionV3, InceptionV3Config};
+    pub use super::mobilenet::{MobileNet, MobileNetConfig};
     pub use super::mobilenet_v2::{MobileNetV2, MobileNetV2Config};
 }
 
 /// Every family.
-pub static FAMILIES: &[&Family] = &[&mobilenet_v2::FAMILY, &inception_v3::FAMILY];
+pub static FAMILIES: &[&Family] =
+    &[&mobilenet::FAMILY, &mobilenet_v2::FAMILY, &inception_v3::FAMILY];
 
 /// A family of networks.
 pub struct Family {
