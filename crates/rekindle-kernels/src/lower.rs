@@ -376,6 +376,8 @@ impl Lower {
             }
             Op::Resizing(resizing) => NodeOp::Plain(Plain::Resize(*resizing)),
             Op::Reshape(_) if from == shape => return Ok(input),
+            // Both orders are height, width, channels.
+            Op::Reshape(_) if matches!(shape, Shape::Flat(_)) => NodeOp::Flatten,
             Op::Reshape(_) => NodeOp::Plain(Plain::Reshape),
             Op::Permute(permute) => match permute.dims[..] {
                 [a, b, c] => NodeOp::Plain(Plain::Permute([a - 1, b - 1, c - 1])),
