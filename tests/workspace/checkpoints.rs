@@ -450,3 +450,34 @@ fn a_folded_network_can_be_fine_tuned() {
         assert_ne!(before[&variable.id], after[&variable.id], "{layer}/{name}");
     }
 }
+
+/// Keras counts what a Normalization was adapted to in whole numbers of 64 bits (`tests/keras/counted.py`).
+#[test]
+fn whole_numbers_in_a_file_are_read() {
+    let cases = repository("tests/golden/cases");
+    let device = Default::default();
+    let model = TrainedModel::<Flex>::load(cases.join("counted.keras"), &device).expect("loads");
+    let found = model.predict(cases.join("photo96.png")).expect("predicts");
+    for (ours, keras) in found.probabilities().iter().zip([0.395_901_17, 0.265_796_3, 0.338_302_6])
+    {
+        assert!((ours - keras).abs() < 1e-5, "{ours} {keras}");
+    }
+    // It names no classes: folders are taken in Keras's order, and as many as there are outputs.
+    assert!(!model.is_named());
+    let folder = tempfile::tempdir().expect("a folder");
+    for class in ["0", "1", "10", "2"] {
+        let to = folder.path().join(class);
+        std::fs::create_dir(&to).expect("creates");
+        std::fs::copy(cases.join("photo96.png"), to.join("a.png")).expect("copies");
+    }
+    let photos = ImageFolder::labelled(folder.path()).expect("opens");
+    let error = model.evaluate(&photos).expect_err("four classes").to_string();
+    assert!(error.contains("has 4 classes, and the model 3"), "{error}");
+    std::fs::remove_dir_all(folder.path().join("0")).expect("removes");
+    let photos = ImageFolder::labelled(folder.path()).expect("opens");
+    let evaluation = model.evaluate(&photos).expect("evaluates");
+    // `1` is the first of `1`, `10`, `2`, and the first output is the highest.
+    let right: Vec<bool> = evaluation.judged.iter().map(|photo| photo.is_right()).collect();
+    assert_eq!(right.iter().filter(|right| **right).count(), 1);
+    assert!(evaluation.judged.iter().any(|photo| photo.is_right() && photo.labels == [0]));
+}
