@@ -113,7 +113,7 @@ fn check(recipe: &Recipe, is_live: bool) -> Result<(), TestCaseError> {
     let all = visitor.found.values().flatten();
     let least = 5e-5 + 1e-4 * f64::from(all.fold(0.0_f32, |most, value| most.max(value.abs())));
     if let (Some(found), Some(expected)) = (found, input.grad(&gradients)) {
-        compare("the input's gradient", &found, &floats(expected.into_data()), 2e-2, least)?;
+        compare("the input's gradient", &found, &floats(expected.into_data()), 1e-2, least)?;
     }
     for parameter in trainer.parameters().iter().filter(|parameter| parameter.trains()) {
         let name = format!("{}/{}", parameter.layer, parameter.spec.name);
@@ -122,7 +122,7 @@ fn check(recipe: &Recipe, is_live: bool) -> Result<(), TestCaseError> {
             &name,
             &parameter.gradient,
             &parameter.spec.from_burn(expected.clone()),
-            2e-2,
+            1e-2,
             least,
         )?;
     }

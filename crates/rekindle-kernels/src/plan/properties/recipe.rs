@@ -401,7 +401,8 @@ pub(crate) fn network(graph: rekindle_nn::Graph) -> Network<Flex> {
     let mut values = HashMap::new();
     for (seed, variable) in network.variables().into_iter().enumerate() {
         let Initializer::Constant(start) = variable.spec.initializer else { continue };
-        let chance = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1008.0 - 0.5;
+        // None is 0, -0.5 or another kink of a function: where zeros are all that comes in, a bias is what goes out.
+        let chance = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 1008.0 - 0.500_31;
         let spread = if start == 0.0 { 1.0 } else { 0.9 };
         let each = (0..variable.spec.count()).map(|i| start + spread * chance(i));
         let data = TensorData::new(each.collect::<Vec<f32>>(), variable.spec.burn_shape());
