@@ -395,7 +395,7 @@ fn merge<B: Backend>(kind: MergeKind, inputs: Vec<Value<B>>) -> Option<Tensor<B,
     let count = inputs.len();
     let is_same = inputs.iter().all(|input| input.shape == inputs[0].shape);
     let all = if is_same {
-        inputs.into_iter().map(|input| input.rows).reduce(|a, b| two(kind, a, b))?
+        inputs.into_iter().map(|input| input.rows).reduce(|a, b| kind.two(a, b))?
     } else {
         let maps: Vec<Tensor<B, 4>> = inputs
             .into_iter()
@@ -409,22 +409,8 @@ fn merge<B: Backend>(kind: MergeKind, inputs: Vec<Value<B>>) -> Option<Tensor<B,
             .iter()
             .map(Tensor::dims)
             .reduce(|a, b| [a[0].max(b[0]), a[1].max(b[1]), a[2].max(b[2]), a[3].max(b[3])])?;
-        let all = maps.into_iter().reduce(|a, b| two(kind, a, b))?;
+        let all = maps.into_iter().reduce(|a, b| kind.two(a, b))?;
         all.reshape([batch * height * width, channels])
     };
     Some(if kind == MergeKind::Average { all.mul_scalar(1.0 / count as f64) } else { all })
-}
-
-fn two<B: Backend, const D: usize>(
-    kind: MergeKind,
-    a: Tensor<B, D>,
-    b: Tensor<B, D>,
-) -> Tensor<B, D> {
-    match kind {
-        MergeKind::Add | MergeKind::Average => a + b,
-        MergeKind::Subtract => a - b,
-        MergeKind::Multiply => a * b,
-        MergeKind::Maximum => a.max_pair(b),
-        MergeKind::Minimum => a.min_pair(b),
-    }
 }

@@ -4,6 +4,33 @@ use serde_json::{Value, json};
 use crate::variable::Initializer;
 use crate::{Features, Layout, Shape, VariableSpec};
 
+/// Keras's name of the channels' axis.
+pub(super) fn last() -> i64 {
+    -1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+pub(super) fn is_last(axis: &i64) -> bool {
+    *axis == last()
+}
+
+/// Whether an axis is the channels': -1, or as a file has it 3 of maps and 1 of vectors.
+pub(super) fn is_channels(axis: i64, input: Shape) -> bool {
+    let count = match input {
+        Shape::Map { .. } => 3,
+        Shape::Flat(_) => 1,
+    };
+    axis == last() || axis == count
+}
+
+/// The error for an axis that is not the channels'.
+pub(super) fn channels(axis: i64, input: Shape) -> Result<(), String> {
+    if is_channels(axis, input) {
+        return Ok(());
+    }
+    Err(format!("channels on the last axis, not on axis {axis}"))
+}
+
 /// The sizes of one sample along Keras's axes: height, width and channels, or features.
 fn sizes(input: Shape) -> Vec<usize> {
     match input {

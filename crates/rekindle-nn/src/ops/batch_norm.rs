@@ -2,7 +2,7 @@ use burn::tensor::{DType, Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Operation, first, one};
+use super::{Operation, axes, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::run::{Run, as_type, scaled};
 use crate::{Features, NetworkError, Shape, VariableSpec};
@@ -20,17 +20,8 @@ pub struct BatchNorm {
     /// Whether there is a gamma, which multiplies.
     pub scale: bool,
     /// Keras's axis: -1, or as a file has it 3 of maps and 1 of vectors.
-    #[serde(default = "last", skip_serializing_if = "is_last")]
+    #[serde(default = "axes::last", skip_serializing_if = "axes::is_last")]
     pub axis: i64,
-}
-
-fn last() -> i64 {
-    -1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_last(axis: &i64) -> bool {
-    *axis == -1
 }
 
 impl BatchNorm {
@@ -109,10 +100,8 @@ impl Operation for BatchNorm {
 
     fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let input = one(inputs)?;
-        match (self.axis, input) {
-            (-1, _) | (3, Shape::Map { .. }) | (1, Shape::Flat(_)) => Ok(input),
-            (axis, _) => Err(format!("channels on the last axis, not on axis {axis}")),
-        }
+        axes::channels(self.axis, input)?;
+        Ok(input)
     }
 
     fn settle(&mut self, _inputs: &[Shape]) {

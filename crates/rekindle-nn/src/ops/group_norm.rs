@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::axes::{as_maps, stretch};
-use super::{Operation, first, one};
+use super::{Operation, axes, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::run::{Run, as_type};
 use crate::{Features, NetworkError, Shape, VariableSpec};
@@ -71,10 +71,7 @@ impl Operation for GroupNorm {
 
     fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let input = one(inputs)?;
-        match (self.axis, input) {
-            (-1, _) | (3, Shape::Map { .. }) | (1, Shape::Flat(_)) => {}
-            (axis, _) => return Err(format!("channels on the last axis, not on axis {axis}")),
-        }
+        axes::channels(self.axis, input)?;
         match self.groups {
             Some(groups) if groups == 0 || !input.channels().is_multiple_of(groups) => {
                 Err(format!("channels that {groups} groups divide"))

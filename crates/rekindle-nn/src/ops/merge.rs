@@ -2,7 +2,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Operation, first};
+use super::{Operation, axes, first};
 use crate::keras::{LayerConfig, config};
 use crate::run::Run;
 use crate::{Features, NetworkError, Shape};
@@ -23,6 +23,19 @@ pub enum MergeKind {
     Maximum,
     /// The least.
     Minimum,
+}
+
+impl MergeKind {
+    /// Two tensors, element by element; of a mean the sum, which is still to be divided.
+    pub fn two<B: Backend, const D: usize>(self, a: Tensor<B, D>, b: Tensor<B, D>) -> Tensor<B, D> {
+        match self {
+            Self::Add | Self::Average => a + b,
+            Self::Subtract => a - b,
+            Self::Multiply => a * b,
+            Self::Maximum => a.max_pair(b),
+            Self::Minimum => a.min_pair(b),
+        }
+    }
 }
 
 /// Keras's `Add`, `Subtract`, `Multiply`, `Average`, `Maximum` and `Minimum`: element by element, of values whose sizes
@@ -105,8 +118,8 @@ impl Operation for Merge {
         let count = inputs.len();
         let kind = self.kind;
         let all = inputs.into_iter().reduce(|a, b| match (a, b) {
-            (Features::Map(a), Features::Map(b)) => Features::Map(two(kind, a, b)),
-            (Features::Flat(a), Features::Flat(b)) => Features::Flat(two(kind, a, b)),
+            (Features::Map(a), Features::Map(b)) => Features::Map(kind.two(a, b)),
+            (Features::Flat(a), Features::Flat(b)) => Features::Flat(kind.two(a, b)),
             _ => unreachable!("output refuses maps beside vectors"),
         });
         let all = first(all.into_iter().collect());
@@ -124,36 +137,13 @@ impl Operation for Merge {
     }
 }
 
-fn two<B: Backend, const D: usize>(
-    kind: MergeKind,
-    a: Tensor<B, D>,
-    b: Tensor<B, D>,
-) -> Tensor<B, D> {
-    match kind {
-        MergeKind::Add | MergeKind::Average => a + b,
-        MergeKind::Subtract => a - b,
-        MergeKind::Multiply => a * b,
-        MergeKind::Maximum => a.max_pair(b),
-        MergeKind::Minimum => a.min_pair(b),
-    }
-}
-
 /// Keras's `Concatenate` along channels.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Concatenate {
     /// Keras's axis: -1, or as a file has it 3 of maps and 1 of vectors.
-    #[serde(default = "last", skip_serializing_if = "is_last")]
+    #[serde(default = "axes::last", skip_serializing_if = "axes::is_last")]
     pub axis: i64,
-}
-
-fn last() -> i64 {
-    -1
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_last(axis: &i64) -> bool {
-    *axis == -1
 }
 
 impl Concatenate {
@@ -187,11 +177,8 @@ impl Operation for Concatenate {
 
     fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let Some(&first) = inputs.first() else { return Err("at least one input".into()) };
-        match (self.axis, first) {
-            (-1, _) | (3, Shape::Map { .. }) | (1, Shape::Flat(_)) => {}
-            (axis, _) => {
-                return Err(format!("inputs side by side in channels, not on axis {axis}"));
-            }
+        if !axes::is_channels(self.axis, first) {
+            return Err(format!("inputs side by side in channels, not on axis {}", self.axis));
         }
         if inputs.iter().any(|shape| shape.with_channels(1) != first.with_channels(1)) {
             return Err("inputs of one height and width".into());
