@@ -33,31 +33,42 @@ impl Conv2d {
         let window = Window::new(kernel, Padding::Same);
         Self { filters, window, groups: 1, bias: false, activation: Activation::Linear }
     }
-
-    /// The same step down and right.
-    #[must_use]
-    pub const fn strides(self, stride: usize) -> Self {
-        Self { window: self.window.with_stride(stride), ..self }
-    }
-
-    /// Without padding.
-    #[must_use]
-    pub const fn valid(self) -> Self {
-        Self { window: Window { padding: Padding::Valid, ..self.window }, ..self }
-    }
-
-    /// With a bias, which Keras's layer has where nobody says otherwise.
-    #[must_use]
-    pub const fn with_bias(self) -> Self {
-        Self { bias: true, ..self }
-    }
-
-    /// With an activation.
-    #[must_use]
-    pub const fn activation(self, activation: Activation) -> Self {
-        Self { activation, ..self }
-    }
 }
+
+/// The settings that all convolutions are written with.
+macro_rules! convolution_settings {
+    ($layer:ty) => {
+        impl $layer {
+            /// The same step down and right.
+            #[must_use]
+            pub const fn strides(self, stride: usize) -> Self {
+                Self { window: self.window.with_stride(stride), ..self }
+            }
+
+            /// Without padding.
+            #[must_use]
+            pub const fn valid(self) -> Self {
+                Self { window: Window { padding: Padding::Valid, ..self.window }, ..self }
+            }
+
+            /// With a bias, which Keras's layer has where nobody says otherwise.
+            #[must_use]
+            pub const fn with_bias(self) -> Self {
+                Self { bias: true, ..self }
+            }
+
+            /// With an activation.
+            #[must_use]
+            pub const fn activation(self, activation: Activation) -> Self {
+                Self { activation, ..self }
+            }
+        }
+    };
+}
+pub(super) use convolution_settings;
+
+convolution_settings!(Conv2d);
+convolution_settings!(DepthwiseConv2d);
 
 /// Reads what convolutions have in common: window, bias, activation.
 pub(super) fn common(config: &mut LayerConfig) -> Result<(Window, bool, Activation), NetworkError> {
@@ -185,24 +196,6 @@ impl DepthwiseConv2d {
     pub const fn new(kernel: [usize; 2]) -> Self {
         let window = Window::new(kernel, Padding::Same);
         Self { window, depth_multiplier: 1, bias: false, activation: Activation::Linear }
-    }
-
-    /// The same step down and right.
-    #[must_use]
-    pub const fn strides(self, stride: usize) -> Self {
-        Self { window: self.window.with_stride(stride), ..self }
-    }
-
-    /// Without padding.
-    #[must_use]
-    pub const fn valid(self) -> Self {
-        Self { window: Window { padding: Padding::Valid, ..self.window }, ..self }
-    }
-
-    /// With a bias, which Keras's layer has where nobody says otherwise.
-    #[must_use]
-    pub const fn with_bias(self) -> Self {
-        Self { bias: true, ..self }
     }
 }
 

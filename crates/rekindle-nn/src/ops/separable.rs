@@ -2,7 +2,7 @@ use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::conv2d::{common, convolve, padding_name};
+use super::conv2d::{common, convolution_settings, convolve, padding_name};
 use super::{Operation, Padding, Window, first, one};
 use crate::keras::{LayerConfig, activation_config, config};
 use crate::run::Run;
@@ -32,25 +32,9 @@ impl SeparableConv2d {
         let window = Window::new(kernel, Padding::Same);
         Self { filters, window, depth_multiplier: 1, bias: false, activation: Activation::Linear }
     }
-
-    /// The same step down and right.
-    #[must_use]
-    pub const fn strides(self, stride: usize) -> Self {
-        Self { window: self.window.with_stride(stride), ..self }
-    }
-
-    /// Without padding.
-    #[must_use]
-    pub const fn valid(self) -> Self {
-        Self { window: Window { padding: Padding::Valid, ..self.window }, ..self }
-    }
-
-    /// With a bias, which Keras's layer has where nobody says otherwise.
-    #[must_use]
-    pub const fn with_bias(self) -> Self {
-        Self { bias: true, ..self }
-    }
 }
+
+convolution_settings!(SeparableConv2d);
 
 impl Operation for SeparableConv2d {
     const CLASSES: &'static [&'static str] = &["SeparableConv2D", "SeparableConvolution2D"];

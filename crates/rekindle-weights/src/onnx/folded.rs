@@ -124,31 +124,27 @@ fn with_norms(found: &Found, style: &Style, weights: &Arc<Vec<Weight>>) -> Optio
                 values.collect(),
             )
         };
-        let place = match (&layer.op, made.as_slice()) {
-            (Op::Conv2d(conv), [kernel, bias])
-                if conv.activation == Activation::Linear && !pooled && style.norm.center =>
-            {
-                let op = rekindle_nn::ops::Conv2d { bias: style.bias, ..conv.clone() };
-                let zeros = style.bias.then(|| Constant::full(0.0, vec![channels]));
-                let values = [kernel.clone()].into_iter().chain(zeros).collect();
-                let conv = push(Layer { op: op.into(), inputs, ..layer.clone() }, values);
-                let (layer, values) = norm(conv, None, bias.clone());
-                is_folded = true;
-                push(layer, values)
+        // A convolution with nothing behind it, as it was before a normalization was folded into it.
+        let bare: Option<Op> = match &layer.op {
+            Op::Conv2d(conv) if conv.activation == Activation::Linear => {
+                Some(rekindle_nn::ops::Conv2d { bias: style.bias, ..conv.clone() }.into())
             }
-            (Op::DepthwiseConv2d(conv), [kernel, bias])
-                if conv.activation == Activation::Linear && !pooled && style.norm.center =>
-            {
-                let op = rekindle_nn::ops::DepthwiseConv2d { bias: style.bias, ..conv.clone() };
+            Op::DepthwiseConv2d(conv) if conv.activation == Activation::Linear => {
+                Some(rekindle_nn::ops::DepthwiseConv2d { bias: style.bias, ..conv.clone() }.into())
+            }
+            _ => None,
+        };
+        let place = match (&layer.op, bare, made.as_slice()) {
+            (_, Some(op), [kernel, bias]) if !pooled && style.norm.center => {
                 let zeros = style.bias.then(|| Constant::full(0.0, vec![channels]));
                 let values = [kernel.clone()].into_iter().chain(zeros).collect();
-                let conv = push(Layer { op: op.into(), inputs, ..layer.clone() }, values);
+                let conv = push(Layer { op, inputs, ..layer.clone() }, values);
                 let (layer, values) = norm(conv, None, bias.clone());
                 is_folded = true;
                 push(layer, values)
             }
             // A normalization that nothing could take in.
-            (Op::Rescaling(affine), _)
+            (Op::Rescaling(affine), ..)
                 if has_weights
                     && !pooled
                     && affine.scale.len() == channels
@@ -167,7 +163,7 @@ fn with_norms(found: &Found, style: &Style, weights: &Arc<Vec<Weight>>) -> Optio
                 is_folded = true;
                 push(layer, values)
             }
-            (Op::Concatenate(join), _) => {
+            (Op::Concatenate(join), ..) => {
                 let nest =
                     style.nests.iter().find(|nest| nest.iter().sum::<usize>() == inputs.len());
                 let mut own = inputs.as_slice();
@@ -189,7 +185,7 @@ fn with_norms(found: &Found, style: &Style, weights: &Arc<Vec<Weight>>) -> Optio
                 push(Layer { inputs, ..layer.clone() }, Vec::new())
             }
             // A scale of 1 is one that the layer has not.
-            (Op::BatchNorm(norm), [gamma, rest @ ..])
+            (Op::BatchNorm(norm), _, [gamma, rest @ ..])
                 if norm.scale && !style.norm.scale && is_one(gamma, weights) =>
             {
                 let op = BatchNorm { scale: false, ..norm.clone() };
