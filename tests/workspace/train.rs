@@ -226,3 +226,41 @@ fn bf16_gives_the_same_classes() {
         assert_eq!(class(&exact), class(&fast), "{}", sample.path.display());
     }
 }
+
+/// A network that somebody has written down, for grey images that are not square: all that ours do.
+#[test]
+fn a_network_of_one_s_own_trains_and_is_saved() {
+    use rekindle::nn::Shape;
+    use rekindle::nn::ops::{BatchNorm, Conv2d, Padding, Pool2d};
+    let (mut net, images) = GraphBuilder::new(Shape::map(24, 40, 1));
+    let x = net.rescaling("scale", images, 1.0 / 255.0, -0.5).expect("fits");
+    let x = net.conv2d("conv/1", x, Conv2d::new(8, [3, 5]).strides(2)).expect("fits");
+    let x = net.batch_norm("norm", x, BatchNorm::new()).expect("fits");
+    let shortcut = net.activation("swish", x, Activation::Silu).expect("fits");
+    let x = net.conv2d("conv/2", shortcut, Conv2d::new(8, [3, 3]).with_bias()).expect("fits");
+    let x = net.add("add", &[shortcut, x]).expect("fits");
+    let x = net.pool2d("pool", x, Pool2d::max(2, 2, Padding::Valid)).expect("fits");
+    let network = Network::init(net.finish(x).expect("a graph"), 0, &Default::default());
+
+    let dir = small_folder();
+    let learner = TransferLearner::<Autodiff<Flex>>::new(network).unfreeze_all().epochs(30);
+    let learner = learner.batch_norm(BatchNormMode::Train).learning_rate(0.01).observer(());
+    let trained = learner.data(ImageFolder::open(dir.path()).expect("opens")).fit().expect("fits");
+    let epochs = &trained.history().epochs;
+    assert!(epochs[29].loss < 0.7 * epochs[0].loss, "{}", trained.history());
+
+    let file = dir.path().join("own.rekindle");
+    trained.save(&file).expect("saves");
+    let loaded = TrainedModel::<Flex>::load(&file, &Default::default()).expect("loads");
+    assert_eq!(loaded.model().graph(), trained.model().graph());
+    let photo = repository("demo/photos/birds/drake.jpg");
+    let [first, again] = [&trained, &loaded].map(|model| model.predict(&photo).expect("predicts"));
+    assert_eq!(first.probabilities(), again.probabilities());
+    // Its own head goes on, and the places that count can be seen.
+    let learner = TransferLearner::<Autodiff<Flex>>::from_trained(&loaded).epochs(1).observer(());
+    let further = learner.data(ImageFolder::open(dir.path()).expect("opens")).fit().expect("fits");
+    assert_eq!(further.classes(), loaded.classes());
+    assert_eq!(loaded.explain(&photo, None).expect("explains").size, [6, 10]);
+    let error = loaded.with_images(8, 8).and_then(|model| model.predict(&photo));
+    assert!(error.is_ok(), "a pooling head takes any size");
+}

@@ -555,3 +555,48 @@ impl<B: Backend> std::fmt::Display for Network<B> {
         f.write_str(&self.format(Default::default()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::backend::Flex;
+
+    use super::*;
+    use crate::MobileNetV2Config;
+
+    /// The path of each parameter, as Burn's stores see it.
+    #[derive(Default)]
+    struct Paths {
+        open: Vec<String>,
+        found: Vec<String>,
+    }
+
+    impl ModuleVisitor<Flex> for Paths {
+        fn visit_float<const D: usize>(&mut self, _: &Param<Tensor<Flex, D>>) {
+            self.found.push(self.open.join("."));
+        }
+
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.open.push(name.to_owned());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.open.pop();
+        }
+    }
+
+    #[test]
+    fn burn_s_stores_see_layer_names() {
+        let network = MobileNetV2Config::new().with_size(32).init::<Flex>(&Default::default());
+        let network: Network<Flex> = network.expect("valid").into();
+        let mut paths = Paths::default();
+        network.visit(&mut paths);
+        let expected = network.variables().into_iter().map(|v| v.path().replace('/', "."));
+        assert_eq!(paths.found, expected.collect::<Vec<_>>());
+        assert_eq!(paths.found[0], "Conv1.kernel");
+        // A record goes back where it came from.
+        let before = crate::read(&network);
+        let record = network.clone().into_record();
+        let again = crate::read(&network.load_record(record));
+        assert_eq!(before.len(), again.len());
+    }
+}
