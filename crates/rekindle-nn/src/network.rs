@@ -257,22 +257,6 @@ impl<B: Backend> Network<B> {
         Ok(Self { graph: Arc::new(self.graph.with_input(input)?), ..self })
     }
 
-    /// The same with names and marks of `graph`, which is else the same.
-    ///
-    /// # Errors
-    /// When a layer of `graph` has other variables.
-    pub fn with_graph(mut self, graph: Graph) -> Result<Self, NetworkError> {
-        let is_same = graph.layers().len() == self.parameters.len()
-            && self.parameters.iter().enumerate().all(|(position, own)| {
-                own.iter().map(|parameter| &parameter.spec).eq(&graph.variables(position))
-            });
-        if !is_same {
-            return Err(NetworkError::graph("its layers have other variables".into()));
-        }
-        self.graph = Arc::new(graph);
-        Ok(self)
-    }
-
     /// A layer, by its position.
     #[must_use]
     pub fn view(&self, position: usize) -> LayerView<'_, B> {

@@ -4,7 +4,7 @@ mod builder;
 mod order;
 mod part;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -199,7 +199,7 @@ impl Graph {
         })
     }
 
-    /// Which layers take the output of each; the result counts as one more.
+    /// How many layers take the output of each; the result counts as one more.
     #[must_use]
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.layers.len()];
@@ -316,13 +316,6 @@ impl Graph {
         let is_cut = |&position: &usize| earliest[position + 1] > position;
         let cut = (0..first).rev().find(is_cut)?;
         Some(self.layers[cut].name.clone())
-    }
-
-    /// Positions of layers by their names.
-    #[must_use]
-    pub fn by_name(&self) -> HashMap<&str, usize> {
-        let named = self.layers.iter().enumerate();
-        named.map(|(position, layer)| (layer.name.as_str(), position)).collect()
     }
 }
 

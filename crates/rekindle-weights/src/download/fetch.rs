@@ -24,7 +24,7 @@ impl Downloader {
         let Some(cache) = &self.cache else {
             return Err(self.problem(published, "no folder for downloads is known".into()));
         };
-        let path = cache.join(&published.name);
+        let path = cache.join(&published.file);
         if self.is_good(&path, published)? {
             return Ok(path);
         }
@@ -35,7 +35,7 @@ impl Downloader {
             return Ok(path);
         }
         let part = beside(&path, ".part");
-        http::download(self, &self.url(published), &part, &published.name)
+        http::download(self, &self.url(published), &part, &published.file)
             .map_err(|reason| self.problem(published, reason))?;
         let sha256 = digest::<Sha256>(&part).map_err(|error| WeightsError::io(&part, error))?;
         if let Some(expected) = published.md5 {
@@ -64,7 +64,7 @@ impl Downloader {
     }
 
     fn in_keras_folder(&self, published: &Published) -> Option<PathBuf> {
-        let path = self.keras.as_ref()?.join(&published.name);
+        let path = self.keras.as_ref()?.join(&published.file);
         if !path.is_file() {
             return None;
         }

@@ -13,7 +13,7 @@ use rekindle_nn::Architecture;
 
 use crate::WeightsError;
 use crate::cache::{cache_folder, variable};
-pub use catalogue::Published;
+pub use rekindle_nn::families::Published;
 
 /// Where Keras publishes its weights (`keras/src/applications/*.py`, `BASE_WEIGHT_PATH`).
 const BASE: &str = "https://storage.googleapis.com/tensorflow/keras-applications/";
@@ -64,14 +64,14 @@ impl Downloader {
     /// When no such weights are published, or they are not on the disk and cannot be downloaded; the message
     /// says which file to put where.
     pub fn imagenet(&self, architecture: &Architecture) -> Result<PathBuf, WeightsError> {
-        let published = Published::of(architecture)?;
+        let published = catalogue::published(architecture)?;
         self.fetch(&published)
     }
 
     fn problem(&self, published: &Published, reason: String) -> WeightsError {
         let url = self.url(published);
         let by_hand = match &self.cache {
-            Some(cache) => format!("put the file at {}", cache.join(&published.name).display()),
+            Some(cache) => format!("put the file at {}", cache.join(&published.file).display()),
             None => "set REKINDLE_CACHE to a folder that holds the file".into(),
         };
         WeightsError::Download { url, reason, by_hand }
@@ -79,7 +79,7 @@ impl Downloader {
 
     fn url(&self, published: &Published) -> String {
         let slash = if self.base.ends_with('/') { "" } else { "/" };
-        format!("{}{slash}{}{}", self.base, published.folder, published.name)
+        format!("{}{slash}{}{}", self.base, published.folder, published.file)
     }
 }
 

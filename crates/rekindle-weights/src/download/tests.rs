@@ -106,7 +106,7 @@ fn downloader(base: &str, cache: &TempDir) -> Downloader {
 }
 
 fn published() -> Published {
-    Published { folder: "folder/", name: "weights.h5".into(), md5: None }
+    Published { folder: "folder/", file: "weights.h5".into(), md5: None }
 }
 
 fn files(cache: &TempDir) -> Vec<String> {
