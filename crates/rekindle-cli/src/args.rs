@@ -70,14 +70,13 @@ pub struct TrainArgs {
     pub dir: PathBuf,
     #[arg(long, value_parser = base(), default_value = "mobilenet-v2")]
     pub base: Base,
-    /// Width multiplier, for networks that have one [default: 1.0]
-    #[arg(long, conflicts_with = "from")]
-    pub alpha: Option<f64>,
+    #[command(flatten)]
+    pub settings: SettingsArgs,
     /// `demo` for the bundled MobileNetV2, `imagenet` for Keras's own, `random` for none, or a file: .h5, .weights.h5, .keras, .onnx, .safetensors
     #[arg(long, default_value = "demo", value_parser = parse_weights)]
     pub weights: Weights,
     /// Go on with a trained model's head, network and preprocessing, of Rekindle's or a Keras classifier
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["base", "weights", "head", "size"])]
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["base", "weights", "head", "size", "alpha", "minimalistic"])]
     pub from: Option<PathBuf>,
     /// The names of the classes of `--from`, one on each line [default: the model's]
     #[arg(long, requires = "from")]
@@ -132,6 +131,17 @@ pub struct TrainArgs {
     /// Where a picture of the learning curves goes
     #[arg(long)]
     pub curves: Option<PathBuf>,
+}
+
+/// What can be set of some networks.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct SettingsArgs {
+    /// Width multiplier, for networks that have one [default: 1.0]
+    #[arg(long)]
+    pub alpha: Option<f64>,
+    /// The form of MobileNetV3 without squeeze-and-excite blocks, hard swishes and 5x5 kernels
+    #[arg(long)]
+    pub minimalistic: bool,
 }
 
 #[derive(Debug, Args)]
@@ -327,9 +337,8 @@ pub struct SummaryArgs {
     /// Height and width of the photos in pixels, as SIZE or HEIGHTxWIDTH [default: the network's own]
     #[arg(long, value_parser = parse_size)]
     pub size: Option<Size>,
-    /// Width multiplier, for networks that have one [default: 1.0]
-    #[arg(long)]
-    pub alpha: Option<f64>,
+    #[command(flatten)]
+    pub settings: SettingsArgs,
     /// Classes of the top or the head [default: 1000; --head needs it]
     #[arg(long)]
     pub classes: Option<usize>,
@@ -359,9 +368,8 @@ pub struct BenchArgs {
     /// Height and width of the photos in pixels, as SIZE or HEIGHTxWIDTH [default: the network's own]
     #[arg(long, value_parser = parse_size)]
     pub size: Option<Size>,
-    /// Width multiplier, for networks that have one [default: 1.0]
-    #[arg(long)]
-    pub alpha: Option<f64>,
+    #[command(flatten)]
+    pub settings: SettingsArgs,
     /// Photos in a run
     #[arg(long, default_value_t = 1)]
     pub batch: usize,
@@ -383,9 +391,9 @@ pub struct Base(&'static Family);
 
 impl Base {
     /// Its network with these settings, or its own.
-    pub fn architecture(self, alpha: Option<f64>, size: Option<Size>) -> Architecture {
-        let mut architecture = Architecture::new(self.0);
-        if let Some(alpha) = alpha {
+    pub fn architecture(self, settings: SettingsArgs, size: Option<Size>) -> Architecture {
+        let mut architecture = Architecture::new(self.0).with_minimalistic(settings.minimalistic);
+        if let Some(alpha) = settings.alpha {
             architecture = architecture.with_alpha(alpha);
         }
         match size.map(Size::pixels) {

@@ -45,7 +45,7 @@ pub fn run(args: &BenchArgs) -> Outcome {
     if args.batch == 0 || args.runs == 0 {
         return Err("--batch and --runs have to be at least 1".into());
     }
-    let architecture = args.base.architecture(args.alpha, args.size);
+    let architecture = args.base.architecture(args.settings, args.size);
     // Times do not depend on the weights, as long as values stay in range.
     let count = args.batch * architecture.input().count();
     let images: Vec<f32> = (0..count).map(|i| (i % 251) as f32 / 125.5 - 1.0).collect();

@@ -2,7 +2,7 @@ use crate::args::SummaryArgs;
 use crate::{Outcome, print};
 
 pub fn run(args: &SummaryArgs) -> Outcome {
-    let architecture = args.base.architecture(args.alpha, args.size);
+    let architecture = args.base.architecture(args.settings, args.size);
     let has_top = !args.no_top && args.head.is_none();
     let classes = has_top.then(|| args.classes.unwrap_or(1000));
     let graph = architecture.with_top(classes).graph()?;

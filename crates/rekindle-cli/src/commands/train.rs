@@ -203,7 +203,7 @@ fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>
             TransferLearner::<A>::from_trained(&trained)
         }
         None => {
-            let architecture = args.base.architecture(args.alpha, None);
+            let architecture = args.base.architecture(args.settings, None);
             // Keras has other weights for some sizes of squares.
             let square = match args.size {
                 Some(Size::Square(size)) => Some(size),

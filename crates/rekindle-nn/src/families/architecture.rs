@@ -56,6 +56,9 @@ pub struct Settings {
     /// Width multiplier, for families that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
+    /// Without squeeze-and-excite blocks, hard swishes and 5x5 kernels, for families that have such a form.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub minimalistic: bool,
     /// Height and width of the images in pixels.
     pub size: Size,
     /// Channels of the images.
@@ -99,17 +102,22 @@ impl Architecture {
         Self { family, settings: family.settings() }
     }
 
-    /// Every family and width, with default sizes and no top.
+    /// Every family, width and form, with default sizes and no top.
     #[must_use]
     pub fn all() -> Vec<Self> {
         let of = |family: &&'static Family| {
             let plain = Self::new(family);
-            if family.alphas.is_empty() {
-                return vec![plain];
-            }
             let mut alphas = family.alphas.to_vec();
             alphas.sort_by(f64::total_cmp);
-            alphas.into_iter().map(|alpha| plain.with_alpha(alpha)).collect()
+            let mut all: Vec<Self> =
+                alphas.into_iter().map(|alpha| plain.with_alpha(alpha)).collect();
+            if all.is_empty() {
+                all.push(plain);
+            }
+            if family.minimalistic {
+                all.extend(all.clone().into_iter().map(|other| other.with_minimalistic(true)));
+            }
+            all
         };
         FAMILIES.iter().flat_map(of).collect()
     }
@@ -157,6 +165,12 @@ impl Architecture {
         Self { settings: Settings { alpha: Some(alpha), ..self.settings }, ..self }
     }
 
+    /// The same in the `minimalistic` form, or in the other.
+    #[must_use]
+    pub fn with_minimalistic(self, minimalistic: bool) -> Self {
+        Self { settings: Settings { minimalistic, ..self.settings }, ..self }
+    }
+
     /// The same with a top of this many classes, or without one.
     #[must_use]
     pub fn with_top(self, classes: Option<usize>) -> Self {
@@ -193,6 +207,9 @@ impl fmt::Display for Architecture {
         write!(f, "{}", self.name())?;
         if let Some(alpha) = self.settings.alpha {
             write!(f, " {alpha:?}")?;
+        }
+        if self.settings.minimalistic {
+            write!(f, " minimalistic")?;
         }
         let [height, width] = self.settings.size.pixels();
         write!(f, ", {height} x {width}")?;

@@ -4,7 +4,7 @@
 //! Keras session makes.
 
 use super::typed::typed_network;
-use super::{Family, Published, Settings};
+use super::{Accuracy, Family, Published, Settings};
 use crate::ops::{BatchNorm, Conv2d, Dense, Padding, Pool2d};
 use crate::{Activation, Graph, GraphBuilder, NetworkError, Value};
 
@@ -17,7 +17,10 @@ pub static FAMILY: Family = Family {
     default_size: 299,
     least_size: 75,
     alphas: &[],
+    minimalistic: false,
     preprocessing: "tf",
+    depth: Some(189),
+    accuracy: Accuracy::new(77.9, 93.7),
     published,
     build,
 };
@@ -154,11 +157,11 @@ fn unit(net: &mut GraphBuilder, x: Value, conv: Conv2d) -> Result<Value, Network
     net.relu(relu, x)
 }
 
-fn published(settings: &Settings) -> Published {
+fn published(settings: &Settings) -> Option<Published> {
     let (ending, md5) = match settings.classes {
         Some(_) => ("", "9a0d58056eeedaa3f26cb7ebd46da564"),
         None => ("_notop", "bcbd6486424b2319ff4ef7d526e38f63"),
     };
     let file = format!("inception_v3_weights_tf_dim_ordering_tf_kernels{ending}.h5");
-    Published { folder: "inception_v3/", file, md5: Some(md5) }
+    Some(Published { folder: "inception_v3/", file, hash: Some(md5) })
 }

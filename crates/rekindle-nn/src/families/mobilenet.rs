@@ -1,7 +1,7 @@
 //! MobileNet (Howard et al. 2017), as in Keras's `keras/src/applications/mobilenet.py`, with its layer names.
 
 use super::typed::typed_network;
-use super::{Family, Published, Settings};
+use super::{Accuracy, Family, Published, Settings};
 use crate::ops::{BatchNorm, Conv2d, DepthwiseConv2d, Dropout, GlobalPool, Reshape};
 use crate::{Activation, Graph, GraphBuilder, NetworkError, Value};
 
@@ -14,7 +14,10 @@ pub static FAMILY: Family = Family {
     default_size: 224,
     least_size: 32,
     alphas: &[1.0, 0.25, 0.5, 0.75],
+    minimalistic: false,
     preprocessing: "tf",
+    depth: Some(55),
+    accuracy: Accuracy::new(70.4, 89.5),
     published,
     build,
 };
@@ -81,7 +84,7 @@ fn norm_relu6(net: &mut GraphBuilder, name: &str, x: Value) -> Result<Value, Net
     net.relu6(format!("{name}_relu"), x)
 }
 
-fn published(settings: &Settings) -> Published {
+fn published(settings: &Settings) -> Option<Published> {
     let width = match settings.alpha {
         Some(0.75) => "7_5",
         Some(0.5) => "5_0",
@@ -95,5 +98,5 @@ fn published(settings: &Settings) -> Published {
     };
     let ending = if settings.classes.is_some() { "" } else { "_no_top" };
     let file = format!("mobilenet_{width}_{rows}_tf{ending}.h5");
-    Published { folder: "mobilenet/", file, md5: None }
+    Some(Published { folder: "mobilenet/", file, hash: None })
 }

@@ -1,7 +1,7 @@
 //! MobileNetV2 (Sandler et al. 2018), as in Keras's `keras/src/applications/mobilenet_v2.py`, with its layer names.
 
 use super::typed::typed_network;
-use super::{Family, Published, Settings};
+use super::{Accuracy, Family, Published, Settings};
 use crate::ops::{BatchNorm, Conv2d, Dense, DepthwiseConv2d};
 use crate::{Activation, Graph, GraphBuilder, NetworkError};
 
@@ -14,7 +14,10 @@ pub static FAMILY: Family = Family {
     default_size: 224,
     least_size: 32,
     alphas: &[1.0, 0.35, 0.5, 0.75, 1.3, 1.4],
+    minimalistic: false,
     preprocessing: "tf",
+    depth: Some(105),
+    accuracy: Accuracy::new(71.3, 90.1),
     published,
     build,
 };
@@ -101,7 +104,7 @@ fn make_divisible(value: f64) -> usize {
     if (rounded as f64) < 0.9 * value { rounded + 8 } else { rounded }
 }
 
-fn published(settings: &Settings) -> Published {
+fn published(settings: &Settings) -> Option<Published> {
     let alpha = settings.alpha.unwrap_or(1.0);
     // Sizes between have none of their own; the two widest networks were trained at 224 only.
     let rows = match settings.size.pixels() {
@@ -111,5 +114,5 @@ fn published(settings: &Settings) -> Published {
     let ending = if settings.classes.is_some() { "" } else { "_no_top" };
     let file =
         format!("mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha:?}_{rows}{ending}.h5");
-    Published { folder: "mobilenet_v2/", file, md5: None }
+    Some(Published { folder: "mobilenet_v2/", file, hash: None })
 }

@@ -41,10 +41,16 @@ pub struct Family {
     /// The width multipliers for which Keras has weights, the first of them the one that is meant where nobody says;
     /// empty for a family without.
     pub alphas: &'static [f64],
+    /// Whether there is a `minimalistic` form, without squeeze-and-excite blocks, hard swishes and 5x5 kernels.
+    pub minimalistic: bool,
     /// Keras's mode of `preprocess_input`: `tf`, `caffe`, `torch`, or `none` where the network does it.
     pub preprocessing: &'static str,
-    /// The published ImageNet weights of these settings, with the top or without.
-    pub published: fn(&Settings) -> Published,
+    /// How many layers deep it is, as Keras's table counts.
+    pub depth: Option<usize>,
+    /// How well the published weights of the default settings do.
+    pub accuracy: Option<Accuracy>,
+    /// The published ImageNet weights of these settings, with the top or without; nothing where Keras has none.
+    pub published: fn(&Settings) -> Option<Published>,
     /// The network, once the settings have been checked.
     pub build: fn(&Settings) -> Result<Graph, NetworkError>,
 }
@@ -56,8 +62,25 @@ pub struct Published {
     pub folder: &'static str,
     /// The file's name, on the server as on the disk.
     pub file: String,
-    /// Its MD5, where Keras's source has it.
-    pub md5: Option<&'static str>,
+    /// Its MD5 or, with 64 digits, its SHA-256, where Keras's source has one.
+    pub hash: Option<&'static str>,
+}
+
+/// Accuracy on ImageNet's 50,000 validation images, in percent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Accuracy {
+    /// How often the class is the most probable one.
+    pub top_1: f64,
+    /// How often the class is one of the five most probable, where that is published.
+    pub top_5: Option<f64>,
+}
+
+impl Accuracy {
+    /// Both, as <https://keras.io/api/applications> has them.
+    #[must_use]
+    pub const fn new(top_1: f64, top_5: f64) -> Option<Self> {
+        Some(Self { top_1, top_5: Some(top_5) })
+    }
 }
 
 impl std::fmt::Debug for Family {
@@ -91,6 +114,7 @@ impl Family {
     pub fn settings(&self) -> Settings {
         Settings {
             alpha: self.alphas.first().copied(),
+            minimalistic: false,
             size: self.default_size.into(),
             channels: 3,
             classes: None,
@@ -116,6 +140,9 @@ impl Family {
                 return wrong("alpha", alpha.to_string(), format!("one of {}", known.join(", ")));
             }
             Some(_) | None => {}
+        }
+        if settings.minimalistic && !self.minimalistic {
+            return wrong("minimalistic", "true".into(), "false: it has one form".into());
         }
         let [height, width] = settings.size.pixels();
         if height.min(width) < self.least_size {

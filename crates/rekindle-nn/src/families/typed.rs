@@ -13,13 +13,17 @@ pub trait TypedNetwork<B: Backend>:
 /// A Burn module of its own for a family: a thin cover of [`Network`](crate::Network), generic over the backend, with
 /// typed settings.
 macro_rules! typed_network {
-    ($(#[$doc:meta])* $name:ident, $config:ident, $family:expr $(, $alpha:ident)?) => {
+    ($(#[$doc:meta])* $name:ident, $config:ident, $family:expr $(, $alpha:ident $(, $minimalistic:ident)?)?) => {
         #[doc = concat!("The settings of [`", stringify!($name), "`].")]
         #[derive(Debug, Clone, Copy, PartialEq)]
         pub struct $config {
             $(
                 /// Width multiplier, one of the family's.
                 pub $alpha: f64,
+                $(
+                    /// Without squeeze-and-excite blocks, hard swishes and 5x5 kernels.
+                    pub $minimalistic: bool,
+                )?
             )?
             /// Height and width of the images in pixels.
             pub size: usize,
@@ -30,7 +34,7 @@ macro_rules! typed_network {
         impl Default for $config {
             fn default() -> Self {
                 Self {
-                    $($alpha: $family.alphas[0],)?
+                    $($alpha: $family.alphas[0], $($minimalistic: false,)?)?
                     size: $family.default_size,
                     classes: None,
                 }
@@ -50,6 +54,14 @@ macro_rules! typed_network {
                 pub fn with_alpha(self, $alpha: f64) -> Self {
                     Self { $alpha, ..self }
                 }
+
+                $(
+                    /// The form without squeeze-and-excite blocks, hard swishes and 5x5 kernels.
+                    #[must_use]
+                    pub fn with_minimalistic(self, $minimalistic: bool) -> Self {
+                        Self { $minimalistic, ..self }
+                    }
+                )?
             )?
 
             /// Height and width of the images in pixels.
@@ -79,7 +91,10 @@ macro_rules! typed_network {
         impl From<$config> for $crate::Architecture {
             fn from(config: $config) -> Self {
                 let plain = Self::new(&$family).with_size(config.size).with_top(config.classes);
-                $(let plain = plain.with_alpha(config.$alpha);)?
+                $(
+                    let plain = plain.with_alpha(config.$alpha);
+                    $(let plain = plain.with_minimalistic(config.$minimalistic);)?
+                )?
                 plain
             }
         }

@@ -16,7 +16,15 @@ pub(super) fn published(architecture: &Architecture) -> Result<Published, Weight
             ),
         });
     }
-    Ok((architecture.family.published)(&architecture.settings))
+    (architecture.family.published)(&architecture.settings).ok_or_else(|| {
+        WeightsError::Unavailable {
+            architecture: architecture.to_string(),
+            reason: format!(
+                "no ImageNet weights are published for these settings in {}",
+                architecture.family.source
+            ),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -39,7 +47,7 @@ mod tests {
         let inception = Architecture::from(InceptionV3Config::new());
         let found = published(&inception).expect("published");
         assert_eq!(found.file, "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5");
-        assert_eq!(found.md5, Some("bcbd6486424b2319ff4ef7d526e38f63"));
+        assert_eq!(found.hash, Some("bcbd6486424b2319ff4ef7d526e38f63"));
         let error = published(&inception.with_top(Some(5))).expect_err("five classes");
         assert!(error.to_string().contains("1000 classes, not 5"), "{error}");
     }

@@ -38,12 +38,12 @@ impl Downloader {
         http::download(self, &self.url(published), &part, &published.file)
             .map_err(|reason| self.problem(published, reason))?;
         let sha256 = digest::<Sha256>(&part).map_err(|error| WeightsError::io(&part, error))?;
-        if let Some(expected) = published.md5 {
-            let found = digest::<Md5>(&part).map_err(|error| WeightsError::io(&part, error))?;
+        if let Some(expected) = published.hash {
+            let found = hash_as(expected, &part).map_err(|error| WeightsError::io(&part, error))?;
             if found != expected {
                 // Nothing of it can be trusted.
                 let _ = std::fs::remove_file(&part);
-                let reason = format!("the file's MD5 is {found}, expected {expected}");
+                let reason = format!("the file's checksum is {found}, expected {expected}");
                 return Err(self.problem(published, reason));
             }
         }
@@ -68,9 +68,9 @@ impl Downloader {
         if !path.is_file() {
             return None;
         }
-        match published.md5 {
+        match published.hash {
             None => Some(path),
-            Some(expected) if digest::<Md5>(&path).is_ok_and(|found| found == expected) => {
+            Some(expected) if hash_as(expected, &path).is_ok_and(|found| found == expected) => {
                 Some(path)
             }
             Some(_) => {
@@ -89,8 +89,8 @@ impl Downloader {
         let io = |error| WeightsError::io(path, error);
         let (found, expected) = match std::fs::read_to_string(beside(path, ".sha256")) {
             Ok(recorded) => (digest::<Sha256>(path).map_err(io)?, recorded.trim().to_owned()),
-            Err(_) => match published.md5 {
-                Some(expected) => (digest::<Md5>(path).map_err(io)?, expected.to_owned()),
+            Err(_) => match published.hash {
+                Some(expected) => (hash_as(expected, path).map_err(io)?, expected.to_owned()),
                 None => return Ok(true),
             },
         };
@@ -126,6 +126,11 @@ impl Downloader {
             }
         }
     }
+}
+
+/// A file's checksum of the kind that `expected` is: 64 digits are a SHA-256, others an MD5.
+fn hash_as(expected: &str, path: &Path) -> std::io::Result<String> {
+    if expected.len() == 64 { digest::<Sha256>(path) } else { digest::<Md5>(path) }
 }
 
 /// A file's checksum, in hexadecimal.

@@ -106,7 +106,7 @@ fn downloader(base: &str, cache: &TempDir) -> Downloader {
 }
 
 fn published() -> Published {
-    Published { folder: "folder/", file: "weights.h5".into(), md5: None }
+    Published { folder: "folder/", file: "weights.h5".into(), hash: None }
 }
 
 fn files(cache: &TempDir) -> Vec<String> {
@@ -268,7 +268,7 @@ fn wrong_lengths_sizes_and_checksums_are_errors() {
 
     let server = Server::new(|_, start, stream| serve(start, stream));
     let cache = tempfile::tempdir().expect("a folder");
-    let other = Published { md5: Some("00000000000000000000000000000000"), ..published() };
+    let other = Published { hash: Some("00000000000000000000000000000000"), ..published() };
     let error =
         downloader(&server.base, &cache).fetch(&other).expect_err("another file").to_string();
     assert!(error.contains("expected 00000000000000000000000000000000"), "{error}");
@@ -317,7 +317,7 @@ fn keras_s_own_folder_comes_first_and_being_offline_is_explained() {
     let md5: String =
         md5::Md5::digest(content()).iter().map(|byte| format!("{byte:02x}")).collect();
     let md5: &'static str = md5.leak();
-    let known = Published { md5: Some(md5), ..published() };
+    let known = Published { hash: Some(md5), ..published() };
     assert_eq!(offline.fetch(&known).expect("is there"), theirs);
     std::fs::write(&theirs, "altered").expect("writes");
     assert!(offline.fetch(&known).is_err());

@@ -4,6 +4,8 @@
 //! and `place.rs` finds the tensors of each layer. Other files hold names only, and Keras's own loader goes by order and
 //! shape, so `order.rs` does too.
 
+#[cfg(test)]
+mod applications;
 mod build;
 mod calls;
 mod class;
