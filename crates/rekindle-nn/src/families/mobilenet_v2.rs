@@ -87,7 +87,7 @@ fn build(settings: &Settings) -> Result<Graph, NetworkError> {
     }
 
     let last = if alpha > 1.0 { make_divisible(1280.0 * alpha) } else { 1280 };
-    let x = net.conv2d("Conv_1", x, Conv2d::new(last, [1, 1]))?;
+    let x = net.conv2d("Conv_1", x, Conv2d::new(last, [1, 1]).valid())?;
     let x = net.batch_norm("Conv_1_bn", x, norm)?;
     let mut x = net.relu6("out_relu", x)?;
     net.mark_base(x, None);
