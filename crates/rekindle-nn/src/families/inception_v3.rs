@@ -158,10 +158,6 @@ fn unit(net: &mut GraphBuilder, x: Value, conv: Conv2d) -> Result<Value, Network
 }
 
 fn published(settings: &Settings) -> Option<Published> {
-    let (ending, md5) = match settings.classes {
-        Some(_) => ("", "9a0d58056eeedaa3f26cb7ebd46da564"),
-        None => ("_notop", "bcbd6486424b2319ff4ef7d526e38f63"),
-    };
-    let file = format!("inception_v3_weights_tf_dim_ordering_tf_kernels{ending}.h5");
-    Some(Published { folder: "inception_v3/", file, hash: Some(md5) })
+    let md5s = ["9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63"];
+    Published::usual(settings, "inception_v3/", "inception_v3", md5s)
 }

@@ -6,6 +6,7 @@ mod architecture;
 pub mod inception_v3;
 pub mod mobilenet;
 pub mod mobilenet_v2;
+pub mod resnet;
 mod typed;
 
 pub use architecture::{Architecture, Settings, Size};
@@ -18,11 +19,20 @@ pub mod networks {
     pub use super::inception_v3::{InceptionV3, InceptionV3Config};
     pub use super::mobilenet::{MobileNet, MobileNetConfig};
     pub use super::mobilenet_v2::{MobileNetV2, MobileNetV2Config};
+    pub use super::resnet::{
+        ResNet50, ResNet50Config, ResNet101, ResNet101Config, ResNet152, ResNet152Config,
+    };
 }
 
 /// Every family.
-pub static FAMILIES: &[&Family] =
-    &[&mobilenet::FAMILY, &mobilenet_v2::FAMILY, &inception_v3::FAMILY];
+pub static FAMILIES: &[&Family] = &[
+    &mobilenet::FAMILY,
+    &mobilenet_v2::FAMILY,
+    &inception_v3::FAMILY,
+    &resnet::RESNET_50,
+    &resnet::RESNET_101,
+    &resnet::RESNET_152,
+];
 
 /// A family of networks.
 pub struct Family {
@@ -64,6 +74,21 @@ pub struct Published {
     pub file: String,
     /// Its MD5 or, with 64 digits, its SHA-256, where Keras's source has one.
     pub hash: Option<&'static str>,
+}
+
+impl Published {
+    /// The file under the name that most of Keras's networks use, and the hashes with the top and without.
+    pub(crate) fn usual(
+        settings: &Settings,
+        folder: &'static str,
+        network: &str,
+        [top, no_top]: [&'static str; 2],
+    ) -> Option<Self> {
+        let (ending, hash) =
+            if settings.classes.is_some() { ("", top) } else { ("_notop", no_top) };
+        let file = format!("{network}_weights_tf_dim_ordering_tf_kernels{ending}.h5");
+        Some(Self { folder, file, hash: Some(hash) })
+    }
 }
 
 /// Accuracy on ImageNet's 50,000 validation images, in percent.
