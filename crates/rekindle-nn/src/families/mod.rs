@@ -7,6 +7,7 @@ pub mod inception_v3;
 pub mod mobilenet;
 pub mod mobilenet_v2;
 pub mod resnet;
+pub mod resnet_v2;
 mod typed;
 
 pub use architecture::{Architecture, Settings, Size};
@@ -22,6 +23,10 @@ pub mod networks {
     pub use super::resnet::{
         ResNet50, ResNet50Config, ResNet101, ResNet101Config, ResNet152, ResNet152Config,
     };
+    pub use super::resnet_v2::{
+        ResNet50V2, ResNet50V2Config, ResNet101V2, ResNet101V2Config, ResNet152V2,
+        ResNet152V2Config,
+    };
 }
 
 /// Every family.
@@ -32,6 +37,9 @@ pub static FAMILIES: &[&Family] = &[
     &resnet::RESNET_50,
     &resnet::RESNET_101,
     &resnet::RESNET_152,
+    &resnet_v2::RESNET_50_V2,
+    &resnet_v2::RESNET_101_V2,
+    &resnet_v2::RESNET_152_V2,
 ];
 
 /// A family of networks.
