@@ -3,6 +3,7 @@
 //! To add one: a file with a `FAMILY`, its line in [`FAMILIES`], and one for its Burn module in [`networks`].
 
 mod architecture;
+pub mod densenet;
 pub mod inception_v3;
 pub mod mobilenet;
 pub mod mobilenet_v2;
@@ -17,6 +18,10 @@ use crate::{Graph, NetworkError};
 
 /// The families' Burn modules, with typed settings.
 pub mod networks {
+    pub use super::densenet::{
+        DenseNet121, DenseNet121Config, DenseNet169, DenseNet169Config, DenseNet201,
+        DenseNet201Config,
+    };
     pub use super::inception_v3::{InceptionV3, InceptionV3Config};
     pub use super::mobilenet::{MobileNet, MobileNetConfig};
     pub use super::mobilenet_v2::{MobileNetV2, MobileNetV2Config};
@@ -40,6 +45,9 @@ pub static FAMILIES: &[&Family] = &[
     &resnet_v2::RESNET_50_V2,
     &resnet_v2::RESNET_101_V2,
     &resnet_v2::RESNET_152_V2,
+    &densenet::DENSENET_121,
+    &densenet::DENSENET_169,
+    &densenet::DENSENET_201,
 ];
 
 /// A family of networks.
