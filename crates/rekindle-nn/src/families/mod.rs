@@ -10,6 +10,7 @@ pub mod mobilenet_v2;
 pub mod resnet;
 pub mod resnet_v2;
 mod typed;
+pub mod vgg;
 
 pub use architecture::{Architecture, Settings, Size};
 pub use typed::TypedNetwork;
@@ -32,6 +33,7 @@ pub mod networks {
         ResNet50V2, ResNet50V2Config, ResNet101V2, ResNet101V2Config, ResNet152V2,
         ResNet152V2Config,
     };
+    pub use super::vgg::{Vgg16, Vgg16Config, Vgg19, Vgg19Config};
 }
 
 /// Every family.
@@ -48,6 +50,8 @@ pub static FAMILIES: &[&Family] = &[
     &densenet::DENSENET_121,
     &densenet::DENSENET_169,
     &densenet::DENSENET_201,
+    &vgg::VGG_16,
+    &vgg::VGG_19,
 ];
 
 /// A family of networks.
