@@ -11,6 +11,7 @@ pub mod resnet;
 pub mod resnet_v2;
 mod typed;
 pub mod vgg;
+pub mod xception;
 
 pub use architecture::{Architecture, Settings, Size};
 pub use typed::TypedNetwork;
@@ -34,6 +35,7 @@ pub mod networks {
         ResNet152V2Config,
     };
     pub use super::vgg::{Vgg16, Vgg16Config, Vgg19, Vgg19Config};
+    pub use super::xception::{Xception, XceptionConfig};
 }
 
 /// Every family.
@@ -52,6 +54,7 @@ pub static FAMILIES: &[&Family] = &[
     &densenet::DENSENET_201,
     &vgg::VGG_16,
     &vgg::VGG_19,
+    &xception::FAMILY,
 ];
 
 /// A family of networks.

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::{Base, Graph, Layer, Source};
 use crate::ops::{
     ActivationLayer, BatchNorm, Concatenate, Conv2d, Dense, DepthwiseConv2d, Dropout, Flatten,
-    GlobalPool, Merge, Pool2d, Rescaling, ZeroPadding2d,
+    GlobalPool, Merge, Pool2d, Rescaling, SeparableConv2d, ZeroPadding2d,
 };
 use crate::{Activation, Architecture, NetworkError, Op, Shape};
 
@@ -138,6 +138,16 @@ impl GraphBuilder {
         name: impl Into<String>,
         x: Value,
         conv: DepthwiseConv2d,
+    ) -> Added {
+        self.layer(name, conv, &[x])
+    }
+
+    /// A convolution of each channel, and one over the channels.
+    pub fn separable_conv2d(
+        &mut self,
+        name: impl Into<String>,
+        x: Value,
+        conv: SeparableConv2d,
     ) -> Added {
         self.layer(name, conv, &[x])
     }
