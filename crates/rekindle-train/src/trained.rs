@@ -119,12 +119,20 @@ impl<B: Backend> TrainedModel<B> {
             )));
         };
         let mut assumed = card.assumed.clone();
-        let is_imagenet = outputs == 1000 && card.architecture().is_some();
+        // TF-Slim's networks have a class for the background before the others.
+        let is_imagenet = matches!(outputs, 1000 | 1001) && card.architecture().is_some();
         let is_named = !card.classes.is_empty() || is_imagenet;
         let classes = match card.classes.len() {
             0 if is_imagenet => {
-                assumed.push("the file names no classes: ImageNet's 1000 are assumed".into());
-                imagenet_classes()
+                let (also, background) = match outputs {
+                    1001 => {
+                        (", behind `background` as TF-Slim has them,", vec!["background".into()])
+                    }
+                    _ => ("", Vec::new()),
+                };
+                assumed
+                    .push(format!("the file names no classes: ImageNet's 1000{also} are assumed"));
+                background.into_iter().chain(imagenet_classes()).collect()
             }
             0 => {
                 assumed.push(format!(

@@ -4,11 +4,15 @@
 
 mod architecture;
 pub mod densenet;
+pub mod inception_v1;
+pub mod inception_v2;
 pub mod inception_v3;
+pub mod inception_v4;
 pub mod mobilenet;
 pub mod mobilenet_v2;
 pub mod resnet;
 pub mod resnet_v2;
+mod slim;
 mod typed;
 pub mod vgg;
 pub mod xception;
@@ -24,7 +28,10 @@ pub mod networks {
         DenseNet121, DenseNet121Config, DenseNet169, DenseNet169Config, DenseNet201,
         DenseNet201Config,
     };
+    pub use super::inception_v1::{InceptionV1, InceptionV1Config};
+    pub use super::inception_v2::{InceptionV2, InceptionV2Config};
     pub use super::inception_v3::{InceptionV3, InceptionV3Config};
+    pub use super::inception_v4::{InceptionV4, InceptionV4Config};
     pub use super::mobilenet::{MobileNet, MobileNetConfig};
     pub use super::mobilenet_v2::{MobileNetV2, MobileNetV2Config};
     pub use super::resnet::{
@@ -55,6 +62,9 @@ pub static FAMILIES: &[&Family] = &[
     &vgg::VGG_16,
     &vgg::VGG_19,
     &xception::FAMILY,
+    &inception_v1::FAMILY,
+    &inception_v2::FAMILY,
+    &inception_v4::FAMILY,
 ];
 
 /// A family of networks.
