@@ -30,6 +30,8 @@ pub enum Command {
     Evaluate(EvaluateArgs),
     /// Print a network's layers and parameter counts
     Summary(SummaryArgs),
+    /// List the networks: parameters, size, published accuracy, time on this machine
+    Models(ModelsArgs),
     /// Time a network's inference on this machine
     Bench(BenchArgs),
     /// List what there is to compute on, and why something cannot be used
@@ -353,6 +355,37 @@ pub struct SummaryArgs {
     pub compact: bool,
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelsArgs {
+    /// Also the widths and forms that are not the default
+    #[arg(long)]
+    pub all: bool,
+    /// Time one photo on this machine's CPU, with random weights
+    #[arg(long)]
+    pub measure: bool,
+    /// Runs to take the median of
+    #[arg(long, default_value_t = 10, requires = "measure")]
+    pub runs: usize,
+    /// The best first; `time` needs --measure
+    #[arg(long, value_enum)]
+    pub sort: Option<SortBy>,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SortBy {
+    Name,
+    Parameters,
+    Size,
+    #[value(name = "top-1")]
+    Top1,
+    #[value(name = "top-5")]
+    Top5,
+    Depth,
+    Time,
 }
 
 #[derive(Debug, Args)]

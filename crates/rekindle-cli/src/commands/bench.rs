@@ -47,8 +47,7 @@ pub fn run(args: &BenchArgs) -> Outcome {
     }
     let architecture = args.base.architecture(args.settings, args.size);
     // Times do not depend on the weights, as long as values stay in range.
-    let count = args.batch * architecture.input().count();
-    let images: Vec<f32> = (0..count).map(|i| (i % 251) as f32 / 125.5 - 1.0).collect();
+    let images = pixels(args.batch * architecture.input().count());
     let report = match args.device.device {
         Device::Cpu => on_cpu(args, architecture, &images)?,
         _ if args.profile => return Err("--profile: only the CPU engine times its layers".into()),
@@ -66,7 +65,7 @@ fn on_cpu(
     let config = PlanConfig::detect(args.device.precision)?;
     let plan = lower(&network, None, config)?;
     let threads = rekindle::kernels::threads();
-    let milliseconds = median(args, || plan.run(images).map(drop))?;
+    let milliseconds = median(args.runs, args.batch, || plan.run(images).map(drop))?;
     let layers = match args.profile {
         true => plan.profile(images, args.runs)?.into_iter().map(Layer::from).collect(),
         false => Vec::new(),
@@ -101,7 +100,7 @@ impl Job for Gpu<'_> {
         let Features::Map(images) = Features::<B>::from_values(images, input, device) else {
             return Err("images are maps".into());
         };
-        let milliseconds = median(args, || {
+        let milliseconds = median(args.runs, args.batch, || {
             let outputs = folded.run(images.clone());
             B::sync(device).map_err(|error| error.to_string())?;
             drop(outputs);
@@ -114,17 +113,26 @@ impl Job for Gpu<'_> {
     }
 }
 
-/// Milliseconds for one image.
-fn median<E>(args: &BenchArgs, mut run: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+/// Values as preprocessed photos have them.
+pub(super) fn pixels(count: usize) -> Vec<f32> {
+    (0..count).map(|i| (i % 251) as f32 / 125.5 - 1.0).collect()
+}
+
+/// Milliseconds for one image: the median of so many runs, each of so many images.
+pub(super) fn median<E>(
+    runs: usize,
+    batch: usize,
+    mut run: impl FnMut() -> Result<(), E>,
+) -> Result<f64, E> {
     // The first ones compile, tune and allocate.
     for _ in 0..3 {
         run()?;
     }
-    let mut times = Vec::with_capacity(args.runs);
-    for _ in 0..args.runs {
+    let mut times = Vec::with_capacity(runs);
+    for _ in 0..runs {
         let start = Instant::now();
         run()?;
-        times.push(start.elapsed().as_secs_f64() * 1e3 / args.batch as f64);
+        times.push(start.elapsed().as_secs_f64() * 1e3 / batch as f64);
     }
     times.sort_by(f64::total_cmp);
     Ok(times[times.len() / 2])
