@@ -23,18 +23,34 @@ def uniform(name: str, count: int) -> np.ndarray:
 CLASSIFIERS = ("predictions", "conv_preds")
 
 
-def variable(layer: str, name: str, shape: tuple, classifier_gain: float, depthwise: bool | None = None) -> np.ndarray:
+def variable(
+    layer: str,
+    name: str,
+    shape: tuple,
+    classifier_gain: float,
+    depthwise: bool | None = None,
+    weak: tuple = (),
+    classifiers: tuple = CLASSIFIERS,
+) -> np.ndarray:
     """The value of one variable, in Keras's layout: He-uniform kernels, statistics near 0 and 1.
 
-    `classifier_gain` widens the classifier's kernel, so that probabilities are neither uniform nor one-hot.
+    `classifier_gain` widens the classifier's kernel, so that probabilities are neither uniform nor one-hot. Layers in
+    `weak` give half: their gamma is about 0.5, or their kernel half as wide.
     """
     signed = uniform(f"{layer}/{name}", int(np.prod(shape))) * 2.0 - 1.0
-    if name == "kernel":
+    # Residual branches are weaker than what they are added to, as in trained networks; at full
+    # strength 10 blocks amplify rounding of float32 tenfold, Keras's as ours.
+    is_weak = layer in weak or layer.endswith("_project_BN")
+    if name in ("kernel", "depthwise_kernel", "pointwise_kernel"):
         if depthwise is None:
             depthwise = "depthwise" in layer
-        fan_in = np.prod(shape[:2]) if depthwise else np.prod(shape[:-1])
-        gain = classifier_gain if layer in CLASSIFIERS else 1.0
-        value = signed * (gain * np.sqrt(6.0 / float(fan_in)))
+        fan_in = np.prod(shape[:2]) if depthwise or name == "depthwise_kernel" else np.prod(shape[:-1])
+        width = np.sqrt(6.0 / float(fan_in))
+        if layer in classifiers:
+            width *= classifier_gain
+        if layer in weak and name != "depthwise_kernel":
+            width *= 0.5
+        value = signed * width
     else:
         centre, width = {
             "gamma": (1.0, 0.2),
@@ -42,10 +58,12 @@ def variable(layer: str, name: str, shape: tuple, classifier_gain: float, depthw
             "moving_mean": (0.0, 0.2),
             "moving_variance": (1.0, 0.5),
             "bias": (0.0, 0.1),
+            # Of Normalization, which sees pixels from 0 to 1.
+            "mean": (0.4, 0.1),
+            "variance": (0.06, 0.02),
+            "count": (0.0, 0.0),
         }[name]
-        # Residual branches are weaker than what they are added to, as in trained networks; at full
-        # strength 10 blocks amplify rounding of float32 tenfold, Keras's as ours.
-        if name == "gamma" and layer.endswith("_project_BN"):
+        if name == "gamma" and is_weak:
             centre, width = 0.5, 0.1
         value = centre + width * signed
     return value.astype(np.float32).reshape(shape)

@@ -1,4 +1,7 @@
-"""Writes tests/golden/{mobilenet,mobilenet_v2,inception_v3}.safetensors: Keras's own outputs, to compare with.
+"""Writes tests/golden/networks/NAME.safetensors: what Keras's own networks compute, to compare with.
+
+For every network of `keras.applications`, with every width and `minimalistic`: outputs of layers spread over it, and the
+gradients of the output, at the least size and at an odd one.
 
 Run from the repository root, in a venv with `pip install tensorflow-cpu safetensors`:
     python tests/keras/networks.py [NAME ...]
@@ -12,118 +15,156 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"  # plain float32 kernels
 import keras
 import numpy as np
+import tensorflow as tf
+from keras.src.applications import imagenet_utils
 from safetensors.numpy import save_file
 
 sys.path.insert(0, os.path.dirname(__file__))
 import formula
+from applications import NETWORKS, built, key
 
-SAMPLES = 500
+GOLDEN = os.path.join(os.path.dirname(__file__), "..", "golden", "networks")
+SAMPLES = 200
+GRADIENTS = 10
+LAYERS = 12
 PRIME = 15485863
 
-MOBILENET_V1_LAYERS = [
-    "conv1_bn", "conv1_relu", "conv_dw_1_bn", "conv_pad_2", "conv_pw_3_relu", "conv_dw_6_relu", "conv_pw_11_bn",
-    "conv_pad_12", "conv_pw_13_relu", "global_average_pooling2d", "conv_preds", "predictions",
-]
-MOBILENET_LAYERS = [
-    "bn_Conv1", "Conv1_relu", "expanded_conv_project_BN", "block_1_pad", "block_2_add",
-    "block_3_depthwise", "block_6_depthwise_relu", "block_12_add", "block_13_expand",
-    "block_13_depthwise_BN", "block_16_project_BN", "out_relu", "predictions",
-]
-INCEPTION_LAYERS = [
-    "conv2d", "activation_2", "max_pooling2d_1", "average_pooling2d", "mixed0", "mixed2", "mixed3",
-    "activation_40", "mixed7", "mixed8", "mixed9_0", "mixed10", "avg_pool", "predictions",
-]
+# The least size that Keras allows with a top, and an odd one.
+LEAST = {"inception-v3": 75, "inception-resnet-v2": 75, "xception": 71}
+ODD = 97
+# These are compared at the sizes that they are mostly used at, too.
+MORE = {"mobilenet": (224,), "mobilenet-v2": (96, 160, 224), "inception-v3": (160, 299)}
+# Their outputs are not compared: they have the values of their inputs, or none of their own.
+PLAIN = ("InputLayer", "ZeroPadding2D", "Cropping2D", "Dropout", "Rescaling", "Normalization", "Flatten", "Reshape",
+         "Sequential", "StochasticDepth")
+
+# Keras with ImageNet's weights refuses other sizes than the default; the layers are what is wanted, not the weights.
+obtain_input_shape = imagenet_utils.obtain_input_shape
+imagenet_utils.obtain_input_shape = lambda *args, **kwargs: obtain_input_shape(*args, **{**kwargs, "weights": None})
 
 
-def sample(values: np.ndarray) -> np.ndarray:
-    """At most SAMPLES values, spread over the flattened array, and behind them max |value|."""
+def sample(values: np.ndarray, count: int = 500) -> np.ndarray:
+    """At most `count` values, spread over the flattened array, and behind them max |value|."""
     flat = values.reshape(-1)
-    if flat.size > SAMPLES:
-        picked = flat[(np.arange(SAMPLES, dtype=np.uint64) * PRIME) % np.uint64(flat.size)]
+    if flat.size > count:
+        picked = flat[(np.arange(count, dtype=np.uint64) * PRIME) % np.uint64(flat.size)]
     else:
         picked = flat
     return np.concatenate([picked, [np.abs(flat).max()]]).astype(np.float32)
 
 
-def fill(model: keras.Model, classifier_gain: float) -> None:
+def flattened(model):
+    """The layers, those of models in the model too."""
     for layer in model.layers:
+        if isinstance(layer, keras.Sequential):
+            yield from flattened(layer)
+        else:
+            yield layer
+
+
+def weak(model) -> list:
+    """The layers that end a branch of a sum: at full strength each sum would double what goes on."""
+    names = set()
+    for layer in model.layers:
+        if layer.__class__.__name__ in ("Add", "CustomScaleLayer"):
+            for value in layer.input:
+                before = value._keras_history.operation
+                while not before.weights and not isinstance(before.input, list) and before is not model.layers[0]:
+                    before = before.input._keras_history.operation
+                if before.weights:
+                    names.add(before.name)
+    return sorted(names)
+
+
+def fill(model, gain, weak=(), classifiers=formula.CLASSIFIERS):
+    for layer in flattened(model):
         for var in layer.weights:
-            name = "kernel" if var.name == "depthwise_kernel" else var.name
             depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-            var.assign(formula.variable(layer.name, name, tuple(var.shape), classifier_gain, depthwise))
+            name = "kernel" if depthwise and var.name == "depthwise_kernel" else var.name
+            var.assign(formula.variable(
+                layer.name, name, tuple(var.shape), gain, depthwise, weak, classifiers))
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
-def run(build, layers, cases, classifier_gain, path):
-    # In float64, so that a difference is Rekindle's own rounding and not that of two libraries together:
-    # float32 Keras is up to 8e-5 away from it at `out_relu` with these weights.
+def taps(model) -> list:
+    """Layers spread over the network, the last one at the end."""
+    names = [layer.name for layer in model.layers if layer.__class__.__name__ not in PLAIN]
+    places = np.unique(np.linspace(0, len(names) - 1, LAYERS).round().astype(int))
+    return [names[place] for place in places]
+
+
+def inputs(name, size):
+    """Two pictures: what float32 preprocessing makes of their bytes."""
+    images = np.stack([formula.image(f"image/{size}/{i}", size) for i in range(2)])
+    return NETWORKS[name][1].preprocess_input(images.astype(np.float32)).astype(np.float64)
+
+
+def logits(model, images):
+    """What the softmax at the end takes, `[2, classes]`."""
+    last = model.layers[-1]
+    if isinstance(last, keras.layers.Activation):
+        inner = keras.Model(model.input, model.layers[-2].output)
+        outputs = inner(images, training=False)
+    else:
+        softmax, last.activation = last.activation, keras.activations.linear
+        outputs = model(images, training=False)
+        last.activation = softmax
+    return tf.reshape(outputs, (len(images), -1))
+
+
+def gradients(model, images):
+    """Of the logits times a fixed matrix, by each variable that trains."""
+    count = 2 * model.output_shape[-1]
+    weights = (formula.uniform("slope", count) - 0.5).astype(np.float32).astype(np.float64).reshape(2, -1)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(logits(model, images) * weights)
+    return zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables))
+
+
+def run(name):
+    # In float64, so that a difference is Rekindle's own rounding and not that of two libraries together.
     keras.backend.set_floatx("float64")
     tensors, described = {}, []
-    for case in cases:
-        keras.backend.clear_session()
-        model = build(case)
-        fill(model, classifier_gain)
-        size = case["size"]
-        images = np.stack([formula.image(f"image/{size}/{i}", size) for i in range(2)])
-        known = {layer.name for layer in model.layers}
-        wanted = [name for name in layers if name in known]
-        tapped = keras.Model(model.input, [model.get_layer(name).output for name in wanted])
-        # The input is what float32 preprocessing makes of the bytes.
-        inputs = images / np.float32(127.5) - np.float32(1.0)
-        outputs = tapped(inputs.astype(np.float64), training=False)
-        key = "-".join(str(value) for value in case.values())
-        for name, output in zip(wanted, outputs):
-            tensors[f"{key}/{name}"] = sample(np.asarray(output))
-        trainable = int(sum(np.prod(v.shape) for v in model.trainable_weights))
-        described.append({
-            **case, "classes": model.output_shape[-1] if case["top"] else None, "key": key, "layers": wanted,
-            "parameters": model.count_params(), "trainable": trainable,
-        })
-        print(key, float(np.asarray(outputs[-1]).max()), float(np.asarray(outputs[-1]).std()))
-    save_file(tensors, path, metadata={"cases": json.dumps(described), "keras": keras.__version__})
-
-
-def mobilenet():
-    cases = [
-        {"alpha": alpha, "size": size, "top": top}
-        for alpha in (0.25, 0.5, 0.75, 1.0)
-        for size in (32, 97)
-        for top in (True, False)
-        if alpha in (0.25, 1.0) or size == 32
-    ]
-    cases.append({"alpha": 1.0, "size": 224, "top": True})
-    return MOBILENET_V1_LAYERS, cases, 2.0, lambda c: keras.applications.MobileNet(
-        input_shape=(c["size"], c["size"], 3), alpha=c["alpha"], include_top=c["top"], weights=None)
-
-
-def mobilenet_v2():
-    # Every alpha at one size, and the three that matter most at every size, an odd one among them.
-    cases = [
-        {"alpha": alpha, "size": size, "top": top}
-        for alpha in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
-        for size in (96, 97, 160, 224)
-        for top in (True, False)
-        if alpha in (0.35, 1.0, 1.4) or size == 96
-    ]
-    cases.append({"alpha": 1.0, "size": 32, "top": False})
-    return MOBILENET_LAYERS, cases, 2.0, lambda c: keras.applications.MobileNetV2(
-        input_shape=(c["size"], c["size"], 3), alpha=c["alpha"], include_top=c["top"],
-        weights=None, classes=1000 if c["size"] != 97 else 7)
-
-
-def inception_v3():
-    cases = [{"size": size, "top": top} for size in (75, 160, 299) for top in (True, False)]
-    return INCEPTION_LAYERS, cases, 10.0, lambda c: keras.applications.InceptionV3(
-        input_shape=(c["size"], c["size"], 3), include_top=c["top"], weights=None)
-
-
-NETWORKS = {"mobilenet": mobilenet, "mobilenet_v2": mobilenet_v2, "inception_v3": inception_v3}
+    least = LEAST.get(name, 32)
+    for settings in NETWORKS[name][2]:
+        # Large networks differ from small ones in numbers only.
+        more = MORE.get(name, ()) if settings.get("alpha", 1.0) == 1.0 else ()
+        for size, top in [(least, True), (ODD, False), *((size, True) for size in more)]:
+            model, _ = built(name, settings, top, size)
+            [classifier] = [layer.name for layer in model.layers if layer.weights][-1:]
+            case = {
+                **settings, "size": size, "classes": model.output_shape[-1] if top else None,
+                "key": f"{key('', settings)}-{size}".strip("-"), "layers": taps(model), "weak": weak(model),
+                "classifier": classifier, "gain": 1.0,
+            }
+            images = inputs(name, size)
+            fill(model, 1.0, case["weak"])
+            if top:
+                # Probabilities that are neither equal nor one-hot.
+                spread = np.asarray(logits(model, images)).std(axis=-1).mean()
+                case["gain"] = float(f"{1.5 / spread:.2g}")
+                fill(model, case["gain"], case["weak"], (classifier,))
+            tapped = keras.Model(model.input, [model.get_layer(layer).output for layer in case["layers"]])
+            outputs = tapped(images, training=False)
+            for layer, output in zip(case["layers"], outputs):
+                tensors[f"{case['key']}/{layer}"] = sample(np.asarray(output), SAMPLES)
+            last = np.asarray(outputs[-1])
+            case["gradients"] = top and size == least
+            if case["gradients"]:
+                for variable, gradient in gradients(model, images):
+                    tensors[f"{case['key']}/gradient/{variable.path}"] = sample(np.asarray(gradient), GRADIENTS)
+            described.append(case)
+            print(name, case["key"], case["gain"], [float(f"{np.abs(np.asarray(o)).max():.2g}") for o in outputs],
+                  last.max(), flush=True)
+            del model, tapped
+    save_file(tensors, os.path.join(GOLDEN, f"{name}.safetensors"), metadata={"cases": json.dumps(described)})
 
 
 def main():
-    root = os.path.join(os.path.dirname(__file__), "..", "golden")
+    os.makedirs(GOLDEN, exist_ok=True)
     for name in sys.argv[1:] or NETWORKS:
-        layers, cases, gain, build = NETWORKS[name]()
-        run(build, layers, cases, gain, os.path.join(root, f"{name}.safetensors"))
+        run(name)
 
 
 if __name__ == "__main__":

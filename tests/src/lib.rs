@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
 use rekindle::nn::Eager;
-use rekindle::nn::{
-    Architecture, Family, Features, Interpreter, LayerView, Network, NetworkError, Variable,
-};
+use rekindle::nn::{Architecture, Features, Interpreter, LayerView, NetworkError};
+use rekindle::prelude::Preprocessing;
 use rekindle::train::{Event, Observer};
-use rekindle::weights::{Checkpoint, Dtype, TensorInfo, load};
-use serde_json::Value;
+use rekindle::vision::Pixels;
 
+mod families;
+mod formula;
 pub mod gpu;
+
+pub use families::{FamilyCase, cases};
+pub use formula::{Formula, formula_network};
 
 /// A path inside the repository.
 #[must_use]
@@ -73,58 +76,6 @@ pub fn uniform(name: &str, count: usize) -> Vec<f64> {
     (0..count).map(value).collect()
 }
 
-/// The value of one variable, in Keras's layout.
-#[must_use]
-pub fn formula(variable: &Variable, classifier_gain: f64) -> Vec<f32> {
-    let shape = &variable.spec.shape;
-    let (centre, width) = match variable.spec.name {
-        "kernel" => {
-            let fan_in: usize = match variable.kind {
-                "DepthwiseConv2D" => shape[..2].iter().product(),
-                _ => shape[..shape.len() - 1].iter().product(),
-            };
-            let is_classifier = ["predictions", "conv_preds"].contains(&variable.layer.as_str());
-            let gain = if is_classifier { classifier_gain } else { 1.0 };
-            (0.0, gain * (6.0 / fan_in as f64).sqrt())
-        }
-        // Residual branches are weaker than what they are added to, as in trained networks.
-        "gamma" if variable.layer.ends_with("_project_BN") => (0.5, 0.1),
-        "gamma" => (1.0, 0.2),
-        "beta" => (0.1, 0.2),
-        "moving_mean" => (0.0, 0.2),
-        "moving_variance" => (1.0, 0.5),
-        "bias" => (0.0, 0.1),
-        other => panic!("no formula for {other}"),
-    };
-    let values = uniform(&variable.path(), shape.iter().product());
-    values.into_iter().map(|u| (centre + width * (u * 2.0 - 1.0)) as f32).collect()
-}
-
-/// How much wider than He's the classifier's kernel is, as in `tests/keras/networks.py`.
-#[must_use]
-pub fn classifier_gain(architecture: &Architecture) -> f64 {
-    match architecture.name() {
-        "inception-v3" => 10.0,
-        _ => 2.0,
-    }
-}
-
-/// The network with the formula's weights, through the importer that files go through.
-#[must_use]
-pub fn formula_network<B: Backend>(architecture: Architecture, device: &B::Device) -> Network<B> {
-    let network = architecture.init::<B>(device).expect("valid settings");
-    let tensors = network.variables().into_iter().map(|variable| {
-        let values = formula(&variable, classifier_gain(&architecture));
-        let (layer, shape) = (variable.layer, variable.spec.shape);
-        (
-            TensorInfo { layer, variable: variable.spec.name.into(), shape, dtype: Dtype::F32 },
-            values,
-        )
-    });
-    let mut checkpoint = Checkpoint::from_tensors("formula", tensors.collect());
-    load(network, "the formula's network", &mut checkpoint).expect("every variable fits").network
-}
-
 /// A picture of byte values, `[size, size, 3]`: coarse noise plus fine noise.
 #[must_use]
 pub fn picture(name: &str, size: usize) -> Vec<f32> {
@@ -143,15 +94,18 @@ pub fn picture(name: &str, size: usize) -> Vec<f32> {
 /// The golden inputs: two pictures, preprocessed in Keras's mode `tf`, `[2, 3, size, size]`.
 #[must_use]
 pub fn pictures(size: usize) -> Vec<f32> {
-    let plane = size * size;
-    let mut values = Vec::with_capacity(2 * 3 * plane);
-    for image in 0..2 {
-        let picture = picture(&format!("image/{size}/{image}"), size);
-        for channel in 0..3 {
-            values.extend((0..plane).map(|pixel| picture[pixel * 3 + channel] / 127.5 - 1.0));
-        }
-    }
-    values
+    preprocessed_pictures(size, Preprocessing::Tf)
+}
+
+/// Two pictures as a network takes them, `[2, 3, size, size]`.
+#[must_use]
+pub fn preprocessed_pictures(size: usize, preprocessing: Preprocessing) -> Vec<f32> {
+    let picture = |image| Pixels {
+        width: size,
+        height: size,
+        values: picture(&format!("image/{size}/{image}"), size),
+    };
+    (0..2).flat_map(|image| preprocessing.apply(&picture(image))).collect()
 }
 
 /// A golden file: its tensors and metadata.
@@ -189,61 +143,15 @@ impl Golden {
     }
 }
 
-/// A family's golden file: what Keras's own networks of it compute.
-pub struct FamilyGolden {
-    /// The outputs.
-    pub values: Golden,
-    /// The networks.
-    pub cases: Vec<FamilyCase>,
-}
-
-/// One network of a [`FamilyGolden`].
-pub struct FamilyCase {
-    /// Before the layers' names in the file.
-    pub key: String,
-    /// The network.
-    pub architecture: Architecture,
-    /// The layers whose outputs are there, the last one at the end.
-    pub layers: Vec<String>,
-    /// Keras's count of all parameters.
-    pub parameters: usize,
-    /// Keras's count of those that train.
-    pub trainable: usize,
-}
-
-impl FamilyGolden {
-    /// Reads the golden file of a family: `tests/golden/mobilenet_v2.safetensors`.
-    #[must_use]
-    pub fn open(family: &'static Family) -> Self {
-        let values = Golden::open(&format!("{}.safetensors", family.name.replace('-', "_")));
-        let cases: Vec<Value> = serde_json::from_str(&values.metadata["cases"]).expect("JSON");
-        let count = |value: &Value| value.as_u64().expect("a number") as usize;
-        let case = |case: Value| {
-            let mut architecture = Architecture::new(family).with_size(count(&case["size"]));
-            if let Some(alpha) = case["alpha"].as_f64() {
-                architecture = architecture.with_alpha(alpha);
-            }
-            let classes = case["classes"].as_u64().map(|classes| classes as usize);
-            FamilyCase {
-                key: case["key"].as_str().expect("a key").to_owned(),
-                architecture: architecture.with_top(classes),
-                layers: serde_json::from_value(case["layers"].clone()).expect("names"),
-                parameters: count(&case["parameters"]),
-                trainable: count(&case["trainable"]),
-            }
-        };
-        Self { values, cases: cases.into_iter().map(case).collect() }
-    }
-}
-
-/// Samples of a layer's output as `tests/keras/networks.py` takes them, and behind them max |value|.
+/// As many samples of a layer's output as `golden` has, as `tests/keras/networks.py` takes them, and behind them
+/// max |value|.
 #[must_use]
-pub fn sample(values: &[f32]) -> Vec<f32> {
-    const SAMPLES: u64 = 500;
+pub fn sample(values: &[f32], golden: &[f32]) -> Vec<f32> {
     const PRIME: u64 = 15_485_863;
     let highest = values.iter().fold(0.0_f32, |highest, value| highest.max(value.abs()));
-    let mut picked = if values.len() as u64 > SAMPLES {
-        (0..SAMPLES).map(|i| values[(i * PRIME % values.len() as u64) as usize]).collect()
+    let count = golden.len() as u64 - 1;
+    let mut picked = if values.len() as u64 > count {
+        (0..count).map(|i| values[(i * PRIME % values.len() as u64) as usize]).collect()
     } else {
         values.to_vec()
     };
@@ -306,38 +214,6 @@ pub fn largest_difference(ours: &[f32], theirs: &[f32]) -> f32 {
     let largest = theirs.iter().fold(f32::MIN_POSITIVE, |most, value| most.max(value.abs()));
     let theirs = [theirs, &[largest]].concat();
     relative_difference(&[ours, &[largest]].concat(), &theirs)
-}
-
-/// Runs a network on the golden pictures and compares every recorded layer; the largest difference.
-pub fn compare<B: Backend>(
-    network: &Network<B>,
-    golden: &Golden,
-    key: &str,
-    layers: &[String],
-    device: &B::Device,
-    tolerance: f32,
-) {
-    let input = network.graph().input();
-    let [size, ..] = input.as_map().expect("images are maps");
-    let images = Features::<B>::from_values(pictures(size), input, device);
-    let mut tap = Tap::new(layers);
-    network.walk(&mut tap, images).expect("the pictures fit");
-    for layer in layers {
-        let ours = sample(&tap.seen[layer]);
-        let theirs = golden.values(&format!("{key}/{layer}"));
-        let difference = relative_difference(&ours, theirs);
-        assert!(difference <= tolerance, "{key} {layer}: relative difference {difference:e}");
-        if layer == "predictions" {
-            let absolute =
-                ours.iter().zip(theirs).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
-            assert!(absolute <= tolerance / 10.0, "{key} {layer}: difference {absolute:e}");
-            // A network that has died gives every class the same.
-            assert!(
-                theirs[theirs.len() - 1] > 2.0 / network.graph().classes().unwrap_or(1) as f32,
-                "{key}"
-            );
-        }
-    }
 }
 
 /// A network's height and width, which are the same here.

@@ -12,7 +12,7 @@ use rekindle::nn::Features;
 use rekindle::prelude::*;
 use rekindle_tests::on_gpus;
 use rekindle_tests::{
-    Golden, compare, copy_photos, formula_network, largest_difference, pictures, repository,
+    cases, copy_photos, formula_network, largest_difference, pictures, repository,
 };
 
 on_gpus! {
@@ -25,31 +25,16 @@ on_gpus! {
 }
 
 fn networks_are_keras_s<B: Backend>(device: &B::Device) {
-    let layers = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-
-    let config = MobileNetV2Config::new().with_alpha(0.35).with_size(97).with_classes(7);
-    let network = formula_network::<B>(Architecture::from(config), device);
-    let golden = Golden::open("mobilenet_v2.safetensors");
-    compare(
-        &network,
-        &golden,
-        "0.35-97-True",
-        &layers(&["Conv1_relu", "block_12_add", "out_relu", "predictions"]),
-        device,
-        1e-3,
-    );
-
-    let config = InceptionV3Config::new().with_size(75).with_classes(1000);
-    let network = formula_network::<B>(Architecture::from(config), device);
-    let golden = Golden::open("inception_v3.safetensors");
-    compare(
-        &network,
-        &golden,
-        "75-True",
-        &layers(&["mixed2", "mixed7", "mixed10", "predictions"]),
-        device,
-        1e-3,
-    );
+    let wanted =
+        ["mobilenet-v2 0.35, 32 x 32, 1000 classes", "inception-v3, 75 x 75, 1000 classes"];
+    let mut found = 0;
+    for case in cases() {
+        if wanted.contains(&case.architecture.to_string().as_str()) {
+            case.compare(&case.network::<B>(device), device, 1e-3, |_| true);
+            found += 1;
+        }
+    }
+    assert_eq!(found, wanted.len());
 }
 
 /// Types of half the size, and how far off a network of them may be: bf16 has three bits less than f16.

@@ -1,23 +1,15 @@
 //! Eager against Keras, layer by layer, and Keras's parameter counts.
 
 use burn::backend::Flex;
-use rekindle::nn::{Architecture, FAMILIES};
+use rekindle::nn::Architecture;
 use rekindle::prelude::*;
-use rekindle_tests::{FamilyGolden, compare, formula_network};
+use rekindle_tests::cases;
 
 #[test]
 fn every_network_is_keras_s() {
-    for family in FAMILIES {
-        let golden = FamilyGolden::open(family);
-        assert!(golden.cases.len() >= 6, "{}", family.name);
-        for case in &golden.cases {
-            let (key, device) = (&case.key, Default::default());
-            let network = formula_network::<Flex>(case.architecture, &device);
-            let parameters = network.graph().summary().parameters;
-            assert_eq!(parameters.total, case.parameters, "{} {key}", family.name);
-            assert_eq!(parameters.trainable, case.trainable, "{} {key}", family.name);
-            compare(&network, &golden.values, key, &case.layers, &device, 1e-4);
-        }
+    for case in cases() {
+        let device = Default::default();
+        case.compare(&case.network::<Flex>(&device), &device, 1e-4, |_| true);
     }
 }
 

@@ -3,9 +3,9 @@
 use burn::backend::Flex;
 use burn::tensor::FloatDType;
 use rekindle::kernels::{Folded, Isa, Plan, PlanConfig, Precision, lower};
-use rekindle::nn::{Architecture, Eager, FAMILIES, Features, HeadConfig, Network};
+use rekindle::nn::{Architecture, Eager, Features, HeadConfig, Network};
 use rekindle::prelude::*;
-use rekindle_tests::{FamilyGolden, formula_network, pictures, relative_difference, sample, size};
+use rekindle_tests::{cases, formula_network, pictures, relative_difference, sample, size};
 
 fn plan(network: &Network<Flex>, until: Option<&str>, isa: Isa) -> Plan {
     lower(network, until, isa).expect("every layer has a kernel")
@@ -25,25 +25,20 @@ fn to_keras(values: &[f32], channels: usize, batch: usize) -> Vec<f32> {
 
 #[test]
 fn plans_of_every_network_are_keras_s() {
-    for family in FAMILIES {
-        let golden = FamilyGolden::open(family);
-        for case in &golden.cases {
-            let (name, key) = (family.name, &case.key);
-            let network = formula_network::<Flex>(case.architecture, &Default::default());
-            let images = pictures(size(&case.architecture));
-            let last = case.layers.last().expect("layers");
-            let theirs = golden.values.values(&format!("{key}/{last}"));
-            for isa in Isa::available() {
-                let plan = plan(&network, None, isa);
-                for batch in [1, 2, 7, 32] {
-                    for pair in in_batches_of(batch, &plan, &images) {
-                        let ours = sample(&to_keras(&pair, channels_of(&plan), 2));
-                        let difference = relative_difference(&ours, theirs);
-                        assert!(
-                            difference <= 1e-4,
-                            "{name} {isa} {key} {batch}: difference {difference:e}"
-                        );
-                    }
+    for case in cases() {
+        let network = case.network::<Flex>(&Default::default());
+        let (images, theirs) = (case.pictures(), case.last());
+        for isa in Isa::available() {
+            let plan = plan(&network, None, isa);
+            for batch in [1, 2, 7, 32] {
+                for pair in in_batches_of(batch, &plan, &images) {
+                    let ours = sample(&to_keras(&pair, channels_of(&plan), 2), theirs);
+                    let difference = relative_difference(&ours, theirs);
+                    let architecture = &case.architecture;
+                    assert!(
+                        difference <= 1e-4,
+                        "{architecture} {isa} {batch}: difference {difference:e}"
+                    );
                 }
             }
         }
@@ -74,24 +69,17 @@ fn in_batches_of(batch: usize, plan: &Plan, images: &[f32]) -> Vec<Vec<f32>> {
 #[test]
 fn folded_networks_are_keras_s() {
     let device = Default::default();
-    for family in FAMILIES {
-        let golden = FamilyGolden::open(family);
-        for case in golden.cases.iter().filter(|case| size(&case.architecture) <= 128) {
-            let (name, key) = (family.name, &case.key);
-            let network = formula_network::<Flex>(case.architecture, &device);
-            let last = case.layers.last().expect("layers");
-            let folded = Folded::new(&network, None, FloatDType::F32, &device);
-            let images = pictures(size(&case.architecture));
-            let images = Features::from_values(images, network.graph().input(), &device);
-            let Features::Map(images) = images else { panic!("images are maps") };
-            let outputs = folded.expect("every layer can be folded").run(images);
-            let channels = outputs.shape().channels();
-            let outputs = outputs.into_data().into_vec::<f32>().expect("f32");
-            let ours = sample(&to_keras(&outputs, channels, 2));
-            let theirs = golden.values.values(&format!("{key}/{last}"));
-            let difference = relative_difference(&ours, theirs);
-            assert!(difference <= 1e-4, "{name} {key} {last}: difference {difference:e}");
-        }
+    for case in cases().iter().filter(|case| size(&case.architecture) <= 128) {
+        let network = case.network::<Flex>(&device);
+        let folded = Folded::new(&network, None, FloatDType::F32, &device);
+        let images = Features::from_values(case.pictures(), network.graph().input(), &device);
+        let Features::Map(images) = images else { panic!("images are maps") };
+        let outputs = folded.expect("every layer can be folded").run(images);
+        let channels = outputs.shape().channels();
+        let outputs = outputs.into_data().into_vec::<f32>().expect("f32");
+        let ours = sample(&to_keras(&outputs, channels, 2), case.last());
+        let difference = relative_difference(&ours, case.last());
+        assert!(difference <= 1e-4, "{}: difference {difference:e}", case.architecture);
     }
 }
 
@@ -99,40 +87,35 @@ fn folded_networks_are_keras_s() {
 /// error that says so.
 #[test]
 fn bf16_plans_are_keras_s_within_2_percent() {
-    for family in FAMILIES {
-        let golden = FamilyGolden::open(family);
-        for case in &golden.cases {
-            let (name, key, size) = (family.name, &case.key, size(&case.architecture));
-            let network = formula_network::<Flex>(case.architecture, &Default::default());
-            let images = pictures(size);
-            for isa in Isa::available() {
-                let config = PlanConfig { isa, precision: Precision::Bf16 };
-                let has_bf16 = isa == Isa::Portable || PlanConfig::detect(Precision::Bf16).is_ok();
-                if matches!(isa, Isa::Avx2 | Isa::Neon) || !has_bf16 {
-                    let error = lower(&network, None, config).expect_err("none");
-                    assert!(error.to_string().contains("has no such products"), "{error}");
-                    continue;
-                }
-                if isa == Isa::Portable && size > 100 {
-                    continue;
-                }
-                for layer in &case.layers {
-                    let plan = lower(&network, Some(layer), config);
-                    // A padding alone is none of its layers.
-                    let Ok(plan) = plan else { continue };
-                    assert_eq!(plan.precision(), Precision::Bf16);
-                    let theirs = golden.values.values(&format!("{key}/{layer}"));
-                    let is_last = Some(layer) == case.layers.last();
-                    let batches: &[usize] = if is_last { &[1, 2, 7, 32] } else { &[2] };
-                    for &batch in batches {
-                        for pair in in_batches_of(batch, &plan, &images) {
-                            let ours = sample(&to_keras(&pair, channels_of(&plan), 2));
-                            let difference = relative_difference(&ours, theirs);
-                            assert!(
-                                difference <= 2e-2,
-                                "{name} {isa} {key} {layer} {batch}: difference {difference:e}"
-                            );
-                        }
+    for case in cases() {
+        let (architecture, size) = (&case.architecture, size(&case.architecture));
+        let network = case.network::<Flex>(&Default::default());
+        let images = case.pictures();
+        for isa in Isa::available() {
+            let config = PlanConfig { isa, precision: Precision::Bf16 };
+            let has_bf16 = isa == Isa::Portable || PlanConfig::detect(Precision::Bf16).is_ok();
+            if matches!(isa, Isa::Avx2 | Isa::Neon) || !has_bf16 {
+                let error = lower(&network, None, config).expect_err("none");
+                assert!(error.to_string().contains("has no such products"), "{error}");
+                continue;
+            }
+            if isa == Isa::Portable && size > 100 {
+                continue;
+            }
+            for layer in &case.layers {
+                let plan = lower(&network, Some(layer), config).expect("every layer has a kernel");
+                assert_eq!(plan.precision(), Precision::Bf16);
+                let theirs = case.output(layer);
+                let is_last = Some(layer) == case.layers.last();
+                let batches: &[usize] = if is_last { &[1, 2, 7, 32] } else { &[2] };
+                for &batch in batches {
+                    for pair in in_batches_of(batch, &plan, &images) {
+                        let ours = sample(&to_keras(&pair, channels_of(&plan), 2), theirs);
+                        let difference = relative_difference(&ours, theirs);
+                        assert!(
+                            difference <= 2e-2,
+                            "{architecture} {isa} {layer} {batch}: difference {difference:e}"
+                        );
                     }
                 }
             }

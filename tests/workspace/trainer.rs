@@ -10,7 +10,7 @@ use rekindle::kernels::train::{Pass, Rule, Trainer, TrainerConfig};
 use rekindle::nn::{Eager, Features, Shape, require_gradients};
 use rekindle::prelude::*;
 use rekindle_tests::{
-    Golden, formula_network, pictures, relative_difference, sample, size, uniform,
+    Golden, cases, formula_network, pictures, relative_difference, sample, size, uniform,
 };
 
 type B = Autodiff<Flex>;
@@ -221,7 +221,7 @@ fn gradients_are_those_of_tensorflow() {
                 if is_golden {
                     let golden = golden.values(&name);
                     let largest = golden[golden.len() - 1];
-                    let difference = relative_difference(&sample(values), golden) * largest;
+                    let difference = relative_difference(&sample(values, golden), golden) * largest;
                     // Where the batch's mean is taken out behind it, a shift has no gradient but rounding.
                     assert!(
                         difference < 1e-3 * largest.max(0.1),
@@ -230,5 +230,34 @@ fn gradients_are_those_of_tensorflow() {
                 }
             }
         }
+    }
+}
+
+/// Of every network's output, by every variable that trains: TensorFlow's in float64.
+#[test]
+fn gradients_of_every_network_are_keras_s() {
+    for case in cases().iter().filter(|case| case.has_gradients) {
+        let architecture = &case.architecture;
+        let network = case.network::<Flex>(&Default::default());
+        let config = TrainerConfig {
+            after: None,
+            input: architecture.input(),
+            trains: &|_| true,
+            live: &|_| false,
+            input_gradient: false,
+        };
+        let mut trainer = Trainer::new(&network, &config).expect("trains");
+        let outputs = trainer.forward(&case.pictures(), Pass::Inference).expect("runs").len();
+        trainer.backward(&slope(outputs)).expect("runs");
+        let mut worst = (0.0, String::new());
+        for parameter in trainer.parameters().iter().filter(|parameter| parameter.trains()) {
+            let name = format!("{}/{}", parameter.layer, parameter.spec.name);
+            let golden = case.gradient(&name);
+            let difference = relative_difference(&sample(&parameter.gradient, golden), golden);
+            if difference > worst.0 {
+                worst = (difference, name);
+            }
+        }
+        assert!(worst.0 < 1e-3, "{architecture}: {}: {:e}", worst.1, worst.0);
     }
 }
