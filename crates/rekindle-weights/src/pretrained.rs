@@ -22,6 +22,16 @@ pub enum Weights {
 }
 
 impl Weights {
+    /// What is at hand for a network where nobody says: the bundled weights if they are its own, else Keras's.
+    #[must_use]
+    pub fn at_hand(architecture: &Architecture) -> Self {
+        if bundled::MOBILENET_V2.is_some() && is_bundled(architecture) {
+            Self::Demo
+        } else {
+            Self::ImageNet
+        }
+    }
+
     /// Opens the file or the bundled weights for `architecture`.
     ///
     /// # Errors
@@ -46,11 +56,7 @@ impl Weights {
                 let bytes = bundled::MOBILENET_V2.ok_or_else(|| {
                     unavailable("this program was built without the feature `bundled`")
                 })?;
-                let is_bundled = architecture.name() == "mobilenet-v2"
-                    && architecture.settings.alpha == Some(1.0)
-                    && architecture.settings.channels == 3
-                    && architecture.classes().is_none();
-                if !is_bundled {
+                if !is_bundled(architecture) {
                     return Err(unavailable(
                         "the bundled weights are for mobilenet-v2 1.0 without top; give a file of Keras's weights",
                     ));
@@ -101,6 +107,13 @@ impl Weights {
         let name = graph.base().architecture.map_or_else(String::new, |found| found.to_string());
         Ok(load(Network::init(graph, 0, device), &name, &mut checkpoint)?.network)
     }
+}
+
+fn is_bundled(architecture: &Architecture) -> bool {
+    architecture.name() == "mobilenet-v2"
+        && architecture.settings.alpha == Some(1.0)
+        && architecture.settings.channels == 3
+        && architecture.classes().is_none()
 }
 
 /// Networks that come with weights: `MobileNetV2::<B>::pretrained(Weights::Demo, &device)`.

@@ -79,12 +79,9 @@ fn alike(graph: &Graph) -> Option<Architecture> {
     // Fewer are what any convolutional network has.
     const LEAST: usize = 9;
     let kernels = |graph: &Graph| {
-        let layers = graph.layers().iter().enumerate();
-        let convolutions =
-            layers.filter(|(_, layer)| matches!(layer.op, Op::Conv2d(_) | Op::DepthwiseConv2d(_)));
-        let shapes =
-            convolutions.filter_map(|(position, _)| graph.variables(position).into_iter().next());
-        let mut shapes: Vec<Vec<usize>> = shapes.map(|kernel| kernel.shape).collect();
+        let variables = (0..graph.layers().len()).flat_map(|position| graph.variables(position));
+        let shapes = variables.map(|variable| variable.shape).filter(|shape| shape.len() == 4);
+        let mut shapes: Vec<Vec<usize>> = shapes.collect();
         shapes.sort_unstable();
         shapes
     };

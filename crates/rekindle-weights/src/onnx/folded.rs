@@ -132,12 +132,20 @@ fn with_norms(found: &Found, style: &Style, weights: &Arc<Vec<Weight>>) -> Optio
             Op::DepthwiseConv2d(conv) if conv.activation == Activation::Linear => {
                 Some(rekindle_nn::ops::DepthwiseConv2d { bias: style.bias, ..conv.clone() }.into())
             }
+            // None of Keras's has a bias in front of its normalization.
+            Op::SeparableConv2d(conv) if conv.activation == Activation::Linear && conv.bias => {
+                Some(rekindle_nn::ops::SeparableConv2d { bias: false, ..conv.clone() }.into())
+            }
             _ => None,
         };
         let place = match (&layer.op, bare, made.as_slice()) {
-            (_, Some(op), [kernel, bias]) if !pooled && style.norm.center => {
-                let zeros = style.bias.then(|| Constant::full(0.0, vec![channels]));
-                let values = [kernel.clone()].into_iter().chain(zeros).collect();
+            (_, Some(op), [kernels @ .., bias])
+                if !pooled && style.norm.center && has_bias(&layer.op) =>
+            {
+                let is_separable = matches!(op, Op::SeparableConv2d(_));
+                let zeros =
+                    (style.bias && !is_separable).then(|| Constant::full(0.0, vec![channels]));
+                let values = kernels.iter().cloned().chain(zeros).collect();
                 let conv = push(Layer { op, inputs, ..layer.clone() }, values);
                 let (layer, values) = norm(conv, None, bias.clone());
                 is_folded = true;
@@ -203,6 +211,16 @@ fn with_norms(found: &Found, style: &Style, weights: &Arc<Vec<Weight>>) -> Optio
     let base = Base { layers: layers.len(), output, architecture: None };
     let graph = rekindle_nn::Graph::new(found.graph.input(), layers, output, base).ok()?;
     Some(Found { graph, values, folded: is_folded, assumed: found.assumed.clone() })
+}
+
+/// Whether a convolution's last variable is its bias.
+fn has_bias(op: &Op) -> bool {
+    match op {
+        Op::Conv2d(conv) => conv.bias,
+        Op::DepthwiseConv2d(conv) => conv.bias,
+        Op::SeparableConv2d(conv) => conv.bias,
+        _ => false,
+    }
 }
 
 /// Whether all values are 1.

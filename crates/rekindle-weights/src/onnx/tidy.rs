@@ -1,8 +1,8 @@
 //! What an exporter has taken apart is put together again: a bias behind a product, a normalization that became a product
 //! and a sum, `x * sigmoid(x)`, a pool that keeps its axes.
 
-use rekindle_nn::ops::{ActivationLayer, GlobalPool, Merge, MergeKind, Rescaling};
-use rekindle_nn::{Activation, Op, Shape, Source};
+use rekindle_nn::ops::{ActivationLayer, GlobalPool, Merge, MergeKind, Rescaling, SeparableConv2d};
+use rekindle_nn::{Activation, Layer, Op, Shape, Source, Window};
 
 use super::constant::{Binary, Constant};
 use super::read::Made;
@@ -17,6 +17,10 @@ pub(super) fn tidied(layers: Vec<Made>, end: Source) -> (Vec<Made>, Source) {
         let uses = uses(&layers, end);
         for position in 0..count {
             join(&mut layers, &mut gone, &uses, position);
+        }
+        // Only when all that belongs to a convolution is in it.
+        if gone.iter().all(Option::is_none) {
+            (0..count).for_each(|position| separable(&mut layers, &mut gone, &uses, position));
         }
         if gone.iter().all(Option::is_none) {
             return (layers, end);
@@ -136,6 +140,43 @@ fn join(layers: &mut [Made], gone: &mut [Option<Source>], uses: &[usize], positi
         }
         _ => {}
     }
+}
+
+/// Keras's `SeparableConv2D`: a convolution of one pixel behind one of each channel, with nothing between.
+fn separable(layers: &mut [Made], gone: &mut [Option<Source>], uses: &[usize], position: usize) {
+    let [Source::Layer(before)] = layers[position].layer.inputs[..] else { return };
+    let (Op::DepthwiseConv2d(depthwise), Op::Conv2d(pointwise)) =
+        (&layers[before].layer.op, &layers[position].layer.op)
+    else {
+        return;
+    };
+    let Window { kernel, stride, .. } = pointwise.window;
+    let is_plain = !depthwise.bias && depthwise.activation == Activation::Linear;
+    let is_pixel = (kernel, stride, pointwise.groups) == ([1, 1], [1, 1], 1)
+        && layers[before].shape.as_map().map(|[height, width, _]| [height, width])
+            == layers[position].shape.as_map().map(|[height, width, _]| [height, width]);
+    if !is_plain || !is_pixel || uses[before] != 1 {
+        return;
+    }
+    let both = SeparableConv2d {
+        filters: pointwise.filters,
+        window: depthwise.window,
+        depth_multiplier: depthwise.depth_multiplier,
+        bias: pointwise.bias,
+        activation: pointwise.activation,
+    };
+    let values = layers[before].values.iter().chain(&layers[position].values);
+    let made = Made {
+        values: values.cloned().collect(),
+        layer: Layer {
+            op: both.into(),
+            inputs: layers[before].layer.inputs.clone(),
+            ..layers[position].layer.clone()
+        },
+        ..layers[position].clone()
+    };
+    gone[before] = layers[before].layer.inputs.first().copied();
+    layers[position] = made;
 }
 
 /// `x * sigmoid(x)`.
