@@ -2,7 +2,7 @@
 //! features of each are compared with those of all others.
 //!
 //! ```sh
-//! cargo run --release -p rekindle --example 2_use [FOLDER]
+//! cargo run --release -p rekindle --example 2_use [FOLDER] [NETWORK]
 //! ```
 //!
 //! With Keras's ImageNet classifier, which is downloaded once, `rekindle predict mobilenet-v2 PHOTO` names what is in them.
@@ -16,13 +16,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| demo.into());
     let folder = ImageFolder::labelled(folder)?;
     let device = Default::default();
-    let base = MobileNetV2::<Flex>::pretrained(Weights::Demo, &device)?.with_size(160)?;
+    let name = std::env::args().nth(2).unwrap_or_else(|| "mobilenet-v2".into());
+    let known = Architecture::by_name(&name).ok_or(format!("no network is called {name}"))?;
+    let base = Weights::at_hand(&known).backbone::<Flex>(known, Some(160), &device)?;
 
     // The network and a pooling layer on it, as a plan of the CPU engine.
-    let network = HeadConfig::default().on(base.into(), 2, 0, &device)?;
+    let network = HeadConfig::default().on(base, 2, 0, &device)?;
     let plan = lower(&network, Some("head_average_pooling"), Isa::detect()?)?;
 
-    let photos = Photos::new(network.graph().input(), Resize::Bilinear, Preprocessing::Tf)?;
+    let preprocessing = known.family.preprocessing.parse()?;
+    let photos = Photos::new(network.graph().input(), Resize::Bilinear, preprocessing)?;
     let mut all = Vec::new();
     for sample in folder.samples() {
         let mut features = plan.run(&photos.open(&sample.path)?)?;

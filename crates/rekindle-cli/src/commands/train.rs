@@ -209,7 +209,19 @@ fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>
                 Some(Size::Square(size)) => Some(size),
                 Some(Size::Rectangle(_)) | None => None,
             };
-            let base = args.weights.backbone::<A>(architecture, square, device)?;
+            let weights = match &args.weights {
+                Some(weights) => weights.clone(),
+                None => {
+                    let weights = Weights::at_hand(&architecture);
+                    if weights == Weights::ImageNet {
+                        eprintln!(
+                            "note: the weights are Keras's of ImageNet; --weights says others"
+                        );
+                    }
+                    weights
+                }
+            };
+            let base = weights.backbone::<A>(architecture, square, device)?;
             let base = match args.size.map(Size::pixels) {
                 Some([height, width]) => base.with_input(Shape::map(height, width, 3))?,
                 None => base,
