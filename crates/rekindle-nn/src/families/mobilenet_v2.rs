@@ -99,7 +99,7 @@ fn build(settings: &Settings) -> Result<Graph, NetworkError> {
 }
 
 /// Keras's `_make_divisible`: the nearest multiple of 8, never below 90 % of `value`.
-fn make_divisible(value: f64) -> usize {
+pub(super) fn make_divisible(value: f64) -> usize {
     let rounded = ((value + 4.0) as usize / 8 * 8).max(8);
     if (rounded as f64) < 0.9 * value { rounded + 8 } else { rounded }
 }

@@ -13,6 +13,7 @@ pub mod mobilenet_v2;
 pub mod resnet;
 pub mod resnet_v2;
 mod slim;
+pub mod mobilenet_v3;
 mod typed;
 pub mod vgg;
 pub mod xception;
@@ -43,6 +44,9 @@ pub mod networks {
     };
     pub use super::vgg::{Vgg16, Vgg16Config, Vgg19, Vgg19Config};
     pub use super::xception::{Xception, XceptionConfig};
+    pub use super::mobilenet_v3::{
+        MobileNetV3Large, MobileNetV3LargeConfig, MobileNetV3Small, MobileNetV3SmallConfig,
+    };
 }
 
 /// Every family.
@@ -65,6 +69,9 @@ pub static FAMILIES: &[&Family] = &[
     &inception_v1::FAMILY,
     &inception_v2::FAMILY,
     &inception_v4::FAMILY,
+    &mobilenet_v3::SMALL,
+    &mobilenet_v3::LARGE,
+    &inception_v3::FAMILY,
 ];
 
 /// A family of networks.
