@@ -6,6 +6,7 @@ mod architecture;
 pub mod densenet;
 pub mod inception_v1;
 pub mod inception_v2;
+pub mod efficientnet;
 pub mod inception_v3;
 pub mod inception_v4;
 pub mod mobilenet;
@@ -31,6 +32,12 @@ pub mod networks {
     };
     pub use super::inception_v1::{InceptionV1, InceptionV1Config};
     pub use super::inception_v2::{InceptionV2, InceptionV2Config};
+    pub use super::efficientnet::{
+        EfficientNetB0, EfficientNetB0Config, EfficientNetB1, EfficientNetB1Config, EfficientNetB2,
+        EfficientNetB2Config, EfficientNetB3, EfficientNetB3Config, EfficientNetB4,
+        EfficientNetB4Config, EfficientNetB5, EfficientNetB5Config, EfficientNetB6,
+        EfficientNetB6Config, EfficientNetB7, EfficientNetB7Config,
+    };
     pub use super::inception_v3::{InceptionV3, InceptionV3Config};
     pub use super::inception_v4::{InceptionV4, InceptionV4Config};
     pub use super::mobilenet::{MobileNet, MobileNetConfig};
@@ -72,6 +79,14 @@ pub static FAMILIES: &[&Family] = &[
     &mobilenet_v3::SMALL,
     &mobilenet_v3::LARGE,
     &inception_v3::FAMILY,
+    &efficientnet::B0,
+    &efficientnet::B1,
+    &efficientnet::B2,
+    &efficientnet::B3,
+    &efficientnet::B4,
+    &efficientnet::B5,
+    &efficientnet::B6,
+    &efficientnet::B7,
 ];
 
 /// A family of networks.
@@ -108,7 +123,8 @@ pub struct Family {
 /// A file of ImageNet weights that Keras has published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
-    /// Between the base address and the name; ends in a slash.
+    /// Between the base address and the name; ends in a slash. Empty for files that are not beside the others, but at the
+    /// top of a bucket of their own, `keras-applications`.
     pub folder: &'static str,
     /// The file's name, on the server as on the disk.
     pub file: String,

@@ -17,6 +17,10 @@ pub use rekindle_nn::families::Published;
 
 /// Where Keras publishes its weights (`keras/src/applications/*.py`, `BASE_WEIGHT_PATH`).
 const BASE: &str = "https://storage.googleapis.com/tensorflow/keras-applications/";
+
+/// Where Keras's files without a folder are, which are EfficientNet's.
+const BUCKET: &str = "https://storage.googleapis.com/keras-applications/";
+
 /// VGG19 with top, the largest of Keras's classic networks, has 575 MB.
 const LARGEST: u64 = 1 << 30;
 
@@ -78,8 +82,11 @@ impl Downloader {
     }
 
     fn url(&self, published: &Published) -> String {
-        let slash = if self.base.ends_with('/') { "" } else { "/" };
-        format!("{}{slash}{}{}", self.base, published.folder, published.file)
+        // A mirror has them beside the others.
+        let base =
+            if self.base == BASE && published.folder.is_empty() { BUCKET } else { &self.base };
+        let slash = if base.ends_with('/') { "" } else { "/" };
+        format!("{base}{slash}{}{}", published.folder, published.file)
     }
 }
 

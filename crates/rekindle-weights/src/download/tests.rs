@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use md5::Digest as _;
 use tempfile::TempDir;
 
-use super::{Downloader, Published, beside};
+use super::{BASE, Downloader, Published, beside};
 
 /// How the server answers one request; it is told the request's number and the first byte asked for.
 type Answer = dyn Fn(usize, Option<u64>, &mut TcpStream) -> std::io::Result<()> + Send + Sync;
@@ -107,6 +107,21 @@ fn downloader(base: &str, cache: &TempDir) -> Downloader {
 
 fn published() -> Published {
     Published { folder: "folder/", file: "weights.h5".into(), hash: None }
+}
+
+#[test]
+fn keras_has_files_without_a_folder_elsewhere() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let address = |base, folder| {
+        downloader(base, &cache).url(&Published { folder, file: "f.h5".into(), hash: None })
+    };
+    let keras = "https://storage.googleapis.com";
+    assert_eq!(
+        address(BASE, "vgg16/"),
+        format!("{keras}/tensorflow/keras-applications/vgg16/f.h5")
+    );
+    assert_eq!(address(BASE, ""), format!("{keras}/keras-applications/f.h5"));
+    assert_eq!(address("http://mirror", ""), "http://mirror/f.h5");
 }
 
 fn files(cache: &TempDir) -> Vec<String> {
