@@ -7,6 +7,7 @@ pub mod densenet;
 pub mod inception_v1;
 pub mod inception_v2;
 pub mod efficientnet;
+pub mod efficientnet_v2;
 pub mod inception_v3;
 pub mod inception_v4;
 pub mod mobilenet;
@@ -37,6 +38,12 @@ pub mod networks {
         EfficientNetB2Config, EfficientNetB3, EfficientNetB3Config, EfficientNetB4,
         EfficientNetB4Config, EfficientNetB5, EfficientNetB5Config, EfficientNetB6,
         EfficientNetB6Config, EfficientNetB7, EfficientNetB7Config,
+    };
+    pub use super::efficientnet_v2::{
+        EfficientNetV2B0, EfficientNetV2B0Config, EfficientNetV2B1, EfficientNetV2B1Config,
+        EfficientNetV2B2, EfficientNetV2B2Config, EfficientNetV2B3, EfficientNetV2B3Config,
+        EfficientNetV2L, EfficientNetV2LConfig, EfficientNetV2M, EfficientNetV2MConfig,
+        EfficientNetV2S, EfficientNetV2SConfig,
     };
     pub use super::inception_v3::{InceptionV3, InceptionV3Config};
     pub use super::inception_v4::{InceptionV4, InceptionV4Config};
@@ -87,6 +94,13 @@ pub static FAMILIES: &[&Family] = &[
     &efficientnet::B5,
     &efficientnet::B6,
     &efficientnet::B7,
+    &efficientnet_v2::B0,
+    &efficientnet_v2::B1,
+    &efficientnet_v2::B2,
+    &efficientnet_v2::B3,
+    &efficientnet_v2::S,
+    &efficientnet_v2::M,
+    &efficientnet_v2::L,
 ];
 
 /// A family of networks.
