@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::keras::{self, Origin, Placed};
-use crate::{ModelCard, WeightsError, hdf5, keras_zip, onnx, safetensors, sharded};
+use crate::{ModelCard, WeightsError, hdf5, keras_zip, onnx, safetensors, sharded, tf_checkpoint};
 
 /// How a file holds numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +76,8 @@ pub(crate) trait ReadTensor: Send {
 pub(crate) enum Naming {
     /// By Keras's names of layers and variables.
     Names,
+    /// By names, sorted by them, so that their order is not that of the layers.
+    Unordered,
     /// By class and number: Keras 3's `.weights.h5` and `.keras`.
     Numbers,
     /// By what is done with them: ONNX.
@@ -96,6 +98,8 @@ pub struct Checkpoint {
     /// Keras's configuration of a whole model.
     model: Option<Value>,
     problem: Option<String>,
+    /// What of the file is not among the tensors; each is a sentence.
+    left_out: Vec<String>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -130,31 +134,43 @@ impl ReadTensor for Rearranged {
 const HDF5_MAGIC: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 
 impl Checkpoint {
-    /// Opens a file by its content: Keras's HDF5 (`.h5`, `.weights.h5`), `.keras`, ONNX, safetensors, or the
-    /// index of a sharded safetensors file.
+    /// Opens a file by its content: Keras's HDF5 (`.h5`, `.weights.h5`), `.keras`, ONNX, safetensors, the
+    /// index of a sharded safetensors file, or a TensorFlow checkpoint of version 1 (one file, as TF-Slim's
+    /// `inception_v1.ckpt`) or 2. The latter is an index and files of data, of which any may be named (`X.index`,
+    /// `X.data-00000-of-00001`), or `X`, as TensorFlow does; of a SavedModel it is `variables/variables.index`.
     ///
     /// # Errors
     /// When the file cannot be read, is of no such format, or is damaged; a safetensors file of ours
     /// is checked against the hash that it carries.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
         let path = path.as_ref();
+        if let Some(index) = tf_checkpoint::index_of(path) {
+            return tf_checkpoint::open(&index);
+        }
         let io = |error| WeightsError::io(path, error);
         let mut start = Vec::new();
-        File::open(path).map_err(io)?.take(9).read_to_end(&mut start).map_err(io)?;
+        let mut file = File::open(path).map_err(io)?;
+        file.by_ref().take(9).read_to_end(&mut start).map_err(io)?;
         let is_onnx = path.extension().is_some_and(|extension| extension == "onnx");
         match start.as_slice() {
             [] => Err(WeightsError::format(path, "the file is empty")),
             _ if start.starts_with(HDF5_MAGIC) => hdf5::open(path),
             _ if start.starts_with(b"PK\x03\x04") => keras_zip::open(path),
+            _ if tf_checkpoint::is_table(&mut file) => tf_checkpoint::open(path),
             [b'{', ..] => sharded::open(path),
             // The field `ir_version` comes first.
             [0x08, ..] if start.get(8) != Some(&b'{') || is_onnx => onnx::open(path),
             _ if is_onnx => onnx::open(path),
             // Eight bytes of header length, then JSON.
             [.., b'{'] if start.len() == 9 => safetensors::open(path),
+            b"model_che" => Err(WeightsError::format(
+                path,
+                "only says which TensorFlow checkpoints are beside it; give one of these instead, as `model.ckpt-100`",
+            )),
+            _ if tf_checkpoint::is_named(path) => tf_checkpoint::open(path),
             _ => Err(WeightsError::format(
                 path,
-                "neither Keras's HDF5 or .keras, nor ONNX, nor safetensors; save it with Keras's `model.save(\"name.keras\")` or `model.save_weights(\"name.weights.h5\")`",
+                "neither Keras's HDF5 or .keras, nor ONNX, nor safetensors, nor a TensorFlow checkpoint; save it with Keras's `model.save(\"name.keras\")` or `model.save_weights(\"name.weights.h5\")`",
             )),
         }
     }
@@ -195,6 +211,7 @@ impl Checkpoint {
             naming: Naming::Names,
             model: None,
             problem: None,
+            left_out: Vec::new(),
         }
     }
 
@@ -236,18 +253,19 @@ impl Checkpoint {
         if self.card.is_some() {
             return Ok(self);
         }
-        let numbered = match std::mem::replace(&mut self.naming, Naming::Names) {
+        let naming = match std::mem::replace(&mut self.naming, Naming::Names) {
             Naming::Graph(graph) => return onnx::resolve(self, *graph, size),
-            naming => matches!(naming, Naming::Numbers),
+            naming => naming,
         };
         if let Some(model) = self.model.take() {
+            let numbered = matches!(naming, Naming::Numbers);
             let read = keras::read(&model, &self.tensors, numbered, size);
             return Ok(match read.and_then(keras::resolve) {
                 Ok((card, tensors)) => self.rearranged(card, tensors),
                 Err(problem) => self.with_problem(problem),
             });
         }
-        Ok(match keras::weights_only(&self.tensors, numbered, wanted) {
+        Ok(match keras::weights_only(&self.tensors, &naming, wanted) {
             Ok(Some((card, tensors))) => self.rearranged(card, tensors),
             Ok(None) => self,
             Err(problem) => self.with_problem(problem),
@@ -255,7 +273,8 @@ impl Checkpoint {
     }
 
     /// The same file with these tensors first, and those that they are not made of behind them.
-    fn rearranged(self, card: ModelCard, mut placed: Vec<Placed>) -> Self {
+    fn rearranged(self, mut card: ModelCard, mut placed: Vec<Placed>) -> Self {
+        card.assumed.extend(self.left_out.iter().cloned());
         let source = |origin: &Origin| match *origin {
             Origin::Same(index) | Origin::BehindZeros(index) => index,
         };
@@ -271,6 +290,11 @@ impl Checkpoint {
 
     pub(crate) fn with_names(self, names: Vec<String>) -> Self {
         Self { names, ..self }
+    }
+
+    /// What of the file is not among the tensors, as the card will say.
+    pub(crate) fn with_left_out(self, left_out: Vec<String>) -> Self {
+        Self { left_out, ..self }
     }
 
     pub(crate) fn with_problem(self, problem: String) -> Self {
@@ -291,6 +315,12 @@ impl Checkpoint {
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
+    }
+
+    /// What of the file is not among the tensors, as an optimizer's state; each is a sentence. A card has them too.
+    #[must_use]
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// The file.

@@ -1,5 +1,5 @@
-//! Weights for Rekindle's networks: reads Keras's HDF5 and `.keras` files, ONNX and safetensors, in pure Rust,
-//! and writes safetensors that say what they hold.
+//! Weights for Rekindle's networks: reads Keras's HDF5 and `.keras` files, ONNX, safetensors and TensorFlow's
+//! checkpoints, in pure Rust, and writes safetensors that say what they hold.
 //!
 //! A [`Checkpoint`] lists a file's tensors; [`Checkpoint::resolve`] reads which network they are of: the file's own
 //! configuration or graph, or where it has none the known network whose variables they are. [`load`] puts them into a
@@ -22,6 +22,7 @@ mod pretrained;
 mod recognise;
 mod safetensors;
 mod sharded;
+mod tf_checkpoint;
 mod whole;
 
 pub use atomic::write_atomic;

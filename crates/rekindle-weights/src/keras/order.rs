@@ -9,6 +9,7 @@ use rekindle_nn::{Activation, Architecture, Graph, GraphBuilder, VariableSpec};
 use super::class::snake_case;
 use super::place::Filed;
 use super::{Origin, Placed};
+use crate::checkpoint::Naming;
 use crate::{ModelCard, TensorInfo};
 
 /// A network that a file's tensors fill.
@@ -23,16 +24,16 @@ struct Fit {
 }
 
 /// The network whose variables these tensors are; nothing where there is none. `wanted` decides where several are the
-/// same but for their names.
+/// same but for their names. Only by name where the tensors are in no order.
 ///
 /// # Errors
 /// When several networks fit; the message lists them.
 pub(crate) fn weights_only(
     tensors: &[TensorInfo],
-    numbered: bool,
+    naming: &Naming,
     wanted: Option<&Architecture>,
 ) -> Result<Option<(ModelCard, Vec<Placed>)>, String> {
-    let filed = Filed::new(tensors, numbered);
+    let filed = Filed::new(tensors, matches!(naming, Naming::Numbers));
     let mut fits = Vec::new();
     // How many tensors any network has by name: one that has more than a whole other is what was meant.
     let mut most_named = 0;
@@ -53,7 +54,9 @@ pub(crate) fn weights_only(
                 card.assumed.extend(top.and_then(of_the_top));
                 fits.push(Fit { architecture, card, placed: named, by_name: true, extra });
             }
-            fits.extend(in_order(&filed, architecture, &graph, &layers));
+            if !matches!(naming, Naming::Unordered) {
+                fits.extend(in_order(&filed, architecture, &graph, &layers));
+            }
         }
     }
     // Exact ones first, by name before by order.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::config::{Argument, Link, flatten};
 use super::{read, resolve, weights_only};
+use crate::checkpoint::Naming;
 use crate::{Checkpoint, Dtype, TensorInfo, load};
 
 fn golden(name: &str) -> PathBuf {
@@ -296,7 +297,8 @@ fn weights_only_are_of_the_network_whose_variables_they_are() {
         let variables = graph.variables(position).into_iter();
         own.extend(variables.map(|variable| info(&layer.name, variable.name, &variable.shape)));
     }
-    let found = |tensors: &[TensorInfo]| weights_only(tensors, false, None).expect("one at most");
+    let found =
+        |tensors: &[TensorInfo]| weights_only(tensors, &Naming::Names, None).expect("one at most");
     let (card, placed) = found(&own).expect("MobileNetV2");
     assert_eq!(
         (card.architecture(), placed.len(), card.assumed.len()),
