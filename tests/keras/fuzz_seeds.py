@@ -29,7 +29,31 @@ def small(K):
     return K.Sequential([L.Rescaling(1 / 127.5, -1), inner, L.DepthwiseConv2D(3), L.GlobalAveragePooling2D(), L.Dense(2, activation="softmax")])
 
 
+def tensorflow():
+    """Tables as fuzz/targets/tf_checkpoint.rs takes them: as they are, and as two blocks, to which it adds CRCs."""
+    import tf_checkpoints
+
+    folder = os.path.join(SEEDS, "tf_checkpoint")
+    os.makedirs(folder, exist_ok=True)
+    for name in ("slim_v1.ckpt", "types_v1.ckpt", "types_v2.ckpt.index", "keras2_checkpoint.index"):
+        with open(tf_checkpoints.place(name), "rb") as file:
+            table = file.read()
+        numbers, value, shift = [], 0, 0
+        for byte in table[-48:-8]:
+            value, shift = value | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                numbers.append(value)
+                value, shift = 0, 0
+        # The index ends the table, in front of it is an empty block of 8 bytes, and in front of that the only one of data.
+        first, index = table[: numbers[0] - 5], table[numbers[2] : numbers[2] + numbers[3]]
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(b"\1" + len(first).to_bytes(2, "little") + first + index)
+        with open(os.path.join(folder, "whole_" + name), "wb") as file:
+            file.write(b"\0" + table)
+
+
 def main():
+    tensorflow()
     place = lambda target, name: os.path.join(SEEDS, target, name)
     for target in ("config", "hdf5", "keras", "onnx", "safetensors"):
         os.makedirs(os.path.join(SEEDS, target), exist_ok=True)
