@@ -49,7 +49,7 @@ pub fn run(file: &Path, json: bool) -> Outcome {
         network: card.map(described),
         problem: checkpoint.problem(),
         folded: card.is_some_and(|card| card.folded),
-        assumed: card.map_or(&[], |card| &card.assumed),
+        assumed: card.map_or(checkpoint.left_out(), |card| &card.assumed),
         tensors: rows,
     };
     if json {
@@ -82,9 +82,9 @@ pub fn run(file: &Path, json: bool) -> Outcome {
             print!("; normalizations are folded into convolutions: for inference and frozen use");
         }
         print!("; preprocessing {}", card.preprocessing);
-        for sentence in &card.assumed {
-            print!("\nassumed: {sentence}");
-        }
+    }
+    for sentence in report.assumed {
+        print!("\nassumed: {sentence}");
     }
     println!();
     Ok(())

@@ -74,7 +74,7 @@ pub struct TrainArgs {
     pub base: Base,
     #[command(flatten)]
     pub settings: SettingsArgs,
-    /// `demo` for the bundled MobileNetV2, `imagenet` for Keras's own, `random` for none, or a file: .h5, .weights.h5, .keras, .onnx, .safetensors [default: demo for mobilenet-v2, else imagenet]
+    /// `demo` for the bundled MobileNetV2, `imagenet` for Keras's own, `random` for none, or a file: .h5, .weights.h5, .keras, .onnx, .safetensors, TensorFlow's .ckpt and .index [default: demo for mobilenet-v2, else imagenet]
     #[arg(long, value_parser = parse_weights)]
     pub weights: Option<Weights>,
     /// Go on with a trained model's head, network and preprocessing, of Rekindle's or a Keras classifier

@@ -21,8 +21,8 @@ const BASE: &str = "https://storage.googleapis.com/tensorflow/keras-applications
 /// Where Keras's files without a folder are, which are EfficientNet's.
 const BUCKET: &str = "https://storage.googleapis.com/keras-applications/";
 
-/// VGG19 with top, the largest of Keras's classic networks, has 575 MB.
-const LARGEST: u64 = 1 << 30;
+/// ConvNeXt-XLarge, the largest of Keras's networks, has 1.4 GB.
+const LARGEST: u64 = 1 << 31;
 
 /// Finds published weights on the disk, or downloads them there.
 ///
