@@ -473,6 +473,9 @@ def layouts():
         convnext = sys.modules["keras.src.applications.convnext"]
         group.row("LayerScale of ConvNeXt", lambda L: convnext.LayerScale(0.1, 4))
         group.row("StochasticDepth of ConvNeXt", lambda L: convnext.StochasticDepth(0.3))
+        inception_resnet = sys.modules["keras.src.applications.inception_resnet_v2"]
+        group.graph("CustomScaleLayer of Inception-ResNet",
+                    lambda x: inception_resnet.CustomScaleLayer(0.17)([x, L.Conv2D(4, 3, padding="same")(x)]))
 
 
 def main():

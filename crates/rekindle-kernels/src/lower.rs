@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use burn::tensor::backend::Backend;
-use rekindle_nn::ops::{self, PoolKind};
+use rekindle_nn::ops::{self, MergeKind, PoolKind};
 use rekindle_nn::{Activation, LayerView, Network, NetworkError, Op, Shape, Source, Window};
 
 use crate::depthwise::MOST_KERNEL_ROWS;
@@ -305,6 +305,15 @@ impl Lower {
             // Nothing, but in training.
             Op::Dropout(_) | Op::Identity(_) => return Ok(input),
             Op::Merge(merge) => NodeOp::Merge(merge.kind),
+            Op::ScaledAdd(sum) => {
+                let &branch = inputs.last().ok_or_else(missing)?;
+                let from = self.nodes[branch].shape;
+                // The convolution that makes the branch takes both, where there is one.
+                let scale = NodeOp::Affine(vec![(sum.scale, 0.0); from.channels()]);
+                let scaled = self.push(name, scale, vec![branch], from);
+                let sum = NodeOp::Merge(MergeKind::Add);
+                return Ok(self.push(name, sum, vec![input, scaled], shape));
+            }
             Op::SeparableConv2d(conv) => {
                 let groups = from.channels();
                 let between = shape.with_channels(groups * conv.depth_multiplier);

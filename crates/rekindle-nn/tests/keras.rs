@@ -9,8 +9,8 @@ use rekindle_nn::ops::{
     ActivationLayer, BatchNorm, CenterCrop, Concatenate, Conv2d, Cropping2d, Dense,
     DepthwiseConv2d, Dropout, Fit, Flatten, GlobalPool, GroupNorm, Identity, Interpolation,
     LayerNorm, LayerScale, Merge, MergeKind, Noise, NoiseKind, Normalization, Permute, Pool2d,
-    PoolKind, Prelu, RandomCrop, Rescaling, Reshape, Resizing, SeparableConv2d, SharedDropout,
-    SoftmaxOver, Statistics, TrainingOnly, UnitNorm, ZeroPadding2d,
+    PoolKind, Prelu, RandomCrop, Rescaling, Reshape, Resizing, ScaledAdd, SeparableConv2d,
+    SharedDropout, SoftmaxOver, Statistics, TrainingOnly, UnitNorm, ZeroPadding2d,
 };
 use rekindle_nn::{Activation, NetworkError, Op, Padding, Window};
 use serde_json::{Map, Value, json};
@@ -120,6 +120,7 @@ fn examples() -> Vec<Op> {
         SharedDropout::of_channels(0.3).into(),
         SharedDropout::of_samples(0.3).into(),
         flip.into(),
+        ScaledAdd { scale: 0.17 }.into(),
         Concatenate::new().into(),
         Identity {}.into(),
     ];

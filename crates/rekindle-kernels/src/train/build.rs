@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use burn::tensor::backend::Backend;
-use rekindle_nn::ops::{self, BatchNorm, Fit, PoolKind};
+use rekindle_nn::ops::{self, BatchNorm, Fit, MergeKind, PoolKind};
 use rekindle_nn::{Activation, LayerView, Network, NetworkError, Op, Padding, Shape, Source};
 
 use super::{Conv, Dense, Kept, Node, Norm, Parameter, Stretch, Trainer, Window, Work, map};
@@ -381,6 +381,14 @@ impl Build<'_> {
             // What Keras's training does here is not done; whoever trains says so.
             Op::RandomCrop(_) | Op::TrainingOnly(_) => return Ok(input),
             Op::Merge(merge) => Work::Merge(merge.kind),
+            Op::ScaledAdd(sum) => {
+                let &branch = inputs.last().ok_or_else(missing)?;
+                let shape = self.nodes[branch].shape;
+                let scale = Work::Scale(vec![[sum.scale as f32, 0.0]; shape.channels()]);
+                let scaled = self.push(scale, vec![branch], shape);
+                let sum = Work::Merge(MergeKind::Add);
+                return Ok(self.push(sum, vec![input, scaled], layer.shape));
+            }
             Op::Concatenate(_) => Work::Concat,
         };
         let activation = match layer.op {

@@ -4,6 +4,7 @@ use super::{Base, Graph, Layer, Source};
 use crate::ops::{
     ActivationLayer, BatchNorm, Concatenate, Conv2d, Dense, DepthwiseConv2d, Dropout, Flatten,
     GlobalPool, Merge, Pool2d, Rescaling, SeparableConv2d, ZeroPadding2d,
+    GlobalPool, Merge, Pool2d, Rescaling, ScaledAdd, ZeroPadding2d,
 };
 use crate::{Activation, Architecture, NetworkError, Op, Shape};
 
@@ -232,6 +233,11 @@ impl GraphBuilder {
     /// Element-wise sum.
     pub fn add(&mut self, name: impl Into<String>, values: &[Value]) -> Added {
         self.layer(name, Merge::ADD, values)
+    }
+
+    /// The first value and the second times a number.
+    pub fn scaled_add(&mut self, name: impl Into<String>, values: [Value; 2], scale: f64) -> Added {
+        self.layer(name, ScaledAdd { scale }, &values)
     }
 
     /// Element-wise product.

@@ -26,6 +26,7 @@ mod resample;
 mod rescaling;
 mod reshape;
 mod resizing;
+mod scaled_add;
 mod separable;
 mod training_only;
 mod window;
@@ -55,6 +56,7 @@ pub use prelu::Prelu;
 pub use rescaling::Rescaling;
 pub use reshape::{Flatten, Permute, Reshape};
 pub use resizing::{Fit, Interpolation, Resizing};
+pub use scaled_add::ScaledAdd;
 pub use separable::SeparableConv2d;
 pub use training_only::TrainingOnly;
 pub use window::{Padding, Window};
@@ -310,6 +312,8 @@ operations! {
     TrainingOnly(TrainingOnly),
     /// Element-wise sum, product, mean, ... of several values.
     Merge(Merge),
+    /// The first value and the second times a number.
+    ScaledAdd(ScaledAdd),
     /// Channels of several values side by side.
     Concatenate(Concatenate),
     /// What comes in.

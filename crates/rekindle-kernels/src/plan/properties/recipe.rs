@@ -9,7 +9,7 @@ use rekindle_nn::ops::{
     ActivationLayer, BatchNorm, CenterCrop, Conv2d, Cropping2d, Dense, DepthwiseConv2d, Dropout,
     Fit, GlobalPool, GroupNorm, Interpolation, LayerNorm, LayerScale, Lrn, Merge, MergeKind, Noise,
     NoiseKind, Normalization, Permute, Pool2d, PoolKind, Prelu, RandomCrop, Rescaling, Reshape,
-    Resizing, SeparableConv2d, SharedDropout, SoftmaxOver, UnitNorm,
+    Resizing, ScaledAdd, SeparableConv2d, SharedDropout, SoftmaxOver, UnitNorm,
 };
 use rekindle_nn::{
     Activation, GraphBuilder, Initializer, Network, NetworkError, Op, Padding, Shape, Value,
@@ -29,6 +29,11 @@ pub(crate) enum Part {
     PaddedPool([[usize; 2]; 2], Pool2d),
     /// A 1x1 convolution of the input, added to it.
     Shortcut(Activation),
+    /// The input and a share of what a convolution makes of it, as Inception-ResNet has it, or of its columns' maxima.
+    Residual {
+        scale: f64,
+        with: u8,
+    },
     /// Convolutions and a pool of the input side by side.
     Branches {
         widths: [usize; 2],
@@ -185,6 +190,24 @@ impl Build {
                 let y = self.conv(&plain(Some(channels), [1, 1], Activation::Linear), x)?;
                 let y = self.op(Merge::ADD, &[x, y])?;
                 self.activate(*activation, y)
+            }
+            Part::Residual { scale, with } => {
+                let bias = Conv {
+                    has_norm: false,
+                    has_bias: true,
+                    ..plain(Some(channels), [1, 1], Activation::Linear)
+                };
+                let y = self.conv(&bias, x)?;
+                let columns = Window::new([height, 1], Padding::Valid);
+                let columns = Pool2d { window: columns, ..Pool2d::max(1, 1, Padding::Valid) };
+                let inputs = match with % 4 {
+                    0 => [y, x],
+                    1 => [y, self.op(columns, &[x])?],
+                    2 => [self.op(columns, &[x])?, y],
+                    _ => [x, y],
+                };
+                let y = self.op(ScaledAdd { scale: *scale }, &inputs)?;
+                self.activate(Activation::Relu, y)
             }
             Part::Branches { widths, kernel } => {
                 let (relu, relu6) = (Activation::Relu, Activation::Relu6);
@@ -519,6 +542,7 @@ pub(crate) fn part() -> impl Strategy<Value = Part> {
         2 => pool().prop_map(Part::Pool),
         1 => (edges(), pool()).prop_map(|(edges, pool)| Part::PaddedPool(edges, pool)),
         1 => activation().prop_map(Part::Shortcut),
+        1 => (0.1..1.0, 0..8_u8).prop_map(|(scale, with)| Part::Residual { scale, with }),
         3 => (widths, prop_oneof![Just([3, 3]), Just([1, 7]), Just([5, 1])])
             .prop_map(|(widths, kernel)| Part::Branches { widths, kernel }),
         3 => (1..5_usize, prop::option::of(1..50_usize), 1..3_usize, activation()).prop_map(

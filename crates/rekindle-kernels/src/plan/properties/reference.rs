@@ -243,6 +243,34 @@ impl Reference {
     }
 }
 
+/// Element by element, sizes of 1 stretched.
+fn merged(kind: MergeKind, inputs: &[Map], shape: Shape) -> Vec<f64> {
+    let [height, width, channels] = shape.as_map().unwrap_or([1, 1, shape.count()]);
+    let mut values = Vec::new();
+    for y in 0..height {
+        for x in 0..width {
+            for c in 0..channels {
+                let each = inputs.iter().map(|input| {
+                    let [rows, columns, depth] = input.sizes();
+                    let one = |size: usize, at: usize| if size == 1 { 0 } else { at };
+                    let (y, x, c) = (one(rows, y), one(columns, x), one(depth, c));
+                    input.values[(y * columns + x) * depth + c]
+                });
+                let count = inputs.len() as f64;
+                values.push(match kind {
+                    MergeKind::Add => each.sum(),
+                    MergeKind::Average => each.sum::<f64>() / count,
+                    MergeKind::Multiply => each.product(),
+                    MergeKind::Subtract => each.reduce(|a, b| a - b).expect("two"),
+                    MergeKind::Maximum => each.fold(f64::NEG_INFINITY, f64::max),
+                    MergeKind::Minimum => each.fold(f64::INFINITY, f64::min),
+                });
+            }
+        }
+    }
+    values
+}
+
 impl Interpreter<Flex> for Reference {
     type Value = Map;
 
@@ -318,31 +346,10 @@ impl Interpreter<Flex> for Reference {
                 });
                 each.collect()
             }
-            Op::Merge(merge) => {
-                let [height, width, channels] = shape.as_map().unwrap_or([1, 1, shape.count()]);
-                let mut values = Vec::new();
-                for y in 0..height {
-                    for x in 0..width {
-                        for c in 0..channels {
-                            let each = inputs.iter().map(|input| {
-                                let [rows, columns, depth] = input.sizes();
-                                let one = |size: usize, at: usize| if size == 1 { 0 } else { at };
-                                let (y, x, c) = (one(rows, y), one(columns, x), one(depth, c));
-                                input.values[(y * columns + x) * depth + c]
-                            });
-                            let count = inputs.len() as f64;
-                            values.push(match merge.kind {
-                                MergeKind::Add => each.sum(),
-                                MergeKind::Average => each.sum::<f64>() / count,
-                                MergeKind::Multiply => each.product(),
-                                MergeKind::Subtract => each.reduce(|a, b| a - b).expect("two"),
-                                MergeKind::Maximum => each.fold(f64::NEG_INFINITY, f64::max),
-                                MergeKind::Minimum => each.fold(f64::INFINITY, f64::min),
-                            });
-                        }
-                    }
-                }
-                values
+            Op::Merge(merge) => merged(merge.kind, &inputs, shape),
+            Op::ScaledAdd(sum) => {
+                inputs[1].values.iter_mut().for_each(|value| *value *= sum.scale);
+                merged(MergeKind::Add, &inputs, shape)
             }
             Op::Concatenate(_) => {
                 let pixels = input.values.len() / input.shape.channels();
