@@ -32,7 +32,7 @@ typed_network!(
 
 /// One step of a branch. Convolutions are followed by BatchNorm and ReLU.
 #[derive(Debug, Clone, Copy)]
-enum Step {
+pub(super) enum Step {
     /// Filters, kernel height, kernel width; stride 1, padding `same`.
     Conv(usize, usize, usize),
     /// The same without padding.
@@ -107,9 +107,7 @@ fn build(settings: &Settings) -> Result<Graph, NetworkError> {
     let (mut net, images) = GraphBuilder::new(settings.input());
     let mut x = branch(&mut net, images, STEM)?;
     for (name, branches) in BLOCKS {
-        let branches = branches.iter().map(|steps| branch(&mut net, x, steps));
-        let branches = branches.collect::<Result<Vec<Value>, _>>()?;
-        x = net.concatenate(name, &branches)?;
+        x = self::branches(&mut net, name, x, branches)?;
     }
     net.mark_base(x, None);
     if let Some(classes) = settings.classes {
@@ -119,7 +117,24 @@ fn build(settings: &Settings) -> Result<Graph, NetworkError> {
     net.finish(x)
 }
 
-fn branch(net: &mut GraphBuilder, mut x: Value, steps: &[Step]) -> Result<Value, NetworkError> {
+/// Branches side by side, concatenated.
+pub(super) fn branches(
+    net: &mut GraphBuilder,
+    name: impl Into<String>,
+    x: Value,
+    branches: &[&[Step]],
+) -> Result<Value, NetworkError> {
+    let ends = branches.iter().map(|steps| branch(net, x, steps));
+    let ends = ends.collect::<Result<Vec<Value>, _>>()?;
+    net.concatenate(name, &ends)
+}
+
+/// One step after another.
+pub(super) fn branch(
+    net: &mut GraphBuilder,
+    mut x: Value,
+    steps: &[Step],
+) -> Result<Value, NetworkError> {
     for step in steps {
         x = match *step {
             Conv(filters, rows, columns) => unit(net, x, Conv2d::new(filters, [rows, columns]))?,

@@ -8,6 +8,7 @@ pub mod inception_v1;
 pub mod inception_v2;
 pub mod efficientnet;
 pub mod efficientnet_v2;
+pub mod inception_resnet_v2;
 pub mod inception_v3;
 pub mod inception_v4;
 pub mod mobilenet;
@@ -45,6 +46,7 @@ pub mod networks {
         EfficientNetV2L, EfficientNetV2LConfig, EfficientNetV2M, EfficientNetV2MConfig,
         EfficientNetV2S, EfficientNetV2SConfig,
     };
+    pub use super::inception_resnet_v2::{InceptionResNetV2, InceptionResNetV2Config};
     pub use super::inception_v3::{InceptionV3, InceptionV3Config};
     pub use super::inception_v4::{InceptionV4, InceptionV4Config};
     pub use super::mobilenet::{MobileNet, MobileNetConfig};
@@ -101,6 +103,7 @@ pub static FAMILIES: &[&Family] = &[
     &efficientnet_v2::S,
     &efficientnet_v2::M,
     &efficientnet_v2::L,
+    &inception_resnet_v2::FAMILY,
 ];
 
 /// A family of networks.
