@@ -17,6 +17,7 @@ pub mod resnet;
 pub mod resnet_v2;
 mod slim;
 pub mod mobilenet_v3;
+pub mod nasnet;
 mod typed;
 pub mod vgg;
 pub mod xception;
@@ -63,6 +64,7 @@ pub mod networks {
     pub use super::mobilenet_v3::{
         MobileNetV3Large, MobileNetV3LargeConfig, MobileNetV3Small, MobileNetV3SmallConfig,
     };
+    pub use super::nasnet::{NasNetLarge, NasNetLargeConfig, NasNetMobile, NasNetMobileConfig};
 }
 
 /// Every family.
@@ -104,6 +106,8 @@ pub static FAMILIES: &[&Family] = &[
     &efficientnet_v2::M,
     &efficientnet_v2::L,
     &inception_resnet_v2::FAMILY,
+    &nasnet::MOBILE,
+    &nasnet::LARGE,
 ];
 
 /// A family of networks.

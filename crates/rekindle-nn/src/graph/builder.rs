@@ -5,6 +5,7 @@ use crate::ops::{
     ActivationLayer, BatchNorm, Concatenate, Conv2d, Dense, DepthwiseConv2d, Dropout, Flatten,
     GlobalPool, Merge, Pool2d, Rescaling, SeparableConv2d, ZeroPadding2d,
     GlobalPool, Merge, Pool2d, Rescaling, ScaledAdd, ZeroPadding2d,
+    GlobalPool, Merge, Pool2d, Rescaling, ScaledAdd, SeparableConv2d, ZeroPadding2d,
 };
 use crate::{Activation, Architecture, NetworkError, Op, Shape};
 
