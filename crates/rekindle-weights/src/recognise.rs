@@ -41,16 +41,20 @@ pub(crate) fn recognise(graph: &Graph) -> Result<Recognised, Option<Begins>> {
         for known in Architecture::all() {
             let architecture = known.with_images(height, width, channels);
             // Images may be smaller than the family takes.
-            let Ok(family) = architecture.graph() else { continue };
-            let theirs = numbers.of(&family, Source::Input);
-            let common = theirs.iter().flatten().filter(|number| there.contains(number)).count();
-            if common >= LEAST_COMMON && begins.is_none_or(|other| common > other.layers) {
-                begins = Some(Begins { architecture, layers: common });
-            }
-            let is_larger =
-                best.as_ref().is_none_or(|best| family.layers().len() > best.graph.base().layers);
-            if is_larger && let Some(found) = found(graph, root, &own, &family, &theirs) {
-                best = Some(found);
+            let Ok(bases) = architecture.bases() else { continue };
+            for family in bases {
+                let theirs = numbers.of(&family, Source::Input);
+                let common =
+                    theirs.iter().flatten().filter(|number| there.contains(number)).count();
+                if common >= LEAST_COMMON && begins.is_none_or(|other| common > other.layers) {
+                    begins = Some(Begins { architecture, layers: common });
+                }
+                let is_larger = best
+                    .as_ref()
+                    .is_none_or(|best| family.layers().len() > best.graph.base().layers);
+                if is_larger && let Some(found) = found(graph, root, &own, &family, &theirs) {
+                    best = Some(found);
+                }
             }
         }
     }
@@ -394,7 +398,7 @@ pub(crate) fn unique(name: &str, used: &mut HashSet<String>) -> String {
 #[cfg(test)]
 mod tests {
     use rekindle_nn::ops::{ActivationLayer, ZeroPadding2d};
-    use rekindle_nn::{HeadConfig, MobileNetV2Config};
+    use rekindle_nn::{ConvNextTinyConfig, HeadConfig, MobileNetV2Config};
 
     use super::*;
 
@@ -438,6 +442,16 @@ mod tests {
         });
         assert_eq!(momentum, Some(0.5), "what the file says of training is kept");
         assert_eq!(found.graph.head().len(), 3);
+    }
+
+    #[test]
+    fn a_network_is_known_by_what_its_top_is_on() {
+        let known = Architecture::from(ConvNextTinyConfig::new().with_size(32));
+        let graph = known.with_top(Some(5)).graph().expect("valid");
+        let found = recognise(&graph).expect("ConvNeXt");
+        assert_eq!(found.graph, graph);
+        let other = graph.with_input(Shape::image(64)).expect("fits");
+        assert_eq!(other.base().architecture, Some(known.with_size(64)));
     }
 
     #[test]

@@ -193,6 +193,17 @@ impl Architecture {
         Ok(graph)
     }
 
+    /// What a head may be on: the network without top, and what its top is on, where that is another.
+    ///
+    /// # Errors
+    /// When a setting is outside of what Keras allows.
+    pub fn bases(&self) -> Result<Vec<Graph>, NetworkError> {
+        let plain = self.with_top(None).graph()?;
+        let topped = self.with_top(Some(1)).graph()?.without_head();
+        let is_other = topped.layers().len() != plain.layers().len();
+        Ok([plain].into_iter().chain(is_other.then_some(topped)).collect())
+    }
+
     /// The network, with random weights until others are loaded.
     ///
     /// # Errors

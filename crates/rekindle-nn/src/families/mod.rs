@@ -3,21 +3,22 @@
 //! To add one: a file with a `FAMILY`, its line in [`FAMILIES`], and one for its Burn module in [`networks`].
 
 mod architecture;
+pub mod convnext;
 pub mod densenet;
-pub mod inception_v1;
-pub mod inception_v2;
 pub mod efficientnet;
 pub mod efficientnet_v2;
 pub mod inception_resnet_v2;
+pub mod inception_v1;
+pub mod inception_v2;
 pub mod inception_v3;
 pub mod inception_v4;
 pub mod mobilenet;
 pub mod mobilenet_v2;
+pub mod mobilenet_v3;
+pub mod nasnet;
 pub mod resnet;
 pub mod resnet_v2;
 mod slim;
-pub mod mobilenet_v3;
-pub mod nasnet;
 mod typed;
 pub mod vgg;
 pub mod xception;
@@ -29,12 +30,15 @@ use crate::{Graph, NetworkError};
 
 /// The families' Burn modules, with typed settings.
 pub mod networks {
+    pub use super::convnext::{
+        ConvNextBase, ConvNextBaseConfig, ConvNextLarge, ConvNextLargeConfig, ConvNextSmall,
+        ConvNextSmallConfig, ConvNextTiny, ConvNextTinyConfig, ConvNextXLarge,
+        ConvNextXLargeConfig,
+    };
     pub use super::densenet::{
         DenseNet121, DenseNet121Config, DenseNet169, DenseNet169Config, DenseNet201,
         DenseNet201Config,
     };
-    pub use super::inception_v1::{InceptionV1, InceptionV1Config};
-    pub use super::inception_v2::{InceptionV2, InceptionV2Config};
     pub use super::efficientnet::{
         EfficientNetB0, EfficientNetB0Config, EfficientNetB1, EfficientNetB1Config, EfficientNetB2,
         EfficientNetB2Config, EfficientNetB3, EfficientNetB3Config, EfficientNetB4,
@@ -48,10 +52,16 @@ pub mod networks {
         EfficientNetV2S, EfficientNetV2SConfig,
     };
     pub use super::inception_resnet_v2::{InceptionResNetV2, InceptionResNetV2Config};
+    pub use super::inception_v1::{InceptionV1, InceptionV1Config};
+    pub use super::inception_v2::{InceptionV2, InceptionV2Config};
     pub use super::inception_v3::{InceptionV3, InceptionV3Config};
     pub use super::inception_v4::{InceptionV4, InceptionV4Config};
     pub use super::mobilenet::{MobileNet, MobileNetConfig};
     pub use super::mobilenet_v2::{MobileNetV2, MobileNetV2Config};
+    pub use super::mobilenet_v3::{
+        MobileNetV3Large, MobileNetV3LargeConfig, MobileNetV3Small, MobileNetV3SmallConfig,
+    };
+    pub use super::nasnet::{NasNetLarge, NasNetLargeConfig, NasNetMobile, NasNetMobileConfig};
     pub use super::resnet::{
         ResNet50, ResNet50Config, ResNet101, ResNet101Config, ResNet152, ResNet152Config,
     };
@@ -61,17 +71,22 @@ pub mod networks {
     };
     pub use super::vgg::{Vgg16, Vgg16Config, Vgg19, Vgg19Config};
     pub use super::xception::{Xception, XceptionConfig};
-    pub use super::mobilenet_v3::{
-        MobileNetV3Large, MobileNetV3LargeConfig, MobileNetV3Small, MobileNetV3SmallConfig,
-    };
-    pub use super::nasnet::{NasNetLarge, NasNetLargeConfig, NasNetMobile, NasNetMobileConfig};
 }
 
 /// Every family.
 pub static FAMILIES: &[&Family] = &[
     &mobilenet::FAMILY,
     &mobilenet_v2::FAMILY,
+    &mobilenet_v3::SMALL,
+    &mobilenet_v3::LARGE,
+    &inception_v1::FAMILY,
+    &inception_v2::FAMILY,
     &inception_v3::FAMILY,
+    &inception_v4::FAMILY,
+    &inception_resnet_v2::FAMILY,
+    &xception::FAMILY,
+    &vgg::VGG_16,
+    &vgg::VGG_19,
     &resnet::RESNET_50,
     &resnet::RESNET_101,
     &resnet::RESNET_152,
@@ -81,15 +96,8 @@ pub static FAMILIES: &[&Family] = &[
     &densenet::DENSENET_121,
     &densenet::DENSENET_169,
     &densenet::DENSENET_201,
-    &vgg::VGG_16,
-    &vgg::VGG_19,
-    &xception::FAMILY,
-    &inception_v1::FAMILY,
-    &inception_v2::FAMILY,
-    &inception_v4::FAMILY,
-    &mobilenet_v3::SMALL,
-    &mobilenet_v3::LARGE,
-    &inception_v3::FAMILY,
+    &nasnet::MOBILE,
+    &nasnet::LARGE,
     &efficientnet::B0,
     &efficientnet::B1,
     &efficientnet::B2,
@@ -105,9 +113,11 @@ pub static FAMILIES: &[&Family] = &[
     &efficientnet_v2::S,
     &efficientnet_v2::M,
     &efficientnet_v2::L,
-    &inception_resnet_v2::FAMILY,
-    &nasnet::MOBILE,
-    &nasnet::LARGE,
+    &convnext::TINY,
+    &convnext::SMALL,
+    &convnext::BASE,
+    &convnext::LARGE,
+    &convnext::XLARGE,
 ];
 
 /// A family of networks.

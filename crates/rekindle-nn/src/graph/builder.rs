@@ -3,9 +3,7 @@ use std::collections::HashMap;
 use super::{Base, Graph, Layer, Source};
 use crate::ops::{
     ActivationLayer, BatchNorm, Concatenate, Conv2d, Dense, DepthwiseConv2d, Dropout, Flatten,
-    GlobalPool, Merge, Pool2d, Rescaling, SeparableConv2d, ZeroPadding2d,
-    GlobalPool, Merge, Pool2d, Rescaling, ScaledAdd, ZeroPadding2d,
-    GlobalPool, Merge, Pool2d, Rescaling, ScaledAdd, SeparableConv2d, ZeroPadding2d,
+    GlobalPool, LayerNorm, Merge, Pool2d, Rescaling, ScaledAdd, SeparableConv2d, ZeroPadding2d,
 };
 use crate::{Activation, Architecture, NetworkError, Op, Shape};
 
@@ -161,6 +159,11 @@ impl GraphBuilder {
 
     /// Batch normalization.
     pub fn batch_norm(&mut self, name: impl Into<String>, x: Value, norm: BatchNorm) -> Added {
+        self.layer(name, norm, &[x])
+    }
+
+    /// Layer normalization.
+    pub fn layer_norm(&mut self, name: impl Into<String>, x: Value, norm: LayerNorm) -> Added {
         self.layer(name, norm, &[x])
     }
 

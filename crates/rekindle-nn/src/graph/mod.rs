@@ -252,10 +252,11 @@ impl Graph {
             (base.architecture, input.as_map())
         {
             let architecture = architecture.with_images(height, width, channels);
-            let built = architecture.graph()?;
-            let is_whole = built.layers.len() == base.layers
-                && built.layers.iter().zip(&layers).all(|(a, b)| a.name == b.name);
-            if is_whole {
+            let is_whole = |built: &Self| {
+                built.layers.len() == base.layers
+                    && built.layers.iter().zip(&layers).all(|(a, b)| a.name == b.name)
+            };
+            if let Some(built) = architecture.bases()?.into_iter().find(is_whole) {
                 layers.splice(..base.layers, built.layers);
                 base.architecture = Some(architecture);
             }

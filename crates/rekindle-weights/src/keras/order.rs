@@ -1,7 +1,7 @@
 //! Files of weights only: the network whose variables are exactly the file's, by their names, or else by order and shape,
 //! as Keras's own loader has it, because automatic names (`conv2d_95`) depend on what else a session had made before.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rekindle_nn::ops::Dense;
 use rekindle_nn::{Activation, Architecture, Graph, GraphBuilder, VariableSpec};
@@ -19,6 +19,8 @@ struct Fit {
     placed: Vec<Placed>,
     /// Whether the tensors have the network's own names.
     by_name: bool,
+    /// How many of them have.
+    named: usize,
     /// Tensors that are none of the network's.
     extra: usize,
 }
@@ -43,19 +45,21 @@ pub(crate) fn weights_only(
             let Ok(graph) = architecture.graph() else { continue };
             let layers = variables(&graph);
             let count: usize = layers.iter().map(|layer| layer.variables.len()).sum();
-            let named = by_name(&filed, &layers);
-            most_named = most_named.max(named.len());
+            let placed = by_name(&filed, &layers);
+            let named = placed.len();
+            most_named = most_named.max(named);
             if count > tensors.len() {
                 continue;
             }
-            if named.len() == count {
+            if named == count {
                 let extra = tensors.len() - count;
                 let mut card = ModelCard::new(graph.clone());
                 card.assumed.extend(top.and_then(of_the_top));
-                fits.push(Fit { architecture, card, placed: named, by_name: true, extra });
+                fits.push(Fit { architecture, card, placed, by_name: true, named, extra });
             }
             if !matches!(naming, Naming::Unordered) {
-                fits.extend(in_order(&filed, architecture, &graph, &layers));
+                let in_order = in_order(&filed, architecture, &graph, &layers);
+                fits.extend(in_order.map(|fit| Fit { named, ..fit }));
             }
         }
     }
@@ -70,8 +74,13 @@ pub(crate) fn weights_only(
         // With extra tensors: whoever takes most of them.
         let least = found.iter().map(|fit| fit.extra).min().unwrap_or_default();
         found.retain(|fit| fit.extra == least);
-        // A top of the network's own is no other network than one with a dense layer behind it.
+        // Where a network ends otherwise without its top, names say which of the two it is.
         let plain = |fit: &Fit| fit.architecture.with_top(None);
+        let all = found.clone();
+        found.retain(|fit| {
+            !all.iter().any(|other| plain(other) == plain(fit) && other.named > fit.named)
+        });
+        // A top of the network's own is no other network than one with a dense layer behind it.
         let topped: Vec<Architecture> = found
             .iter()
             .filter(|fit| fit.architecture.classes().is_some())
@@ -98,17 +107,38 @@ pub(crate) fn weights_only(
     Ok(None)
 }
 
-/// The tops that the tensors may have: none, or one of as many classes as a matrix has columns.
+/// The tops that the tensors may have: none, or one of as many classes as a matrix has columns, or as the last convolution
+/// of a pixel with a bias makes.
 fn tops(tensors: &[TensorInfo]) -> Vec<Option<usize>> {
-    let matrices = tensors.iter().filter_map(|tensor| match *tensor.shape.as_slice() {
-        [_, columns] => Some(columns),
+    let mut uses = BTreeMap::<usize, usize>::new();
+    for tensor in tensors {
+        if let &[_, columns] = tensor.shape.as_slice()
+            && columns > 0
+        {
+            *uses.entry(columns).or_default() += 1;
+        }
+    }
+    // The matrices of blocks, such as ConvNeXt's, are of few sizes; that of the top is one of a kind, and has few columns.
+    let mut classes: Vec<usize> = uses.keys().copied().collect();
+    classes.sort_by_key(|columns| uses[columns]);
+    classes.truncate(4);
+    let has_bias = |tensor: &TensorInfo| {
+        let is_bias = |other: &&TensorInfo| other.layer == tensor.layer && other.shape.len() == 1;
+        tensors.iter().any(|other| is_bias(&other))
+    };
+    let pixels = tensors.iter().rev().filter_map(|tensor| match *tensor.shape.as_slice() {
+        [1, 1, _, columns] if has_bias(tensor) => Some(columns),
         _ => None,
     });
-    let mut classes: Vec<usize> = matrices.filter(|columns| *columns > 0).collect();
-    classes.sort_unstable();
-    classes.dedup();
-    // Networks with many matrices end in one that has fewer columns than others; none has more than two sizes before it.
-    classes.truncate(4);
+    let pixels: Vec<usize> = pixels.collect();
+    // Files are not always in the order of layers; ImageNet's classes are known.
+    let usual = pixels.iter().copied().filter(|columns| [1000, 1001].contains(columns));
+    let candidates = usual.chain(pixels.first().copied()).filter(|columns| *columns > 0);
+    for columns in candidates {
+        if !classes.contains(&columns) {
+            classes.push(columns);
+        }
+    }
     [None].into_iter().chain(classes.into_iter().map(Some)).collect()
 }
 
@@ -163,7 +193,8 @@ fn in_order(
     let (placed, rest) =
         if filed.numbered() { by_class(filed, layers)? } else { in_sequence(filed, layers)? };
     let mut card = ModelCard::new(graph.clone());
-    let fit = |card, placed| Some(Fit { architecture, card, placed, by_name: false, extra: 0 });
+    let fit =
+        |card, placed| Some(Fit { architecture, card, placed, by_name: false, named: 0, extra: 0 });
     match (rest.as_slice(), architecture.classes()) {
         ([], None) => fit(card, placed),
         ([], Some(classes)) => {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ::safetensors::SafeTensors;
 use burn::backend::Flex;
-use rekindle_nn::{Architecture, MobileNetV2Config};
+use rekindle_nn::{Architecture, ConvNextTinyConfig, MobileNetV2Config};
 use rekindle_nn::{Features, Network, Shape};
 use serde_json::{Value, json};
 
@@ -282,21 +282,45 @@ fn layers_of_both_keras_versions_are_numbered_and_connected() {
     assert!(flatten(&deep, true).expect_err("too deep").contains("more than 16 deep"));
 }
 
+fn info(layer: &str, variable: &str, shape: &[usize]) -> TensorInfo {
+    let (layer, variable) = (layer.into(), variable.into());
+    TensorInfo { layer, variable, shape: shape.to_vec(), dtype: Dtype::F32 }
+}
+
+/// What a file of a network's weights holds.
+fn tensors_of(architecture: &Architecture) -> Vec<TensorInfo> {
+    let graph = architecture.graph().expect("valid");
+    let layers = graph.layers().iter().enumerate();
+    let tensors = layers.flat_map(|(position, layer)| {
+        let variables = graph.variables(position).into_iter();
+        variables.map(|variable| info(&layer.name, variable.name, &variable.shape))
+    });
+    tensors.collect()
+}
+
+/// ConvNeXt normalizes each pixel at its end without top, and the means with it: the same variables otherwise.
+#[test]
+fn names_say_whether_a_normalization_is_the_top_s() {
+    let known = Architecture::from(ConvNextTinyConfig::new().with_size(32));
+    for classes in [7, 1000] {
+        let topped = tensors_of(&known.with_top(Some(classes)));
+        let (card, _) =
+            weights_only(&topped, &Naming::Names, None).expect("one").expect("ConvNeXt");
+        assert_eq!(card.graph.layers().len(), card.graph.base().layers + 3);
+        // One of the user's own behind the network without top.
+        let plain = tensors_of(&known);
+        let head = [info("mine", "kernel", &[768, classes]), info("mine", "bias", &[classes])];
+        let tensors: Vec<TensorInfo> = plain.into_iter().chain(head).collect();
+        let (card, _) =
+            weights_only(&tensors, &Naming::Names, None).expect("one").expect("ConvNeXt");
+        assert_eq!(card.graph.layers().len(), card.graph.base().layers + 2);
+    }
+}
+
 #[test]
 fn weights_only_are_of_the_network_whose_variables_they_are() {
     let known = Architecture::from(MobileNetV2Config::new().with_alpha(0.35));
-    let graph = known.graph().expect("valid");
-    let info = |layer: &str, variable: &str, shape: &[usize]| TensorInfo {
-        layer: layer.into(),
-        variable: variable.into(),
-        shape: shape.to_vec(),
-        dtype: Dtype::F32,
-    };
-    let mut own = Vec::new();
-    for (position, layer) in graph.layers().iter().enumerate() {
-        let variables = graph.variables(position).into_iter();
-        own.extend(variables.map(|variable| info(&layer.name, variable.name, &variable.shape)));
-    }
+    let own = tensors_of(&known);
     let found =
         |tensors: &[TensorInfo]| weights_only(tensors, &Naming::Names, None).expect("one at most");
     let (card, placed) = found(&own).expect("MobileNetV2");
