@@ -26,6 +26,8 @@ from applications import NETWORKS, built, key
 GOLDEN = os.path.join(os.path.dirname(__file__), "..", "golden", "networks")
 SAMPLES = 200
 GRADIENTS = 10
+# Gradients of larger networks in float64 take more memory than they are worth.
+MOST_GRADIENTS = 150_000_000
 LAYERS = 12
 PRIME = 15485863
 
@@ -34,6 +36,12 @@ LEAST = {"inception-v3": 75, "inception-resnet-v2": 75, "xception": 71}
 ODD = 97
 # These are compared at the sizes that they are mostly used at, too.
 MORE = {"mobilenet": (224,), "mobilenet-v2": (96, 160, 224), "inception-v3": (160, 299)}
+# At the least size a value within float32's rounding of a ReLU's kink falls on either side of it, and changes gradients by
+# a thousandth or more: theirs are taken at a size where none does.
+KINKS = {
+    "mobilenet-v2-1.0": 33, "mobilenet-v3-large-0.75": 33, "mobilenet-v3-large-1.0": 33, "inception-v3": 77,
+    "densenet-121": 33, "densenet-169": 33, "densenet-201": 33,
+}
 # Their outputs are not compared: they have the values of their inputs, or none of their own.
 PLAIN = ("InputLayer", "ZeroPadding2D", "Cropping2D", "Dropout", "Rescaling", "Normalization", "Flatten", "Reshape",
          "Sequential", "StochasticDepth")
@@ -76,13 +84,23 @@ def weak(model) -> list:
     return sorted(names)
 
 
-def fill(model, gain, weak=(), classifiers=formula.CLASSIFIERS):
+def variables(model):
+    """Layers, their variables, and what those are called here."""
     for layer in flattened(model):
-        for var in layer.weights:
-            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-            name = "kernel" if depthwise and var.name == "depthwise_kernel" else var.name
-            var.assign(formula.variable(
-                layer.name, name, tuple(var.shape), gain, depthwise, weak, classifiers))
+        for variable in layer.weights:
+            name = variable.name
+            if isinstance(layer, keras.layers.DepthwiseConv2D) and name == "depthwise_kernel":
+                name = "kernel"
+            # Keras 3 has no name for that of its LayerScale.
+            yield layer, variable, "gamma" if name.startswith("variable") else name
+
+
+def fill(model, gain, weak=(), classifiers=formula.CLASSIFIERS):
+    for layer, variable, name in variables(model):
+        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        variable.assign(formula.variable(
+            layer.name, name, tuple(variable.shape), gain, depthwise, weak, classifiers))
+    for layer in flattened(model):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
 
@@ -119,7 +137,9 @@ def gradients(model, images):
     weights = (formula.uniform("slope", count) - 0.5).astype(np.float32).astype(np.float64).reshape(2, -1)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(logits(model, images) * weights)
-    return zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables))
+    trainable = {id(variable) for variable in model.trainable_variables}
+    wanted = [(f"{layer.name}/{name}", variable) for layer, variable, name in variables(model) if id(variable) in trainable]
+    return zip([path for path, _ in wanted], tape.gradient(loss, [variable for _, variable in wanted]))
 
 
 def run(name):
@@ -130,7 +150,9 @@ def run(name):
     for settings in NETWORKS[name][2]:
         # Large networks differ from small ones in numbers only.
         more = MORE.get(name, ()) if settings.get("alpha", 1.0) == 1.0 else ()
-        for size, top in [(least, True), (ODD, False), *((size, True) for size in more)]:
+        smooth = KINKS.get(key(name, settings), least)
+        tops = dict.fromkeys((least, smooth, *more))
+        for size, top in [*((size, True) for size in tops), (ODD, False)]:
             model, _ = built(name, settings, top, size)
             [classifier] = [layer.name for layer in model.layers if layer.weights][-1:]
             case = {
@@ -150,10 +172,10 @@ def run(name):
             for layer, output in zip(case["layers"], outputs):
                 tensors[f"{case['key']}/{layer}"] = sample(np.asarray(output), SAMPLES)
             last = np.asarray(outputs[-1])
-            case["gradients"] = top and size == least
+            case["gradients"] = top and size == smooth and model.count_params() < MOST_GRADIENTS
             if case["gradients"]:
-                for variable, gradient in gradients(model, images):
-                    tensors[f"{case['key']}/gradient/{variable.path}"] = sample(np.asarray(gradient), GRADIENTS)
+                for path, gradient in gradients(model, images):
+                    tensors[f"{case['key']}/gradient/{path}"] = sample(np.asarray(gradient), GRADIENTS)
             described.append(case)
             print(name, case["key"], case["gain"], [float(f"{np.abs(np.asarray(o)).max():.2g}") for o in outputs],
                   last.max(), flush=True)

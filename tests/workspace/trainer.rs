@@ -236,6 +236,7 @@ fn gradients_are_those_of_tensorflow() {
 /// Of every network's output, by every variable that trains: TensorFlow's in float64.
 #[test]
 fn gradients_of_every_network_are_keras_s() {
+    let mut wrong = Vec::new();
     for case in cases().iter().filter(|case| case.has_gradients) {
         let architecture = &case.architecture;
         let network = case.network::<Flex>(&Default::default());
@@ -258,6 +259,10 @@ fn gradients_of_every_network_are_keras_s() {
                 worst = (difference, name);
             }
         }
-        assert!(worst.0 < 1e-3, "{architecture}: {}: {:e}", worst.1, worst.0);
+        println!("{architecture}: at most {:.1e} off, in {}", worst.0, worst.1);
+        if worst.0 >= 1e-4 {
+            wrong.push(format!("{architecture}: {} is {:e} off", worst.1, worst.0));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -1,17 +1,19 @@
 //! A frozen network on any backend of Burn's: normalizations are part of the weights, as in a [`Plan`](crate::Plan), clamps and
-//! shortcuts follow at once, and tensors are on the device when the first batch comes.
+//! shortcuts follow at once, and tensors are on the device when the first batch comes. Layers that need other kernels than
+//! these run as Burn runs them.
 //!
 //! Values are rows, `[batch * height * width, channels]` or `[batch, features]`: on GPUs, convolutions read and leave them so, a
 //! convolution of one pixel is a product, to which Burn's fusion adds bias, shortcut and clamp, and nothing is transposed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::PaddedConvOptions;
 use burn::tensor::{DType, FloatDType, Tensor, TensorData, backend::Backend};
 use rekindle_nn::ops::{MergeKind, PoolKind};
 use rekindle_nn::run::pad;
-use rekindle_nn::{Activation, Features, Network, Shape};
+use rekindle_nn::{Activation, Eager, Features, Interpreter, Network, Shape};
 
 use crate::gpu::{self, WindowConfig};
 use crate::ir::{Conv, Node, NodeOp, Pool, has_value};
@@ -54,6 +56,8 @@ enum Work<B: Backend> {
     Pad([[usize; 2]; 2]),
     /// What each part is clamped to.
     Concat(Vec<Limits>),
+    /// A layer of the network, by its position.
+    Layer(Arc<Network<B>>, usize),
 }
 
 /// What follows a product: the bias `[1, channels]`, a shortcut where there is one, and the clamp.
@@ -91,14 +95,15 @@ impl<B: Backend> Folded<B> {
     /// `network`, up to and with layer `until` or to its end, computed with `dtype`.
     ///
     /// # Errors
-    /// When the network has no such layer, or has a layer that cannot be folded.
+    /// When the network has no such layer.
     pub fn new(
         network: &Network<B>,
         until: Option<&str>,
         dtype: FloatDType,
         device: &B::Device,
     ) -> Result<Self, PlanError> {
-        let (mut nodes, output) = nodes(network, until)?;
+        let (mut nodes, output) = nodes(network, until, is_foreign)?;
+        let network = Arc::new(network.clone());
         let output = passes::fuse(&mut nodes, output);
         passes::pools_last(&mut nodes, output);
         let mut clamps = late_clamps(&mut nodes, output);
@@ -114,7 +119,11 @@ impl<B: Backend> Folded<B> {
             let shape = node.shape;
             let clamps = clamps.remove(&index).unwrap_or_default();
             let from = node.inputs.first().map_or([1, 1], |&input| size(shapes[input]));
-            Ok(Step { inputs, work: work(node, from, clamps, dtype, device)?, shape, done })
+            let work = match node.op {
+                NodeOp::Layer(position) => Work::Layer(Arc::clone(&network), position),
+                _ => work(node, from, clamps, dtype, device)?,
+            };
+            Ok(Step { inputs, work, shape, done })
         };
         let steps = nodes.into_iter().enumerate().map(step).collect::<Result<_, PlanError>>()?;
         Ok(Self { steps, output, dtype })
@@ -129,7 +138,7 @@ impl<B: Backend> Folded<B> {
         values[0] = Some(Value { rows: images, shape: self.steps[0].shape });
         for (index, step) in self.steps.iter().enumerate().skip(1) {
             let inputs = step.inputs.iter().filter_map(|&input| values[input].clone()).collect();
-            if let Some(rows) = step.work.run(inputs, step.shape) {
+            if let Some(rows) = step.work.run(inputs, step.shape, self.dtype) {
                 values[index] = Some(Value { rows, shape: step.shape });
             }
             step.done.iter().for_each(|&input| values[input] = None);
@@ -161,7 +170,9 @@ fn late_clamps(nodes: &mut [Node], output: usize) -> HashMap<usize, Vec<Limits>>
         let (mut parts, mut clamps) = (Vec::new(), Vec::new());
         for input in std::mem::take(&mut nodes[index].inputs) {
             let is_own = readers[input] == 1;
-            if let (true, Some(inner)) = (is_own, all.remove(&input)) {
+            // Taken only from one that nothing else reads: others stay as they are.
+            let inner = if is_own { all.remove(&input) } else { None };
+            if let Some(inner) = inner {
                 parts.append(&mut nodes[input].inputs);
                 clamps.extend(inner);
                 nodes[input].op = NodeOp::Fused;
@@ -184,6 +195,15 @@ fn late_clamps(nodes: &mut [Node], output: usize) -> HashMap<usize, Vec<Limits>>
     all
 }
 
+/// What has no kernel here, and runs as Burn has it.
+fn is_foreign(op: &NodeOp) -> bool {
+    match op {
+        NodeOp::Conv(conv) => conv.groups > 1 || conv.dilation != [1, 1],
+        NodeOp::Plain(_) => true,
+        _ => false,
+    }
+}
+
 /// `from` is the height and width of the first input.
 fn work<B: Backend>(
     node: Node,
@@ -196,17 +216,10 @@ fn work<B: Backend>(
         let shape = [values.len() / columns, columns];
         Tensor::<B, 2>::from_data(TensorData::new(values, shape), device).cast(dtype)
     };
-    let unsupported = |what: &str| PlanError::Unsupported {
-        layer: node.name.clone(),
-        what: format!("{what} in a network that is folded for a GPU"),
-    };
     Ok(match node.op {
         NodeOp::Conv(conv) => {
             let is_pixel = conv.is_pixel();
             let Conv { channels: [inputs, outputs], kernel, stride, before, depthwise, .. } = conv;
-            if conv.groups > 1 || conv.dilation != [1, 1] {
-                return Err(unsupported("a convolution in groups or with dilation"));
-            }
             let bias = matrix(conv.bias, outputs);
             let epilogue = Epilogue { bias, limits: conv.limits };
             // `[rows, columns, channels]` of a depthwise one, else `[rows, columns, inputs, outputs]`.
@@ -243,25 +256,29 @@ fn work<B: Backend>(
         NodeOp::Activation(activation) => Work::Activation(activation),
         NodeOp::Merge(kind) => Work::Merge(kind),
         NodeOp::Pad(edges) => Work::Pad(edges),
-        NodeOp::Plain(plain) => return Err(unsupported(plain.name())),
         NodeOp::Input | NodeOp::Fused => Work::None,
         NodeOp::Strip(..) | NodeOp::Narrow | NodeOp::Affine(_) => {
             unreachable!("no pass that was run leaves any")
         }
+        NodeOp::Layer(_) | NodeOp::Plain(_) => unreachable!("they are layers of the network"),
     })
 }
 
 impl<B: Backend> Work<B> {
     /// The rows of the value, where there is one of its own.
-    fn run(&self, inputs: Vec<Value<B>>, output: Shape) -> Option<Tensor<B, 2>> {
-        if let Self::Merge(kind) = self {
-            return merge(*kind, inputs);
+    fn run(&self, inputs: Vec<Value<B>>, output: Shape, dtype: FloatDType) -> Option<Tensor<B, 2>> {
+        match self {
+            Self::Merge(kind) => return merge(*kind, inputs),
+            Self::Layer(network, position) => {
+                return Some(layer(network, *position, inputs).cast(dtype));
+            }
+            _ => {}
         }
         let mut inputs = inputs.into_iter();
         let Value { rows: x, shape } = inputs.next()?;
         let mut shortcut = || inputs.next().map(|value| value.rows);
         Some(match self {
-            Self::None | Self::Merge(_) => return None,
+            Self::None | Self::Merge(_) | Self::Layer(..) => return None,
             Self::Scale(factors, epilogue) => epilogue.add(x * factors.clone(), shortcut()),
             Self::Product(weight, epilogue) => epilogue.add(x.matmul(weight.clone()), shortcut()),
             Self::Conv(conv, epilogue) => conv.run(x, epilogue, shortcut()),
@@ -295,6 +312,23 @@ impl<B: Backend> Work<B> {
                 })
             }
         })
+    }
+}
+
+/// The rows that a layer of the network makes, computed in f32 as its parameters are.
+fn layer<B: Backend>(network: &Network<B>, position: usize, inputs: Vec<Value<B>>) -> Tensor<B, 2> {
+    let inputs = inputs.into_iter().map(|Value { rows, shape }| {
+        let rows = rows.cast(FloatDType::F32);
+        match shape {
+            Shape::Map { height, width, .. } => Features::Map(map(rows, [height, width])),
+            Shape::Flat(_) => Features::Flat(rows),
+        }
+    });
+    let layer = network.view(position);
+    match Eager::inference().layer(layer, inputs.collect()) {
+        Ok(Features::Map(x)) => rows(x),
+        Ok(Features::Flat(x)) => x,
+        Err(error) => unreachable!("the graph was checked when it was made: {error}"),
     }
 }
 

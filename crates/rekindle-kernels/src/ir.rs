@@ -40,6 +40,8 @@ pub(crate) enum NodeOp {
     Concat,
     /// Plain loops.
     Plain(Plain),
+    /// The network's layer at this position, which Burn computes.
+    Layer(usize),
     /// Rounds to cells of bf16.
     Narrow,
     /// Now part of another node.

@@ -21,7 +21,7 @@ pub fn lower<B: Backend>(
     until: Option<&str>,
     config: impl Into<PlanConfig>,
 ) -> Result<Plan, PlanError> {
-    let (nodes, output) = nodes(network, until)?;
+    let (nodes, output) = nodes(network, until, |_| false)?;
     compile(nodes, output, config.into())
 }
 
@@ -32,10 +32,12 @@ pub fn serves<B: Backend>(device: &B::Device) -> bool {
     ["flex", "ndarray", "cpu"].iter().any(|name| B::name(device).starts_with(name))
 }
 
-/// The nodes of a network up to and with a layer, the first one its input, and the one that is its output.
+/// The nodes of a network up to and with a layer, the first one its input, and the one that is its output. A layer that
+/// would become a node that is `foreign` becomes a [`NodeOp::Layer`] instead.
 pub(crate) fn nodes<B: Backend>(
     network: &Network<B>,
     until: Option<&str>,
+    foreign: impl Fn(&NodeOp) -> bool,
 ) -> Result<(Vec<Node>, usize), PlanError> {
     let graph = network.graph();
     let part = graph.part(None, until)?;
@@ -48,8 +50,14 @@ pub(crate) fn nodes<B: Backend>(
     };
     for &position in &part.layers {
         let inputs = graph.layers()[position].inputs.iter();
-        let inputs = inputs.map(|source| value(&values, source)).collect::<Result<_, _>>()?;
-        let node = lower.layer(&network.view(position), inputs)?;
+        let inputs: Vec<usize> =
+            inputs.map(|source| value(&values, source)).collect::<Result<_, _>>()?;
+        let (layer, count) = (network.view(position), lower.nodes.len());
+        let mut node = lower.layer(&layer, inputs.clone())?;
+        if lower.nodes[count..].iter().any(|node| foreign(&node.op)) {
+            lower.nodes.truncate(count);
+            node = lower.push(layer.name, NodeOp::Layer(position), inputs, layer.shape);
+        }
         values.insert(Source::Layer(position), node);
     }
     let output = value(&values, &part.end)?;

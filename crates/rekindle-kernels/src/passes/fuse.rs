@@ -88,6 +88,7 @@ pub(crate) fn fuse(nodes: &mut [Node], output: usize) -> usize {
             | NodeOp::Concat
             | NodeOp::Plain(_)
             | NodeOp::Narrow
+            | NodeOp::Layer(_)
             | NodeOp::Fused => false,
         };
         if is_taken {

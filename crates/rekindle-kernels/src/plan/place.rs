@@ -108,6 +108,7 @@ fn is_in_place(op: &NodeOp) -> bool {
         | NodeOp::Flatten
         | NodeOp::Concat
         | NodeOp::Narrow
+        | NodeOp::Layer(_)
         | NodeOp::Fused => false,
     }
 }

@@ -94,6 +94,7 @@ pub(super) fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> V
             }
             NodeOp::Input | NodeOp::Fused => {}
             NodeOp::Affine(_) => unreachable!("`fuse` leaves none"),
+            NodeOp::Layer(_) => unreachable!("`lower` makes none"),
         }
     }
     steps
