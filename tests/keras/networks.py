@@ -154,6 +154,8 @@ def run(name):
         tops = dict.fromkeys((least, smooth, *more))
         for size, top in [*((size, True) for size in tops), (ODD, False)]:
             model, _ = built(name, settings, top, size)
+            if model.count_params() > MOST_GRADIENTS and not top:
+                continue
             [classifier] = [layer.name for layer in model.layers if layer.weights][-1:]
             case = {
                 **settings, "size": size, "classes": model.output_shape[-1] if top else None,

@@ -99,7 +99,8 @@ fn bf16_plans_are_keras_s_within_2_percent() {
                 assert!(error.to_string().contains("has no such products"), "{error}");
                 continue;
             }
-            if isa == Isa::Portable && size > 100 {
+            // Plain loops over larger maps take minutes.
+            if isa == Isa::Portable && size > 90 {
                 continue;
             }
             for layer in &case.layers {
