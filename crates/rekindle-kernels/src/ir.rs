@@ -1,10 +1,52 @@
 //! What plans and networks on GPUs are made of: a node for each thing to compute, before it has a place in memory.
 
+use half::bf16;
 use rekindle_nn::ops::{MergeKind, PoolKind};
 use rekindle_nn::{Activation, Shape};
 
 use crate::Limits;
 use crate::plain::Plain;
+use crate::simd::LINE;
+
+/// What the numbers of a value are in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Element {
+    F32,
+    Bf16,
+}
+
+impl Element {
+    /// Bytes of one.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => size_of::<f32>(),
+            Self::Bf16 => size_of::<bf16>(),
+        }
+    }
+
+    /// As many as a line of the cache has.
+    pub fn per_line(self) -> usize {
+        LINE / self.bytes()
+    }
+}
+
+/// A type whose values are numbers of one element.
+///
+/// # Safety
+/// It has as many bytes as its element, and any bits are a value of it.
+pub(crate) unsafe trait Number: Copy + 'static {
+    const ELEMENT: Element;
+}
+
+// SAFETY: 4 bytes, and any bits are a number or none.
+unsafe impl Number for f32 {
+    const ELEMENT: Element = Element::F32;
+}
+
+// SAFETY: 2 bytes, and any bits are a number or none.
+unsafe impl Number for bf16 {
+    const ELEMENT: Element = Element::Bf16;
+}
 
 /// One thing to compute.
 pub(crate) struct Node {
@@ -13,6 +55,8 @@ pub(crate) struct Node {
     pub op: NodeOp,
     pub inputs: Vec<usize>,
     pub shape: Shape,
+    /// That of its value. A convolution multiplies with the element of its first input.
+    pub element: Element,
 }
 
 pub(crate) enum NodeOp {
@@ -42,7 +86,7 @@ pub(crate) enum NodeOp {
     Plain(Plain),
     /// The network's layer at this position, which Burn computes.
     Layer(usize),
-    /// Rounds to cells of bf16.
+    /// Rounds f32 to bf16.
     Narrow,
     /// Now part of another node.
     Fused,
@@ -69,10 +113,6 @@ pub(crate) struct Conv {
     pub slice: Option<usize>,
     /// Neighbouring pixels that each tap takes at once.
     pub run: usize,
-    /// Whether its products are of bf16.
-    pub cells: bool,
-    /// Whether it rounds its outputs to cells of bf16.
-    pub to_cells: bool,
 }
 
 impl Conv {
@@ -92,8 +132,6 @@ impl Conv {
             residual: None,
             slice: None,
             run: 1,
-            cells: false,
-            to_cells: false,
         }
     }
 

@@ -1,11 +1,14 @@
 use std::fmt;
 
+use half::bf16;
+
 use crate::PlanError;
 use crate::depthwise::{self, Depthwise};
 use crate::gemm::{self, Tile};
+use crate::ir::Element;
 use crate::pool::{self, PoolRow};
-use crate::simd::CHANNEL_BLOCK;
-use crate::simd::bf16::{self, Narrow};
+use crate::simd::bf16::Narrow;
+use crate::simd::{self, CHANNEL_BLOCK};
 use crate::winograd::{self, Transforms};
 
 /// An instruction set that there are kernels for.
@@ -71,8 +74,8 @@ impl Isa {
                 winograd: winograd::avx512(),
                 bf16: is_x86_feature_detected!("avx512bf16").then_some(Bf16 {
                     tile: gemm::tile_avx512_bf16,
-                    tile_to_cells: gemm::tile_avx512_bf16_to_cells,
-                    narrow: bf16::narrow_avx512,
+                    tile_to_bf16: gemm::tile_avx512_bf16_to_bf16,
+                    narrow: simd::bf16::narrow_avx512,
                     winograd: winograd::avx512_bf16(),
                 }),
             },
@@ -108,8 +111,8 @@ impl Isa {
                 winograd: winograd::portable(),
                 bf16: Some(Bf16 {
                     tile: gemm::tile_portable_bf16,
-                    tile_to_cells: gemm::tile_portable_bf16_to_cells,
-                    narrow: bf16::narrow_portable,
+                    tile_to_bf16: gemm::tile_portable_bf16_to_bf16,
+                    narrow: simd::bf16::narrow_portable,
                     winograd: winograd::portable_bf16(),
                 }),
             },
@@ -137,20 +140,21 @@ pub(crate) struct Kernels {
     pub columns: usize,
     /// Whether the tile of f32 may end with half of a block of channels.
     pub has_halves: bool,
-    pub tile: Tile,
+    pub tile: Tile<f32, f32>,
     pub depthwise: Depthwise,
     pub pool: PoolRow,
-    pub winograd: Transforms,
+    pub winograd: Transforms<f32>,
     /// Those of bf16, where there are some.
     pub bf16: Option<Bf16>,
 }
 
 impl Kernels {
-    /// Columns that a product with so many outputs computes: those that fill its last tile.
-    pub fn padded(&self, outputs: usize, cells: bool) -> usize {
+    /// Columns that a product of such factors with so many outputs computes: those that fill its last tile.
+    pub fn padded(&self, outputs: usize, factors: Element) -> usize {
         let whole = outputs.next_multiple_of(CHANNEL_BLOCK);
         let half = whole - CHANNEL_BLOCK / 2;
-        if self.has_halves && !cells && outputs <= half { half } else { whole }
+        let is_half = self.has_halves && factors == Element::F32 && outputs <= half;
+        if is_half { half } else { whole }
     }
 }
 
@@ -158,11 +162,11 @@ impl Kernels {
 #[derive(Clone, Copy)]
 pub(crate) struct Bf16 {
     /// Of the same rows and columns as the tile of f32.
-    pub tile: Tile,
-    /// As `tile`, with outputs that are cells.
-    pub tile_to_cells: Tile,
+    pub tile: Tile<bf16, f32>,
+    /// As `tile`, with outputs that are bf16.
+    pub tile_to_bf16: Tile<bf16, bf16>,
     pub narrow: Narrow,
-    pub winograd: Transforms,
+    pub winograd: Transforms<bf16>,
 }
 
 /// What products are computed with.

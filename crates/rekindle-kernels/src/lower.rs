@@ -7,7 +7,7 @@ use rekindle_nn::ops::{self, MergeKind, PoolKind};
 use rekindle_nn::{Activation, LayerView, Network, NetworkError, Op, Shape, Source, Window};
 
 use crate::depthwise::MOST_KERNEL_ROWS;
-use crate::ir::{Conv, Node, NodeOp, Pool};
+use crate::ir::{Conv, Element, Node, NodeOp, Pool};
 use crate::plain::{Axes, Norm, Plain, Stretched, WidePool};
 use crate::plan::compile;
 use crate::{Limits, Plan, PlanConfig, PlanError};
@@ -186,7 +186,8 @@ struct Lower {
 
 impl Lower {
     fn push(&mut self, name: &str, op: NodeOp, inputs: Vec<usize>, shape: Shape) -> usize {
-        self.nodes.push(Node { name: name.to_owned(), op, inputs, shape });
+        let element = Element::F32;
+        self.nodes.push(Node { name: name.to_owned(), op, inputs, shape, element });
         self.nodes.len() - 1
     }
 

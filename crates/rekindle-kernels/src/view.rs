@@ -1,19 +1,19 @@
 //! Values in memory as kernels take them.
 
-/// An activation in memory: `[height][width][stride]`, of which `channels` are used. Valid for what it says, and
-/// written by one thread only where it is written.
+/// An activation in memory, of elements `T`: `[height][width][stride]`, of which `channels` are used. Valid for what it
+/// says, and written by one thread only where it is written.
 #[derive(Clone, Copy)]
-pub(crate) struct View {
-    pub base: *mut f32,
+pub(crate) struct View<T = f32> {
+    pub base: *mut T,
     pub height: usize,
     pub width: usize,
     pub channels: usize,
     pub stride: usize,
 }
 
-impl View {
+impl<T: Copy> View<T> {
     /// A pixel, counted row by row.
-    pub fn pixel(self, index: usize) -> *mut f32 {
+    pub fn pixel(self, index: usize) -> *mut T {
         debug_assert!(index < self.height * self.width);
         // SAFETY: within the view, which is valid.
         unsafe { self.base.add(index * self.stride) }
@@ -23,7 +23,7 @@ impl View {
     ///
     /// # Safety
     /// Nobody may write them meanwhile.
-    pub unsafe fn values<'a>(self, index: usize) -> &'a [f32] {
+    pub unsafe fn values<'a>(self, index: usize) -> &'a [T] {
         // SAFETY: within the view, which is valid, and the caller's.
         unsafe { std::slice::from_raw_parts(self.pixel(index), self.channels) }
     }
@@ -32,7 +32,7 @@ impl View {
     ///
     /// # Safety
     /// Nobody else may have them meanwhile.
-    pub unsafe fn values_mut<'a>(self, index: usize) -> &'a mut [f32] {
+    pub unsafe fn values_mut<'a>(self, index: usize) -> &'a mut [T] {
         // SAFETY: within the view, which is valid, and the caller's.
         unsafe { std::slice::from_raw_parts_mut(self.pixel(index), self.channels) }
     }

@@ -3,21 +3,22 @@
 //! bear to be rounded to bf16. Here are the transforms of images, outputs and weights; the products between them
 //! are those of [`gemm`](crate::gemm).
 
-use crate::simd::bf16::Cells;
-use crate::simd::{Portable, Vector};
+use half::bf16;
+
+use crate::simd::{Portable, Vector, Write};
 
 /// Points of the larger tile: the pixels that its outputs are made from.
 pub(crate) const MOST_POINTS: usize = 36;
 
-/// One tile of the image, to its points.
+/// One tile of the image, to its points, of elements `T`.
 #[derive(Clone, Copy)]
-pub(crate) struct ImageArgs {
+pub(crate) struct ImageArgs<T> {
     /// As many pixels as there are points, row by row, each of `channels` values.
     pub pixels: [*const f32; MOST_POINTS],
     /// A multiple of [`CHANNEL_BLOCK`](crate::simd::CHANNEL_BLOCK).
     pub channels: usize,
-    /// The first point's values, or cells; the next point's are `stride` behind.
-    pub out: *mut f32,
+    /// The first point's values; the next point's are `stride` behind.
+    pub out: *mut T,
     pub stride: usize,
 }
 
@@ -42,27 +43,23 @@ pub(crate) struct OutputArgs {
     pub high: f32,
 }
 
-/// The transforms of one instruction set.
+/// The transforms of one instruction set; the image's points are elements `T`.
 #[derive(Clone, Copy)]
-pub(crate) struct Transforms {
+pub(crate) struct Transforms<T> {
     /// Columns and rows of the outputs that a tile has: 4 or 2.
     pub tile: usize,
-    /// Whether the image's points are cells of bf16.
-    pub cells: bool,
     /// # Safety
     /// The pointers must be valid for what [`ImageArgs`] says, `out` for writing and for this thread alone, and the
     /// instruction set must be there.
-    pub image: unsafe fn(&ImageArgs),
+    pub image: unsafe fn(&ImageArgs<T>),
     /// # Safety
     /// As above, for [`OutputArgs`].
     pub output: unsafe fn(&OutputArgs),
 }
 
-impl Transforms {
-    /// Pixels, and points, that a tile has.
-    pub fn points(&self) -> usize {
-        (self.tile + 2).pow(2)
-    }
+/// Pixels, and points, that a tile of so many columns and rows has.
+pub(crate) fn points(tile: usize) -> usize {
+    (tile + 2).pow(2)
 }
 
 /// Six values of a line, to the line's six points.
@@ -121,13 +118,11 @@ unsafe fn output_line_2<V: Vector>(m: [V; 4]) -> [V; 2] {
     }
 }
 
-/// `write` takes a vector, the place of its point, and its first channel.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "columns of lines")]
-unsafe fn image<V: Vector, const LINE: usize>(
-    args: &ImageArgs,
+unsafe fn image<V: Write<T>, T, const LINE: usize>(
+    args: &ImageArgs<T>,
     transform: impl Fn([V; LINE]) -> [V; LINE],
-    write: impl Fn(V, *mut f32, usize),
 ) {
     for channel in (0..args.channels).step_by(V::LANES) {
         // SAFETY: the caller's, see `Transforms`.
@@ -140,7 +135,7 @@ unsafe fn image<V: Vector, const LINE: usize>(
             for x in 0..LINE {
                 let column = transform(std::array::from_fn(|y| lines[y][x]));
                 for (y, value) in column.into_iter().enumerate() {
-                    write(value, args.out.add((y * LINE + x) * args.stride), channel);
+                    value.write(args.out.add((y * LINE + x) * args.stride + channel));
                 }
             }
         }
@@ -177,46 +172,28 @@ unsafe fn output<V: Vector, const LINE: usize, const TILE: usize>(
     }
 }
 
-#[inline(always)]
-unsafe fn write_values<V: Vector>(values: V, point: *mut f32, channel: usize) {
-    // SAFETY: the caller's, see `Transforms`.
-    unsafe { values.store(point.add(channel)) }
-}
-
-#[inline(always)]
-unsafe fn write_cells<V: Cells>(values: V, point: *mut f32, channel: usize) {
-    // SAFETY: the caller's, see `Transforms`.
-    unsafe { values.store_cells(point.add(channel / 2)) }
-}
-
 /// The transforms of a tile, compiled for one instruction set.
 macro_rules! transforms {
-    (@ $name:ident, $vector:ty, $tile:literal, $cells:literal, $image:ident, $output:ident, $write:ident, $($feature:meta)?) => {
-        pub(crate) fn $name() -> Transforms {
+    (@ $name:ident, $vector:ty, $tile:literal, $points:ty, $image:ident, $output:ident, $($feature:meta)?) => {
+        pub(crate) fn $name() -> Transforms<$points> {
             $(#[$feature])?
-            unsafe fn image_for(args: &ImageArgs) {
+            unsafe fn image_for(args: &ImageArgs<$points>) {
                 // SAFETY: the caller's, see `Transforms`.
-                unsafe {
-                    image::<$vector, { $tile + 2 }>(
-                        args,
-                        |line| $image(line),
-                        |values, point, channel| $write(values, point, channel),
-                    );
-                }
+                unsafe { image::<$vector, $points, { $tile + 2 }>(args, |line| $image(line)) }
             }
             $(#[$feature])?
             unsafe fn output_for(args: &OutputArgs) {
                 // SAFETY: the caller's, see `Transforms`.
                 unsafe { output::<$vector, { $tile + 2 }, $tile>(args, |line| $output(line)) }
             }
-            Transforms { tile: $tile, cells: $cells, image: image_for, output: output_for }
+            Transforms { tile: $tile, image: image_for, output: output_for }
         }
     };
     ($name:ident, $vector:ty, 4, $($feature:meta)?) => {
-        transforms!(@ $name, $vector, 4, false, image_line, output_line, write_values, $($feature)?);
+        transforms!(@ $name, $vector, 4, f32, image_line, output_line, $($feature)?);
     };
     ($name:ident, $vector:ty, 2, $($feature:meta)?) => {
-        transforms!(@ $name, $vector, 2, true, image_line_2, output_line_2, write_cells, $($feature)?);
+        transforms!(@ $name, $vector, 2, bf16, image_line_2, output_line_2, $($feature)?);
     };
 }
 
@@ -271,87 +248,91 @@ mod tests {
 
     use super::*;
     use crate::Isa;
-    use crate::simd::bf16::values;
 
     #[test]
     fn a_tile_is_the_naive_convolution() {
-        const CHANNELS: usize = 32;
         let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let sets = Isa::available().into_iter().flat_map(|isa| {
+        for isa in Isa::available() {
             let kernels = isa.kernels();
-            let all = [Some(kernels.winograd), kernels.bf16.map(|bf16| bf16.winograd)];
-            all.into_iter().flatten().map(move |transforms| (isa, transforms))
-        });
-        for (isa, transforms) in sets {
-            let (tile, side) = (transforms.tile, transforms.tile + 2);
-            let name = format!("{isa}, {tile} x {tile}");
-            let depth = if transforms.cells { CHANNELS / 2 } else { CHANNELS };
-            for (rows, columns) in [(tile, tile), (1, tile), (tile - 1, 2)] {
-                let mut random = |count: usize| -> Vec<f32> {
-                    (0..count).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect()
-                };
-                // One weight for each channel: a depthwise convolution needs no product between the transforms.
-                let points_count = transforms.points();
-                let (pixels, kernel) = (random(points_count * CHANNELS), random(9 * CHANNELS));
-                let bias = random(CHANNELS);
-                let mut points = vec![f32::NAN; points_count * (depth + 3)];
-                let args = ImageArgs {
-                    pixels: std::array::from_fn(|i| pixels[i % points_count * CHANNELS..].as_ptr()),
-                    channels: CHANNELS,
-                    out: points.as_mut_ptr(),
-                    stride: depth + 3,
-                };
-                // SAFETY: every pixel has its channels, every point its place, and the set is available.
-                unsafe { (transforms.image)(&args) };
-                let weights = weights(&kernel, tile);
-                let mut products = vec![f32::NAN; points_count * (CHANNELS + 3)];
-                for (point, (from, to)) in
-                    points.chunks(depth + 3).zip(products.chunks_mut(CHANNELS + 3)).enumerate()
-                {
-                    assert!(from[depth..].iter().all(|value| value.is_nan()), "{name}");
-                    for channel in 0..CHANNELS {
-                        let value = match transforms.cells {
-                            true => values(from[channel / 2])[channel % 2],
-                            false => from[channel],
-                        };
-                        to[channel] = value * weights[point * CHANNELS + channel];
-                    }
+            check(&mut rng, isa, kernels.winograd, f32::NAN, 2e-5);
+            if let Some(kernels) = kernels.bf16 {
+                // Nine points, each rounded to 8 bits, of up to 4 pixels, by weights below 1.
+                check(&mut rng, isa, kernels.winograd, bf16::NAN, 4e-2);
+            }
+        }
+    }
+
+    /// Outputs of a tile are less than `most` from those of the naive convolution.
+    fn check<T: Copy + Into<f32>>(
+        rng: &mut ChaCha8Rng,
+        isa: Isa,
+        transforms: Transforms<T>,
+        nan: T,
+        most: f64,
+    ) {
+        const CHANNELS: usize = 32;
+        let (tile, side) = (transforms.tile, transforms.tile + 2);
+        let name = format!("{isa}, {tile} x {tile}");
+        for (rows, columns) in [(tile, tile), (1, tile), (tile - 1, 2)] {
+            let mut random = |count: usize| -> Vec<f32> {
+                (0..count).map(|_| rng.random::<f32>() * 2.0 - 1.0).collect()
+            };
+            // One weight for each channel: a depthwise convolution needs no product between the transforms.
+            let count = points(tile);
+            let (pixels, kernel) = (random(count * CHANNELS), random(9 * CHANNELS));
+            let bias = random(CHANNELS);
+            let mut points = vec![nan; count * (CHANNELS + 3)];
+            let args = ImageArgs {
+                pixels: std::array::from_fn(|i| pixels[i % count * CHANNELS..].as_ptr()),
+                channels: CHANNELS,
+                out: points.as_mut_ptr(),
+                stride: CHANNELS + 3,
+            };
+            // SAFETY: every pixel has its channels, every point its place, and the set is available.
+            unsafe { (transforms.image)(&args) };
+            let weights = super::weights(&kernel, tile);
+            let mut products = vec![f32::NAN; count * (CHANNELS + 3)];
+            for (point, (from, to)) in
+                points.chunks(CHANNELS + 3).zip(products.chunks_mut(CHANNELS + 3)).enumerate()
+            {
+                let is_nan = |value: &T| (*value).into().is_nan();
+                assert!(from[CHANNELS..].iter().all(is_nan), "{name}");
+                for channel in 0..CHANNELS {
+                    to[channel] = from[channel].into() * weights[point * CHANNELS + channel];
                 }
-                let mut out = vec![f32::NAN; tile * tile * CHANNELS];
-                let args = OutputArgs {
-                    points: products.as_ptr(),
-                    stride: CHANNELS + 3,
-                    bias: bias.as_ptr(),
-                    out: out.as_mut_ptr(),
-                    pixel: CHANNELS,
-                    row: tile * CHANNELS,
-                    rows,
-                    columns,
-                    channels: CHANNELS,
-                    low: -2.0,
-                    high: 2.0,
-                };
-                // SAFETY: as above, and as many outputs as the tile has.
-                unsafe { (transforms.output)(&args) };
-                for (index, &found) in out.iter().enumerate() {
-                    let (y, x, channel) =
-                        (index / CHANNELS / tile, index / CHANNELS % tile, index % CHANNELS);
-                    if y >= rows || x >= columns {
-                        assert!(found.is_nan(), "{name} wrote outside of the image");
-                        continue;
-                    }
-                    let mut sum = f64::from(bias[channel]);
-                    for tap in 0..9 {
-                        let pixel = (y + tap / 3) * side + x + tap % 3;
-                        let weight = f64::from(kernel[tap * CHANNELS + channel]);
-                        sum += f64::from(pixels[pixel * CHANNELS + channel]) * weight;
-                    }
-                    let expected = sum.clamp(-2.0, 2.0);
-                    let difference = (f64::from(found) - expected).abs();
-                    // Nine points, each rounded to 8 bits, of up to 4 pixels, by weights below 1.
-                    let most = if transforms.cells { 4e-2 } else { 2e-5 };
-                    assert!(difference < most, "{name}: {found} {expected}");
+            }
+            let mut out = vec![f32::NAN; tile * tile * CHANNELS];
+            let args = OutputArgs {
+                points: products.as_ptr(),
+                stride: CHANNELS + 3,
+                bias: bias.as_ptr(),
+                out: out.as_mut_ptr(),
+                pixel: CHANNELS,
+                row: tile * CHANNELS,
+                rows,
+                columns,
+                channels: CHANNELS,
+                low: -2.0,
+                high: 2.0,
+            };
+            // SAFETY: as above, and as many outputs as the tile has.
+            unsafe { (transforms.output)(&args) };
+            for (index, &found) in out.iter().enumerate() {
+                let (y, x, channel) =
+                    (index / CHANNELS / tile, index / CHANNELS % tile, index % CHANNELS);
+                if y >= rows || x >= columns {
+                    assert!(found.is_nan(), "{name} wrote outside of the image");
+                    continue;
                 }
+                let mut sum = f64::from(bias[channel]);
+                for tap in 0..9 {
+                    let pixel = (y + tap / 3) * side + x + tap % 3;
+                    let weight = f64::from(kernel[tap * CHANNELS + channel]);
+                    sum += f64::from(pixels[pixel * CHANNELS + channel]) * weight;
+                }
+                let expected = sum.clamp(-2.0, 2.0);
+                let difference = (f64::from(found) - expected).abs();
+                assert!(difference < most, "{name}: {found} {expected}");
             }
         }
     }

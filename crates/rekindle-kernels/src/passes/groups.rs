@@ -22,7 +22,8 @@ pub(crate) fn split_groups(nodes: &mut Vec<Node>, output: usize) -> usize {
                 let parts = split(&conv).into_iter().map(|part| {
                     let shape = node.shape.with_channels(part.channels[1]);
                     let (name, inputs) = (node.name.clone(), node.inputs.clone());
-                    Node { name, op: NodeOp::Conv(part), inputs, shape }
+                    let element = node.element;
+                    Node { name, op: NodeOp::Conv(part), inputs, shape, element }
                 });
                 let first = all.len();
                 all.extend(parts);

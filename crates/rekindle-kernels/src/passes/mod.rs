@@ -1,13 +1,17 @@
-//! What is made of nodes before they have a place: none of these takes another.
+//! What is made of nodes, up to their places in memory: none of these takes another.
 
 mod commute;
 mod ends;
 mod fuse;
 mod groups;
+mod place;
+mod precision;
 mod strips;
 
 pub(crate) use commute::pools_last;
 pub(crate) use ends::{pad_input, scale_input};
 pub(crate) use fuse::fuse;
 pub(crate) use groups::split_groups;
+pub(crate) use place::{Place, Places, place};
+pub(crate) use precision::round_to_bf16;
 pub(crate) use strips::join_strips;

@@ -1,74 +1,78 @@
-//! One block of memory for all activations: values whose lives do not overlap share a place.
+//! The memory of one image's activations while it runs.
 
-/// A buffer: how many values, and the first and last step that touch it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Life {
-    pub length: usize,
-    pub first: usize,
-    pub last: usize,
+use super::Workspace;
+use crate::ir::Number;
+use crate::passes::Place;
+use crate::simd::Buffer;
+use crate::view::View;
+
+/// An arena that the threads of one step share; each writes places of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Arena {
+    base: *mut u8,
+    /// Bytes.
+    length: usize,
 }
 
-/// An offset for each buffer, and how many values all of them take.
-pub(crate) fn allocate(lives: &[Life]) -> (Vec<usize>, usize) {
-    // Whole lines of the cache.
-    let whole = |life: &Life| Life { length: life.length.next_multiple_of(16), ..*life };
-    let lives: Vec<Life> = lives.iter().map(whole).collect();
-    // The large ones first: what is left between them is for the small ones.
-    let mut order: Vec<usize> = (0..lives.len()).collect();
-    order.sort_by_key(|&index| std::cmp::Reverse(lives[index].length));
-    let mut offsets = vec![0; lives.len()];
-    let mut placed: Vec<usize> = Vec::new();
-    let mut total = 0;
-    for index in order {
-        let life = lives[index];
-        let meets = |other: &&usize| {
-            let other = lives[**other];
-            life.first <= other.last && other.first <= life.last
-        };
-        let mut taken: Vec<(usize, usize)> = placed
-            .iter()
-            .filter(meets)
-            .map(|&other| (offsets[other], lives[other].length))
-            .collect();
-        taken.sort_unstable();
-        let mut offset = 0;
-        for (start, length) in taken {
-            if offset + life.length <= start {
-                break;
-            }
-            offset = offset.max(start + length);
-        }
-        offsets[index] = offset;
-        total = total.max(offset + life.length);
-        placed.push(index);
+// SAFETY: threads of one step write disjoint rows or panels, and read values of earlier steps only.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+impl Workspace {
+    pub fn arena(&mut self) -> Arena {
+        Arena::of(&mut self.bytes)
     }
-    (offsets, total)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Arena {
+    /// One without memory, in which nothing lies.
+    pub const NONE: Self = Self { base: std::ptr::null_mut(), length: 0 };
 
-    #[test]
-    fn lives_that_meet_never_share_memory() {
-        let lives: Vec<Life> = (0..40_usize)
-            .map(|i| Life {
-                length: 16 * (1 + i * 7 % 5) - i % 3,
-                first: i,
-                last: i + 1 + i * 11 % 6,
-            })
-            .collect();
-        let (offsets, total) = allocate(&lives);
-        for (i, a) in lives.iter().enumerate() {
-            assert!(offsets[i] + a.length <= total);
-            assert!(offsets[i].is_multiple_of(16), "{i} straddles lines of the cache");
-            for (j, b) in lives.iter().enumerate().skip(i + 1) {
-                let meet = a.first <= b.last && b.first <= a.last;
-                let apart =
-                    offsets[i] + a.length <= offsets[j] || offsets[j] + b.length <= offsets[i];
-                assert!(!meet || apart, "{i} and {j}");
-            }
-        }
-        assert!(total < lives.iter().map(|life| life.length).sum::<usize>() / 2);
+    /// The memory of these values.
+    pub fn of<T: Copy>(values: &mut [T]) -> Self {
+        Self { length: size_of_val(values), base: values.as_mut_ptr().cast() }
     }
+
+    /// A pointer to `count` elements from the byte `offset` on.
+    fn at<T: Number>(self, offset: usize, count: usize) -> *mut T {
+        debug_assert!(offset + count * size_of::<T>() <= self.length);
+        // SAFETY: plans give offsets within the arena only, which the tests of `allocate` check.
+        let at = unsafe { self.base.add(offset) }.cast::<T>();
+        debug_assert!(at.is_aligned());
+        at
+    }
+
+    /// A pointer to a place, whose element is `T`.
+    fn place<T: Number>(self, place: &Place) -> *mut T {
+        debug_assert_eq!(place.element, T::ELEMENT);
+        self.at(place.offset, place.extent())
+    }
+
+    /// The values of a place that no thread writes now.
+    pub fn read<T: Number>(&self, place: &Place) -> &[T] {
+        // SAFETY: within the arena, where lines of the cache begin with buffers, so that they are aligned, and any bits are
+        // a number; steps never write what they read but through `write`.
+        unsafe { std::slice::from_raw_parts(self.place(place), place.extent()) }
+    }
+
+    /// A place as the kernels take it.
+    pub fn view<T: Number>(self, place: &Place) -> View<T> {
+        let Place { height, width, channels, stride, .. } = *place;
+        View { base: self.place(place), height, width, channels, stride }
+    }
+
+    /// `count` values from the byte `offset` on, for this thread alone.
+    #[expect(clippy::mut_from_ref, reason = "the arena is shared; its parts are not")]
+    pub fn write<T: Number>(&self, offset: usize, count: usize) -> &mut [T] {
+        // SAFETY: within the arena, aligned as for `read`; the caller is the only one that touches these values.
+        unsafe { std::slice::from_raw_parts_mut(self.at(offset, count), count) }
+    }
+}
+
+/// Bytes as numbers.
+pub(super) fn numbers<T: Number>(bytes: &mut Buffer<u8>) -> &mut [T] {
+    let count = bytes.len() / size_of::<T>();
+    // SAFETY: within the buffer, which begins with a line of the cache, and any bits are a number.
+    unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), count) }
 }

@@ -3,60 +3,83 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::{Gemm, Plan, Window};
+use half::bf16;
+
+use super::{Depthwise, Gemm, GemmShape, Plan};
 use crate::depthwise::{MOST_KERNEL_ROWS, RowsArgs, can_pair};
-use crate::gemm::{Tile, TileArgs};
+use crate::gemm::TileArgs;
+use crate::ir::Number;
 use crate::view::View;
 
-/// Values of the left matrix that a block of rows keeps in the second-level cache.
-const BLOCK_VALUES: usize = 48 * 1024;
+/// Bytes of the left matrix that a block of rows keeps in the second-level cache.
+const BLOCK_BYTES: usize = 192 * 1024;
 
 /// Rows of the tallest tile.
 pub(super) const MOST_ROWS: usize = 16;
 
-thread_local! {
-    static POINTERS: RefCell<Vec<*const f32>> = const { RefCell::new(Vec::new()) };
+/// A number that products have as factors.
+pub(super) trait Factor: Number {
+    /// Runs with pointers that the thread keeps the memory of.
+    fn with_pointers(run: impl FnOnce(&mut Vec<*const Self>));
 }
 
+/// Memory for pointers to each type.
+macro_rules! factors {
+    ($($number:ty)+) => {$(
+        impl Factor for $number {
+            fn with_pointers(run: impl FnOnce(&mut Vec<*const Self>)) {
+                thread_local! {
+                    static POINTERS: RefCell<Vec<*const $number>> = const { RefCell::new(Vec::new()) };
+                }
+                POINTERS.with_borrow_mut(run);
+            }
+        }
+    )+};
+}
+
+factors!(f32 bf16);
+
 /// A convolution of one input as a matrix product, its rows the output's pixels.
-pub(super) struct Product<'a> {
-    tile: Tile,
+pub(super) struct Product<'a, I, O> {
     /// Most rows of a tile.
     tile_rows: usize,
-    /// What pixels outside of the image point to.
+    /// What pixels outside of the image point to: no element has other bits for zero, or more bytes.
     zeros: &'a [f32],
-    gemm: &'a Gemm,
+    gemm: &'a Gemm<I, O>,
     out_width: usize,
 }
 
 /// What a product reads and writes of one image, each of it whole.
 #[derive(Clone, Copy)]
-pub(super) struct Operands {
-    pub input: View,
-    pub out: View,
+pub(super) struct Operands<I, O> {
+    pub input: View<I>,
+    pub out: View<O>,
     pub residual: Option<View>,
 }
 
 impl Plan {
     /// `gemm`, for an output of so many columns.
-    pub(super) fn product<'a>(&'a self, gemm: &'a Gemm, out_width: usize) -> Product<'a> {
-        let (tile, tile_rows) = (self.tile(gemm.cells, gemm.to_cells), self.kernels.rows);
-        Product { tile, tile_rows, zeros: &self.zeros, gemm, out_width }
+    pub(super) fn product<'a, I, O>(
+        &'a self,
+        gemm: &'a Gemm<I, O>,
+        out_width: usize,
+    ) -> Product<'a, I, O> {
+        Product { tile_rows: self.kernels.rows, zeros: &self.zeros, gemm, out_width }
     }
 
     /// Some rows of a depthwise convolution and whole blocks of its channels, with which `input` and `out` begin. `line`
     /// gives the input's rows by their number; the first of `rows` goes to where `out` begins.
     pub(super) fn depthwise_rows(
         &self,
-        window: &Window,
+        Depthwise { window, weights }: &Depthwise,
         channels: Range<usize>,
         input: View,
         line: impl Fn(usize) -> *const f32,
         rows: Range<usize>,
         out: View,
     ) {
-        let &Window { kernel, stride: [down, step], before: [above, left], .. } = window;
-        let [far, spread] = window.dilation;
+        let (kernel, [down, step]) = (window.kernel, window.stride);
+        let ([above, left], [far, spread]) = (window.before, window.dilation);
         let can_pair = window.dilation == [1, 1]
             && can_pair(kernel, window.stride, left, input.width, out.width);
         // The rows of the kernel that lie on the image.
@@ -85,7 +108,7 @@ impl Plan {
                 step,
                 spread,
                 left,
-                weights: window.weights[channels.start..].as_ptr(),
+                weights: weights[channels.start..].as_ptr(),
                 weights_stride: window.bias.len(),
                 bias: window.bias[channels.clone()].as_ptr(),
                 out: out.base.wrapping_add((row - rows.start) * out.width * out.stride),
@@ -105,12 +128,14 @@ impl Plan {
     }
 }
 
-impl Product<'_> {
+impl<I: Factor, O: Number> Product<'_, I, O> {
     /// Some of the rows and panels, of each image. A panel's weights are read once for all of them.
-    pub fn run(&self, rows: Range<usize>, panels: Range<usize>, images: &[Operands]) {
-        // At least a tile: a head on a flat map has more channels than a block has values.
-        let block = (BLOCK_VALUES / self.gemm.depth).max(1).next_multiple_of(self.tile_rows);
-        POINTERS.with_borrow_mut(|pointers| {
+    pub fn run(&self, rows: Range<usize>, panels: Range<usize>, images: &[Operands<I, O>]) {
+        let GemmShape { depth, panel: width, .. } = self.gemm.shape;
+        // At least a tile: a head on a flat map has more channels than a block has room for.
+        let block = BLOCK_BYTES / (depth * size_of::<I>());
+        let block = block.max(1).next_multiple_of(self.tile_rows);
+        I::with_pointers(|pointers| {
             for start in rows.clone().step_by(block) {
                 let rows = start..(start + block).min(rows.end);
                 // Once for all panels: for small kernels they cost as much as a tenth of the products.
@@ -119,12 +144,11 @@ impl Product<'_> {
                     self.point(pointers, image.input, rows.clone());
                 }
                 for panel in panels.clone() {
-                    let pointers = pointers.chunks(rows.len() * self.gemm.taps());
+                    let pointers = pointers.chunks(rows.len() * self.gemm.shape.taps());
                     for (&Operands { out, residual, .. }, pointers) in images.iter().zip(pointers) {
-                        let column = panel * self.gemm.panel;
-                        let place = if self.gemm.to_cells { column / 2 } else { column };
+                        let column = panel * width;
                         let residual = residual.map(|view| view.from(rows.start, column));
-                        self.run_panel(panel, pointers, out.from(rows.start, place), residual);
+                        self.run_panel(panel, pointers, out.from(rows.start, column), residual);
                     }
                 }
             }
@@ -135,24 +159,24 @@ impl Product<'_> {
     pub fn run_panel(
         &self,
         panel: usize,
-        pointers: &[*const f32],
-        out: View,
+        pointers: &[*const I],
+        out: View<O>,
         residual: Option<View>,
     ) {
-        let (Self { tile, gemm, .. }, Gemm { window, .. }) = (self, self.gemm);
-        let taps = gemm.taps();
-        let (rows, depth) = (pointers.len() / taps, taps * gemm.depth);
+        let Gemm { shape, weights, tile } = self.gemm;
+        let (window, taps) = (&shape.window, shape.taps());
+        let (rows, depth) = (pointers.len() / taps, taps * shape.depth);
         let height = self.tile_height(rows);
-        let column = panel * gemm.panel;
-        let columns = gemm.panel.min(window.bias.len() - column);
-        let weights = &window.weights[column * depth..][..columns * depth];
+        let column = panel * shape.panel;
+        let columns = shape.panel.min(window.bias.len() - column);
+        let weights = &weights[column * depth..][..columns * depth];
         let bias = &window.bias[column..][..columns];
         for (index, pixels) in pointers.chunks(taps * height).enumerate() {
             let row = index * height;
             let args = TileArgs {
                 pixels: pixels.as_ptr(),
                 taps,
-                channels: gemm.depth,
+                channels: shape.depth,
                 weights: weights.as_ptr(),
                 bias: bias.as_ptr(),
                 out: out.base.wrapping_add(row * out.stride),
@@ -181,7 +205,7 @@ impl Product<'_> {
     }
 
     /// Adds pointers to what these rows take, tile by tile.
-    pub fn point(&self, pointers: &mut Vec<*const f32>, input: View, rows: Range<usize>) {
+    pub fn point(&self, pointers: &mut Vec<*const I>, input: View<I>, rows: Range<usize>) {
         let height = self.tile_height(rows.len());
         for row in rows.clone().step_by(height) {
             self.point_tile(pointers, input, row, height.min(rows.end - row));
@@ -189,8 +213,8 @@ impl Product<'_> {
     }
 
     /// Adds, for each tap, the pixels that `count` outputs from `row` on take.
-    fn point_tile(&self, pointers: &mut Vec<*const f32>, input: View, row: usize, count: usize) {
-        let window = &self.gemm.window;
+    fn point_tile(&self, pointers: &mut Vec<*const I>, input: View<I>, row: usize, count: usize) {
+        let window = &self.gemm.shape.window;
         // An image that is stored with its padding is wider than the output.
         let is_same = input.width == self.out_width;
         if is_same && window.kernel == [1, 1] && window.stride == [1, 1] {
@@ -218,7 +242,7 @@ impl Product<'_> {
                     pointers.push(if y < input.height && x < input.width {
                         input.pixel(y * input.width + x).cast_const()
                     } else {
-                        self.zeros.as_ptr()
+                        self.zeros.as_ptr().cast()
                     });
                 }
             }

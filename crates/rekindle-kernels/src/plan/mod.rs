@@ -1,15 +1,13 @@
 //! Plans: what to compute, where in the arena, with which weights.
 
 mod arena;
-mod bf16;
+mod compile;
 mod conv;
 mod ends;
-mod place;
 mod profile;
 #[cfg(test)]
 pub(crate) mod properties;
 mod run;
-mod steps;
 mod strip;
 mod team;
 mod winograd;
@@ -17,19 +15,22 @@ mod winograd;
 use std::ops::Range;
 
 use crossbeam_queue::ArrayQueue;
+use half::bf16;
 use rekindle_nn::{NetworkError, Shape};
 
+use crate::Limits;
 use crate::gemm::Tile;
-use crate::ir::{Conv, Node, Pool};
+use crate::ir::Pool;
 use crate::isa::{Isa, Kernels, Precision};
+use crate::passes::Place;
 use crate::plain::Plain;
-use crate::simd::{CHANNEL_BLOCK, Values, zeros};
-use crate::{Limits, PlanConfig, passes};
+use crate::simd::Buffer;
 use team::Team;
 
 pub use ends::ByteScale;
 pub use profile::StepTime;
 
+pub(crate) use compile::compile;
 pub(crate) use strip::Strip;
 pub(crate) use winograd::Winograd;
 
@@ -108,10 +109,10 @@ pub struct Plan {
     isa: Isa,
     precision: Precision,
     kernels: Kernels,
-    /// Values of one arena.
+    /// Bytes of one arena.
     arena: usize,
-    /// What padding pixels point to.
-    zeros: Values,
+    /// What padding pixels point to, as zeros of any element.
+    zeros: Buffer<f32>,
     /// Workspaces that no call uses now.
     free: ArrayQueue<Workspace>,
 }
@@ -121,7 +122,7 @@ impl std::fmt::Debug for Plan {
         f.debug_struct("Plan")
             .field("isa", &self.isa)
             .field("steps", &self.steps.len())
-            .field("arena_bytes", &(self.arena * 4))
+            .field("arena_bytes", &self.arena)
             .finish_non_exhaustive()
     }
 }
@@ -144,85 +145,13 @@ impl Plan {
     pub fn precision(&self) -> Precision {
         self.precision
     }
-
-    /// The kernel of its products.
-    fn tile(&self, cells: bool, to_cells: bool) -> Tile {
-        match self.kernels.bf16 {
-            Some(bf16) if to_cells => bf16.tile_to_cells,
-            Some(bf16) if cells => bf16.tile,
-            _ => self.kernels.tile,
-        }
-    }
-}
-
-/// Compiles the nodes that lead to `output`.
-pub(crate) fn compile(
-    mut nodes: Vec<Node>,
-    output: usize,
-    config: PlanConfig,
-) -> Result<Plan, PlanError> {
-    let config = config.checked()?;
-    let PlanConfig { isa, precision } = config;
-    let mut output = passes::fuse(&mut nodes, output);
-    passes::pools_last(&mut nodes, output);
-    output = passes::split_groups(&mut nodes, output);
-    let input_shape = nodes[0].shape;
-    let input_scale = passes::scale_input(&mut nodes, &mut output);
-    let input_at = passes::pad_input(&mut nodes, output);
-    passes::join_strips(&mut nodes, output);
-    if precision == Precision::Bf16 {
-        let is_direct = |conv: &Conv, shape| steps::winograd(conv, shape, config).is_none();
-        output = bf16::narrow(&mut nodes, output, is_direct);
-    }
-    let places = place::place(&nodes, output);
-    let steps = steps::steps(nodes, &places.places, config);
-    let widest = steps.iter().flat_map(|step| &step.inputs).map(|place| place.channels).max();
-    let last_large = steps.iter().rposition(|step| step.out.pixels() > MOST_PIXELS);
-    Ok(Plan {
-        input: places.places[0],
-        input_at,
-        input_shape,
-        input_scale,
-        output: places.places[output],
-        output_shape: places.output_shape,
-        kernels: isa.kernels(),
-        isa,
-        precision,
-        arena: places.arena,
-        zeros: zeros(
-            widest.unwrap_or(0).next_multiple_of(CHANNEL_BLOCK).max(isa.kernels().columns),
-        ),
-        free: ArrayQueue::new(MOST_WORKSPACES),
-        alone: last_large.map_or(0, |last| last + 1),
-        steps,
-    })
 }
 
 /// What one image needs while it runs.
 struct Workspace {
-    values: Values,
+    /// The arena.
+    bytes: Buffer<u8>,
     team: Team,
-}
-
-/// Where a value lies in the arena: `[height][width][stride]`, of which `channels` from `offset` on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub offset: usize,
-    pub height: usize,
-    pub width: usize,
-    pub channels: usize,
-    pub stride: usize,
-}
-
-impl Place {
-    pub fn pixels(&self) -> usize {
-        self.height * self.width
-    }
-
-    /// From the first value to the end of the last pixel's channels.
-    pub fn extent(&self) -> usize {
-        (self.pixels() - 1) * self.stride + self.channels
-    }
 }
 
 /// One thing to do for each image.
@@ -235,32 +164,56 @@ pub(crate) struct Step {
 }
 
 pub(crate) enum Work {
-    Gemm(Gemm),
+    Gemm(AnyGemm),
     Winograd(Winograd),
-    Depthwise(Window),
+    Depthwise(Depthwise),
     Strip(Box<Strip>),
     Pool(Pool),
-    Global { is_max: bool },
+    Global {
+        is_max: bool,
+    },
     Flatten,
     Copy,
+    /// Rounds to bf16.
     Narrow,
     Plain(Plain),
 }
 
-/// A convolution as a matrix product. A second input is a residual to add.
-pub(crate) struct Gemm {
-    pub window: Window,
-    /// Panels of this many columns, as `gemm::pack` makes them.
-    pub panel: usize,
-    /// Values that each tap takes, or cells.
-    pub depth: usize,
-    /// Whether pixels and weights are cells of bf16.
-    pub cells: bool,
-    /// Whether outputs are, too.
-    pub to_cells: bool,
+/// A convolution as a matrix product, of pixels and weights `I` to outputs `O`. A second input is a residual to add.
+pub(crate) struct Gemm<I = f32, O = f32> {
+    pub shape: GemmShape,
+    /// As `gemm::pack` makes them.
+    pub weights: Buffer<I>,
+    pub tile: Tile<I, O>,
 }
 
-impl Gemm {
+/// A product of the elements that its input and its output have.
+pub(crate) enum AnyGemm {
+    F32(Gemm),
+    Bf16(Gemm<bf16>),
+    Bf16ToBf16(Gemm<bf16, bf16>),
+}
+
+impl AnyGemm {
+    pub fn shape(&self) -> &GemmShape {
+        match self {
+            Self::F32(gemm) => &gemm.shape,
+            Self::Bf16(gemm) => &gemm.shape,
+            Self::Bf16ToBf16(gemm) => &gemm.shape,
+        }
+    }
+}
+
+/// A product's settings.
+pub(crate) struct GemmShape {
+    pub window: Window,
+    /// Columns of a panel.
+    pub panel: usize,
+    /// Values that each tap takes; of bf16 whole pairs.
+    pub depth: usize,
+}
+
+impl GemmShape {
     /// Products of pixels and weights that an output is the sum of, each over channels.
     pub fn taps(&self) -> usize {
         self.window.kernel.iter().product()
@@ -272,15 +225,20 @@ impl Gemm {
     }
 }
 
-/// The settings and weights of a convolution.
+/// A depthwise convolution; weights are `[tap][channel]`, padded as the bias is.
+pub(crate) struct Depthwise {
+    pub window: Window,
+    pub weights: Buffer<f32>,
+}
+
+/// The settings of a convolution.
 pub(crate) struct Window {
     pub kernel: [usize; 2],
     pub stride: [usize; 2],
     pub dilation: [usize; 2],
     /// Zeros above and left of the image.
     pub before: [usize; 2],
-    pub weights: Values,
     /// Padded to the columns that are computed.
-    pub bias: Values,
+    pub bias: Buffer<f32>,
     pub limits: Limits,
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use rayon::prelude::*;
 
 use super::ends::Image;
-use super::{Gemm, Place, Plan, PlanError, Step, Work};
+use super::{GemmShape, Plan, PlanError, Step, Window, Work};
+use crate::passes::Place;
 
 /// The time of one step, for one image.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,31 +84,28 @@ impl Plan {
 }
 
 fn step_time(step: &Step, seconds: f64) -> StepTime {
-    let (input, mut out) = (step.inputs[0], step.out);
-    let is_cells = matches!(&step.work, Work::Narrow)
-        || matches!(&step.work, Work::Gemm(gemm) if gemm.to_cells);
-    out.channels *= if is_cells { 2 } else { 1 };
+    let (input, out) = (step.inputs[0], step.out);
     let outputs = (out.pixels() * out.channels) as u64;
     let (work, macs) = match &step.work {
         Work::Gemm(gemm) => {
-            let [rows, columns] = gemm.window.kernel;
-            let depth = if gemm.cells { 2 * gemm.depth } else { gemm.depth };
+            let GemmShape { window: Window { kernel: [rows, columns], .. }, depth, .. } =
+                gemm.shape();
             // Of the first layer, a row of pixels is one tap.
-            let wide = if gemm.cells { columns } else { columns * depth / input.channels };
+            let wide = columns * (depth / input.channels);
             (format!("conv {rows}x{wide}"), outputs * (rows * columns * depth) as u64)
         }
         // As many as the direct way takes, so that rates can be compared.
         Work::Winograd(_) => ("winograd 3x3".into(), outputs * 9 * input.channels as u64),
         Work::Strip(strip) => {
-            let [rows, columns] = strip.depthwise.kernel;
-            let taps = |gemm: &Gemm| gemm.window.kernel.iter().product::<usize>() * gemm.depth;
+            let [rows, columns] = strip.depthwise.window.kernel;
+            let taps = |gemm: &GemmShape| gemm.taps() * gemm.depth;
             let [height, width, channels] = strip.expanded;
-            let macs = height * width * channels * taps(&strip.expand)
+            let macs = height * width * channels * taps(&strip.expand.shape)
                 + out.pixels() * channels * (rows * columns + out.channels);
             (format!("block {rows}x{columns}"), macs as u64)
         }
-        Work::Depthwise(window) => {
-            let [rows, columns] = window.kernel;
+        Work::Depthwise(conv) => {
+            let [rows, columns] = conv.window.kernel;
             (format!("depthwise {rows}x{columns}"), outputs * (rows * columns) as u64)
         }
         Work::Pool(pool) => (format!("pool {}x{}", pool.kernel[0], pool.kernel[1]), 0),

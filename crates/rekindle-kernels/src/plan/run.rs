@@ -4,72 +4,23 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use half::bf16;
 use rayon::prelude::*;
 use rekindle_nn::Shape;
 
-use super::bf16::narrow_row;
-use super::conv::Operands;
+use super::arena::Arena;
+use super::conv::{Factor, Operands};
 use super::ends::{ByteScale, Image};
 use super::team::Team;
-use super::{Gemm, Place, Plan, PlanError, Step, Work, Workspace};
+use super::{AnyGemm, Gemm, GemmShape, Plan, PlanError, Step, Work, Workspace};
+use crate::ir::{Element, Number};
+use crate::passes::Place;
 use crate::pool::{self, Map, PoolArgs};
 use crate::simd::{CHANNEL_BLOCK, zeros};
 use crate::view::View;
 
 /// Images that a thread runs together, at most.
 pub(super) const MOST_TOGETHER: usize = 4;
-
-/// An arena that the threads of one step share; each writes places of its own.
-#[derive(Clone, Copy)]
-struct Arena {
-    base: *mut f32,
-    length: usize,
-}
-
-// SAFETY: threads of one step write disjoint rows or panels, and read values of earlier steps only.
-unsafe impl Send for Arena {}
-// SAFETY: as above.
-unsafe impl Sync for Arena {}
-
-impl Arena {
-    fn of(values: &mut [f32]) -> Self {
-        Self { base: values.as_mut_ptr(), length: values.len() }
-    }
-
-    /// A pointer to the value at `offset`.
-    fn at(self, offset: usize) -> *mut f32 {
-        debug_assert!(offset < self.length);
-        // SAFETY: plans give offsets within the arena only, which the tests of `allocate` check.
-        unsafe { self.base.add(offset) }
-    }
-
-    /// The values of a place that no thread writes now.
-    fn read(&self, place: &Place) -> &[f32] {
-        debug_assert!(place.offset + place.extent() <= self.length);
-        // SAFETY: within the arena; steps never write what they read but through `write`.
-        unsafe { std::slice::from_raw_parts(self.at(place.offset), place.extent()) }
-    }
-
-    /// A place as the kernels take it.
-    fn view(self, place: &Place) -> View {
-        let Place { offset, height, width, channels, stride } = *place;
-        View { base: self.at(offset), height, width, channels, stride }
-    }
-
-    /// `count` values for this thread alone.
-    #[expect(clippy::mut_from_ref, reason = "the arena is shared; its parts are not")]
-    fn write(&self, offset: usize, count: usize) -> &mut [f32] {
-        debug_assert!(offset + count <= self.length);
-        // SAFETY: within the arena; the caller is the only one that touches these values.
-        unsafe { std::slice::from_raw_parts_mut(self.at(offset), count) }
-    }
-}
-
-impl Workspace {
-    fn arena(&mut self) -> Arena {
-        Arena::of(&mut self.values)
-    }
-}
 
 impl Plan {
     /// Runs a batch: `[batch, 3, height, width]`, preprocessed. Gives `[batch, channels, height, width]`
@@ -150,7 +101,7 @@ impl Plan {
 
     fn workspace(&self) -> Workspace {
         self.free.pop().unwrap_or_else(|| Workspace {
-            values: zeros(self.arena),
+            bytes: zeros(self.arena),
             team: Team::new(self.steps.len() + 2),
         })
     }
@@ -166,7 +117,7 @@ impl Plan {
         let count = images.len();
         let mut workspaces: [Option<Workspace>; MOST_TOGETHER] =
             std::array::from_fn(|index| (index < count).then(|| self.workspace()));
-        let mut arenas = [Arena { base: std::ptr::null_mut(), length: 0 }; MOST_TOGETHER];
+        let mut arenas = [Arena::NONE; MOST_TOGETHER];
         for (arena, workspace) in arenas.iter_mut().zip(workspaces.iter_mut().flatten()) {
             *arena = workspace.arena();
         }
@@ -249,14 +200,15 @@ impl Plan {
     /// Some rows of an image, to where the plan begins.
     fn bring_in(&self, image: Image<'_>, arena: Arena, rows: Range<usize>) {
         let length = self.input.width * self.input.stride;
-        let offset = self.input.offset + rows.start * length;
+        let offset = self.input.offset + rows.start * length * size_of::<f32>();
         self.place_rows(image, rows.clone(), arena.write(offset, rows.len() * length));
     }
 
     /// Some channels of the output, to where the caller wants them.
     fn bring_out(&self, arena: Arena, channels: Range<usize>, to: Arena) {
         let pixels = self.output.pixels();
-        let part = to.write(channels.start * pixels, channels.len() * pixels);
+        let first = channels.start * pixels * size_of::<f32>();
+        let part = to.write(first, channels.len() * pixels);
         self.take_channels(arena.read(&self.output), channels, part);
     }
 
@@ -273,7 +225,7 @@ impl Plan {
         // More parts than threads, so that one that is held up does not hold up all.
         let most = threads * 4;
         match &step.work {
-            Work::Gemm(gemm) => self.grid(gemm, step, threads).iter().product(),
+            Work::Gemm(gemm) => self.grid(gemm.shape(), step, threads).iter().product(),
             // As many for each thread: of 3 parts, two threads would take 2 and 1.
             Work::Winograd(conv) => {
                 let parts = conv.tiles(&step.out).div_ceil(self.kernels.rows);
@@ -288,7 +240,7 @@ impl Plan {
     }
 
     /// Into how many parts the rows and the panels of a product are cut for so many threads.
-    fn grid(&self, gemm: &Gemm, step: &Step, threads: usize) -> [usize; 2] {
+    fn grid(&self, gemm: &GemmShape, step: &Step, threads: usize) -> [usize; 2] {
         let (rows, panels) = (step.out.pixels(), gemm.panels().len());
         let tiles = rows.div_ceil(self.kernels.rows);
         if threads < 2 {
@@ -306,11 +258,27 @@ impl Plan {
 
     /// Runs one of the parts that a step has for so many threads, of each image.
     fn run_step(&self, step: &Step, arenas: &[Arena], part: usize, threads: usize) {
-        let Work::Gemm(gemm) = &step.work else {
-            return arenas.iter().for_each(|arena| self.run_alone(step, *arena, part, threads));
-        };
+        match &step.work {
+            Work::Gemm(AnyGemm::F32(gemm)) => self.run_gemm(gemm, step, arenas, part, threads),
+            Work::Gemm(AnyGemm::Bf16(gemm)) => self.run_gemm(gemm, step, arenas, part, threads),
+            Work::Gemm(AnyGemm::Bf16ToBf16(gemm)) => {
+                self.run_gemm(gemm, step, arenas, part, threads);
+            }
+            _ => arenas.iter().for_each(|arena| self.run_alone(step, *arena, part, threads)),
+        }
+    }
+
+    /// As [`run_step`](Self::run_step), of a product.
+    fn run_gemm<I: Factor, O: Number>(
+        &self,
+        gemm: &Gemm<I, O>,
+        step: &Step,
+        arenas: &[Arena],
+        part: usize,
+        threads: usize,
+    ) {
         let out = &step.out;
-        let (rows, panels) = (out.pixels(), gemm.panels().len());
+        let (rows, panels) = (out.pixels(), gemm.shape.panels().len());
         let product = self.product(gemm, out.width);
         let operands = |arena: Arena| Operands {
             input: arena.view(&step.inputs[0]),
@@ -322,7 +290,7 @@ impl Plan {
             *image = operands(*arena);
         }
         let images = &images[..arenas.len()];
-        let [down, across] = self.grid(gemm, step, threads);
+        let [down, across] = self.grid(&gemm.shape, step, threads);
         let share = |part: usize, parts: usize, count: usize| {
             part * count / parts..(part + 1) * count / parts
         };
@@ -343,21 +311,18 @@ impl Plan {
                 let tiles = share(conv.tiles(out));
                 self.run_winograd(conv, arena.view(input), arena.view(out), tiles);
             }
-            Work::Depthwise(window) => {
-                let (input, out) = (arena.view(input), arena.view(out));
+            Work::Depthwise(conv) => {
+                let (input, out): (View, View) = (arena.view(input), arena.view(out));
                 let line = |y: usize| input.pixel(y * input.width).cast_const();
                 let rows = share(out.height);
                 let to = out.starting_at(rows.start * out.width);
-                let all = 0..window.bias.len();
-                self.depthwise_rows(window, all, input, line, rows, to);
+                let all = 0..conv.window.bias.len();
+                self.depthwise_rows(conv, all, input, line, rows, to);
             }
             Work::Narrow => {
                 let (from, to) = (arena.view(input), arena.view(out));
                 for row in share(out.height) {
-                    if let Some(bf16) = self.kernels.bf16 {
-                        // SAFETY: the row is this thread's; the plan's kernels were chosen for this machine.
-                        unsafe { narrow_row(bf16.narrow, from, to, row) };
-                    }
+                    self.narrow_row(from, to, row);
                 }
             }
             Work::Strip(strip) => {
@@ -371,7 +336,7 @@ impl Plan {
                 );
             }
             Work::Pool(pool) => {
-                let (from, to) = (arena.view(input), arena.view(out));
+                let (from, to): (View, View) = (arena.view(input), arena.view(out));
                 let [top, left] = pool.before;
                 for row in share(out.height) {
                     let start = row * pool.stride[0];
@@ -404,22 +369,49 @@ impl Plan {
                 pool::global(arena.read(input), map, *is_max, to);
             }
             Work::Flatten | Work::Copy => {
-                let (from, is_flat) = (arena.read(input), matches!(step.work, Work::Flatten));
+                let is_flat = matches!(step.work, Work::Flatten);
                 let stride = if is_flat { input.channels } else { out.stride };
-                for (pixel, values) in from.chunks(input.stride).enumerate() {
-                    let to = arena.write(out.offset + pixel * stride, input.channels);
-                    to.copy_from_slice(&values[..input.channels]);
+                match out.element {
+                    Element::F32 => copy::<f32>(arena, input, out, stride),
+                    Element::Bf16 => copy::<bf16>(arena, input, out, stride),
                 }
             }
             Work::Plain(plain) => {
                 let views = step.inputs.iter().map(|place| arena.view(place));
-                let out = arena.view(out);
+                let out: View = arena.view(out);
                 let rows = share(out.height);
                 // SAFETY: places lie in the arena, and what is read is written by no thread now; the rows are this
                 // thread's, or all are where there is one part.
                 with_views(views, |views| unsafe { plain.run(views, out, rows) });
             }
         }
+    }
+
+    /// Rounds a row of pixels, this thread's.
+    fn narrow_row(&self, from: View, to: View<bf16>, row: usize) {
+        let Some(kernels) = self.kernels.bf16 else { return };
+        let channels = from.channels.next_multiple_of(CHANNEL_BLOCK);
+        for pixel in row * from.width..(row + 1) * from.width {
+            let to_pixel = to.pixel(pixel);
+            // SAFETY: pixels have their channels in whole blocks; the row is this thread's; the plan's kernels were
+            // chosen for this machine.
+            unsafe {
+                (kernels.narrow)(from.pixel(pixel), to_pixel, channels);
+                if from.channels % 2 == 1 {
+                    // What lies behind the last channel is no zero, and may be no number.
+                    *to_pixel.add(from.channels) = bf16::ZERO;
+                }
+            }
+        }
+    }
+}
+
+/// Copies all pixels of a place to pixels that are `stride` apart.
+fn copy<T: Number>(arena: Arena, from: &Place, out: &Place, stride: usize) {
+    let (channels, apart) = (from.channels, stride * size_of::<T>());
+    for (pixel, values) in arena.read::<T>(from).chunks(from.stride).enumerate() {
+        let to = arena.write(out.offset + pixel * apart, channels);
+        to.copy_from_slice(&values[..channels]);
     }
 }
 

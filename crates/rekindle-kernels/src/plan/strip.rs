@@ -6,8 +6,8 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::conv::Operands;
-use super::{Gemm, Plan, Window};
-use crate::simd::{Values, zeros};
+use super::{Depthwise, Gemm, Plan};
+use crate::simd::{Buffer, zeros};
 use crate::view::View;
 
 /// Values that the rows between the convolutions may take: half a megabyte. Few in tests, whose maps are small, so that
@@ -19,7 +19,7 @@ struct Space {
     /// To the pixels that rows of the first product take.
     pointers: Vec<*const f32>,
     /// The rows between the convolutions.
-    values: Values,
+    values: Buffer<f32>,
 }
 
 thread_local! {
@@ -31,7 +31,7 @@ pub(crate) struct Strip {
     pub expand: Gemm,
     /// Height, width and channels, padded to whole blocks, of the widened map.
     pub expanded: [usize; 3],
-    pub depthwise: Window,
+    pub depthwise: Depthwise,
     pub project: Gemm,
 }
 
@@ -48,7 +48,7 @@ impl Plan {
         let Strip { expand, expanded: [height, width, channels], depthwise, project } = strip;
         let (&height, &width, &channels) = (height, width, channels);
         let ([kernel, _], [step, _], [above, _]) =
-            (depthwise.kernel, depthwise.stride, depthwise.before);
+            (depthwise.window.kernel, depthwise.window.stride, depthwise.window.before);
         // Output rows at a time.
         let lines = |strip_rows: usize| (strip_rows - 1) * step + kernel;
         let fits = |strip_rows: &usize| {
@@ -57,8 +57,8 @@ impl Plan {
         let at_once = (1..=rows.len()).take_while(fits).last().unwrap_or(1);
         let ring = lines(at_once);
         // A panel of the widened rows lies by itself, so that it is read line after line of the cache.
-        let (pixels, panel) = (ring * width, expand.panel);
-        let widened = expand.panels().len() * pixels * panel;
+        let (pixels, panel, panels) = (ring * width, expand.shape.panel, expand.shape.panels());
+        let widened = panels.len() * pixels * panel;
         SPACE.with_borrow_mut(|Space { pointers, values }| {
             if values.len() < widened + at_once * out.width * channels {
                 values.resize(widened + at_once * out.width * channels, 0.0);
@@ -94,8 +94,8 @@ impl Plan {
                 for run in &runs {
                     widen.point(pointers, input, run.clone());
                 }
-                let (before, behind) = pointers.split_at(runs[0].len() * expand.taps());
-                for index in expand.panels() {
+                let (before, behind) = pointers.split_at(runs[0].len() * expand.shape.taps());
+                for index in panels.clone() {
                     let own =
                         View { base: widened.base.wrapping_add(index * pixels * panel), ..widened };
                     for (run, pointers) in runs.iter().zip([before, behind]) {
@@ -114,7 +114,7 @@ impl Plan {
                     out: out.starting_at(start),
                     residual: residual.map(|view| view.starting_at(start)),
                 };
-                narrow.run(0..(end - first) * out.width, project.panels(), &[image]);
+                narrow.run(0..(end - first) * out.width, project.shape.panels(), &[image]);
             }
         });
     }

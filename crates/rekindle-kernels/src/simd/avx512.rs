@@ -1,7 +1,8 @@
 use std::arch::x86_64::*;
 
-use super::bf16::Cells;
-use super::{Avx2, Halves, Vector};
+use half::bf16;
+
+use super::{Avx2, Halves, Multiply, Vector, Write};
 
 /// 16 values: AVX-512F.
 #[derive(Clone, Copy)]
@@ -63,23 +64,41 @@ unsafe impl Vector for Avx512 {
     }
 }
 
-/// With AVX-512 BF16.
-impl Cells for Avx512 {
+/// 32 bf16, of each lane a pair; with AVX-512 BF16.
+impl Multiply<bf16> for Avx512 {
+    const DEPTH: usize = 2;
+    type Factors = __m512;
+
     #[inline(always)]
-    unsafe fn dot(self, a: Self, b: Self) -> Self {
-        // SAFETY: as the trait asks; the register types are the same bits.
-        unsafe {
-            let pairs = |x: __m512| std::mem::transmute::<__m512, __m512bh>(x);
-            Self(_mm512_dpbf16_ps(b.0, pairs(self.0), pairs(a.0)))
-        }
+    unsafe fn load_factors(from: *const bf16) -> __m512 {
+        // SAFETY: as the trait asks; bits are loaded, of which a pair has those of an f32.
+        unsafe { _mm512_loadu_ps(from.cast()) }
     }
 
     #[inline(always)]
-    unsafe fn store_cells(self, to: *mut f32) {
+    unsafe fn splat_factors(from: *const bf16) -> __m512 {
+        // SAFETY: as the trait asks, of two elements; an f32 may have any bits.
+        unsafe { _mm512_set1_ps(from.cast::<f32>().read_unaligned()) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(a: __m512, b: __m512, sum: Self) -> Self {
         // SAFETY: as the trait asks; the register types are the same bits.
         unsafe {
-            let cells = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0));
-            _mm256_storeu_si256(to.cast(), cells);
+            let pairs = |x: __m512| std::mem::transmute::<__m512, __m512bh>(x);
+            Self(_mm512_dpbf16_ps(sum.0, pairs(a), pairs(b)))
+        }
+    }
+}
+
+/// Rounds; with AVX-512 BF16.
+impl Write<bf16> for Avx512 {
+    #[inline(always)]
+    unsafe fn write(self, to: *mut bf16) {
+        // SAFETY: as the trait asks; the register types are the same bits.
+        unsafe {
+            let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0));
+            _mm256_storeu_si256(to.cast(), rounded);
         }
     }
 }

@@ -20,18 +20,21 @@ pub(crate) use avx512::Avx512;
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 
-/// Values that begin where a line of the cache does: a register's load or store that straddles two takes twice as long.
-pub(crate) type Values = AVec<f32, ConstAlign<64>>;
+/// Bytes of a line of the cache.
+pub(crate) const LINE: usize = 64;
 
-/// As [`Values`].
-pub(crate) fn aligned(values: &[f32]) -> Values {
+/// Elements that begin where a line of the cache does: a register's load or store that straddles two takes twice as long.
+pub(crate) type Buffer<T> = AVec<T, ConstAlign<LINE>>;
+
+/// As a [`Buffer`].
+pub(crate) fn aligned<T: Copy>(values: &[T]) -> Buffer<T> {
     AVec::from_slice(0, values)
 }
 
 /// So many zeros.
-pub(crate) fn zeros(count: usize) -> Values {
+pub(crate) fn zeros<T: Copy + Default>(count: usize) -> Buffer<T> {
     let mut values = AVec::new(0);
-    values.resize(count, 0.0);
+    values.resize(count, T::default());
     values
 }
 
@@ -64,6 +67,60 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn at_most(self, high: Self) -> Self;
 }
 
+/// A register of sums of products of elements `T`.
+///
+/// Every method may be called only where the instruction set is there, with what it has for `T`.
+pub(crate) trait Multiply<T>: Vector {
+    /// Neighbours of a product's depth that each lane multiplies at once.
+    const DEPTH: usize;
+    /// `DEPTH` elements for each lane.
+    type Factors: Copy;
+    /// Reads `LANES * DEPTH` elements, for which `from` must be valid.
+    unsafe fn load_factors(from: *const T) -> Self::Factors;
+    /// The same `DEPTH` elements, for which `from` must be valid, for all lanes.
+    unsafe fn splat_factors(from: *const T) -> Self::Factors;
+    /// `sum` and the products of `a` and `b`.
+    unsafe fn add_products(a: Self::Factors, b: Self::Factors, sum: Self) -> Self;
+}
+
+impl<V: Vector> Multiply<f32> for V {
+    const DEPTH: usize = 1;
+    type Factors = V;
+
+    #[inline(always)]
+    unsafe fn load_factors(from: *const f32) -> V {
+        // SAFETY: as the trait asks.
+        unsafe { V::load(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat_factors(from: *const f32) -> V {
+        // SAFETY: as the trait asks.
+        unsafe { V::splat(*from) }
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(a: V, b: V, sum: V) -> V {
+        // SAFETY: as the trait asks.
+        unsafe { a.mul_add(b, sum) }
+    }
+}
+
+/// A register of values that are written as elements `T`.
+pub(crate) trait Write<T>: Vector {
+    /// Writes `LANES` elements, for which `to` must be valid; only where the instruction set is there, with what it has
+    /// for `T`.
+    unsafe fn write(self, to: *mut T);
+}
+
+impl<V: Vector> Write<f32> for V {
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f32) {
+        // SAFETY: as the trait asks.
+        unsafe { self.store(to) }
+    }
+}
+
 /// A register whose first half is a register too.
 pub(crate) trait Halves: Vector {
     /// Half as many lanes.
@@ -81,9 +138,10 @@ mod tests {
         for count in [1, 17, 100_000] {
             let mut grown = zeros(0);
             grown.resize(count, 0.0);
-            for values in [aligned(&vec![1.0; count]), zeros(count), grown] {
-                assert_eq!(values.as_ptr() as usize % 64, 0, "{count}");
+            for values in [aligned(&vec![1.0_f32; count]), zeros(count), grown] {
+                assert_eq!(values.as_ptr() as usize % LINE, 0, "{count}");
             }
+            assert_eq!(zeros::<u8>(count).as_ptr() as usize % LINE, 0, "{count}");
         }
     }
 }

@@ -1,5 +1,6 @@
-use super::Vector;
-use super::bf16::{self, Cells};
+use half::bf16;
+
+use super::{Multiply, Vector, Write};
 
 const LANES: usize = 8;
 
@@ -62,21 +63,40 @@ unsafe impl Vector for Portable {
     }
 }
 
-impl Cells for Portable {
+/// Each lane's factors are the bits of a pair of bf16.
+impl Multiply<bf16> for Portable {
+    const DEPTH: usize = 2;
+    type Factors = [u32; LANES];
+
     #[inline(always)]
-    unsafe fn dot(self, a: Self, b: Self) -> Self {
-        Self(std::array::from_fn(|lane| {
-            let ([low, high], [a_low, a_high]) =
-                (bf16::values(self.0[lane]), bf16::values(a.0[lane]));
-            b.0[lane] + high * a_high + low * a_low
-        }))
+    unsafe fn load_factors(from: *const bf16) -> [u32; LANES] {
+        // SAFETY: as the trait asks, of pairs; their bits need no alignment here.
+        unsafe { from.cast::<[u32; LANES]>().read_unaligned() }
     }
 
     #[inline(always)]
-    unsafe fn store_cells(self, to: *mut f32) {
-        for (lane, pair) in self.0.chunks_exact(2).enumerate() {
+    unsafe fn splat_factors(from: *const bf16) -> [u32; LANES] {
+        // SAFETY: as the trait asks, of two elements; their bits need no alignment here.
+        [unsafe { from.cast::<u32>().read_unaligned() }; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn add_products(a: [u32; LANES], b: [u32; LANES], sum: Self) -> Self {
+        let values = |pair: u32| [pair << 16, pair & 0xffff_0000].map(f32::from_bits);
+        Self(std::array::from_fn(|lane| {
+            let ([a_low, a_high], [b_low, b_high]) = (values(a[lane]), values(b[lane]));
+            sum.0[lane] + a_high * b_high + a_low * b_low
+        }))
+    }
+}
+
+/// Rounds.
+impl Write<bf16> for Portable {
+    #[inline(always)]
+    unsafe fn write(self, to: *mut bf16) {
+        for (lane, value) in self.0.into_iter().enumerate() {
             // SAFETY: as the trait asks.
-            unsafe { to.add(lane).write(bf16::cell(pair[0], pair[1])) }
+            unsafe { to.add(lane).write(bf16::from_f32(value)) }
         }
     }
 }

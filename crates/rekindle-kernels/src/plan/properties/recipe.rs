@@ -434,7 +434,7 @@ pub(crate) fn network(graph: rekindle_nn::Graph) -> Network<Flex> {
     assign(network, values)
 }
 
-/// How many channels a map has: blocks of cells, which few numbers are whole ones of, as often as any.
+/// How many channels a map has: whole lines of bf16, which few numbers are, as often as any.
 fn width(end: usize) -> impl Strategy<Value = usize> {
     prop_oneof![1..end, (1..3_usize).prop_map(|blocks| 2 * CHANNEL_BLOCK * blocks)]
 }
@@ -518,7 +518,7 @@ fn pool() -> impl Strategy<Value = Pool2d> {
 }
 
 pub(crate) fn part() -> impl Strategy<Value = Part> {
-    // Cells can be concatenated where all branches are wide, not only their sum.
+    // Values of bf16 can be concatenated where all branches are whole lines, not only their sum.
     let wide = 2 * CHANNEL_BLOCK;
     let widths = prop_oneof![
         [1..40_usize, 1..40],

@@ -1,24 +1,54 @@
 //! Where in the arena each value lies.
 
+mod arena;
+
 use std::collections::HashMap;
 
 use rekindle_nn::Shape;
 
-use super::Place;
-use super::arena::{Life, allocate};
-use crate::ir::{Node, NodeOp, has_value, uses};
+use crate::ir::{Element, Node, NodeOp, has_value, uses};
 use crate::simd::CHANNEL_BLOCK;
+use arena::{Life, allocate};
 
-pub(super) struct Places {
+/// Where a value lies in the arena: `[height][width][stride]` of an element, of which `channels`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub element: Element,
+    /// Bytes before it.
+    pub offset: usize,
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    pub stride: usize,
+}
+
+impl Place {
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// From the first number to the end of the last pixel's channels.
+    pub fn extent(&self) -> usize {
+        (self.pixels() - 1) * self.stride + self.channels
+    }
+
+    /// Some of its channels.
+    pub fn slice(self, first: usize, channels: usize) -> Self {
+        Self { offset: self.offset + first * self.element.bytes(), channels, ..self }
+    }
+}
+
+pub(crate) struct Places {
     /// For each node; meaningless for those without a value of their own.
     pub places: Vec<Place>,
+    /// Bytes of all.
     pub arena: usize,
     pub output_shape: Shape,
 }
 
 /// Finds a place for every value. What is concatenated, and used nowhere else, is written where the
 /// concatenation wants it.
-pub(super) fn place(nodes: &[Node], output: usize) -> Places {
+pub(crate) fn place(nodes: &[Node], output: usize) -> Places {
     let uses = uses(nodes, output);
     let mut places: Vec<Place> = nodes.iter().map(own_place).collect();
     if is_read_by_products(nodes) {
@@ -42,7 +72,8 @@ pub(super) fn place(nodes: &[Node], output: usize) -> Places {
                     | NodeOp::Pad(_)
                     | NodeOp::Plain(_)
             );
-            let is_aligned = channels.is_multiple_of(CHANNEL_BLOCK) && channel % CHANNEL_BLOCK == 0;
+            let line = places[input].element.per_line();
+            let is_aligned = channels.is_multiple_of(line) && channel % line == 0;
             if is_movable && is_aligned && !slice.contains_key(&input) {
                 slice.insert(input, (index, channel));
             }
@@ -52,7 +83,8 @@ pub(super) fn place(nodes: &[Node], output: usize) -> Places {
     for (index, node) in nodes.iter().enumerate().filter(|(_, node)| is_in_place(&node.op)) {
         let input = node.inputs[0];
         let is_free = uses[input] == 1 && !matches!(nodes[input].op, NodeOp::Input);
-        if is_free && nodes[input].shape == node.shape {
+        let is_like = nodes[input].shape == node.shape && nodes[input].element == node.element;
+        if is_free && is_like {
             slice.insert(input, (index, 0));
         }
     }
@@ -68,7 +100,8 @@ pub(super) fn place(nodes: &[Node], output: usize) -> Places {
     let mut lives: HashMap<usize, Life> = HashMap::new();
     for (index, node) in nodes.iter().enumerate().filter(|(_, node)| has_value(&node.op)) {
         let (own, _) = root(index);
-        let length = places[own].pixels() * places[own].stride;
+        let Place { element, stride, .. } = places[own];
+        let length = places[own].pixels() * stride * element.bytes();
         let touched = [own].into_iter().chain(node.inputs.iter().map(|&input| root(input).0));
         for buffer in touched {
             let life = lives.entry(buffer).or_insert(Life { length, first: index, last: index });
@@ -85,7 +118,7 @@ pub(super) fn place(nodes: &[Node], output: usize) -> Places {
     for index in 0..nodes.len() {
         let (buffer, channel) = root(index);
         if let Some(offset) = offsets.get(&buffer) {
-            places[index].offset = offset + channel;
+            places[index].offset = offset + channel * places[index].element.bytes();
             places[index].stride = places[buffer].stride;
         }
     }
@@ -131,9 +164,39 @@ fn own_place(node: &Node) -> Place {
         Shape::Map { height, width, channels } => (height, width, channels),
         Shape::Flat(channels) => (1, 1, channels),
     };
-    let stride = match node.op {
-        NodeOp::Narrow => channels,
-        _ => channels.next_multiple_of(CHANNEL_BLOCK),
-    };
-    Place { offset: 0, height, width, channels, stride }
+    let stride = channels.next_multiple_of(CHANNEL_BLOCK);
+    Place { element: node.element, offset: 0, height, width, channels, stride }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What lies side by side is bf16 as its parts are: each is written where it belongs, and takes half of f32's bytes.
+    #[test]
+    fn parts_of_a_concatenation_have_their_bytes_in_it() {
+        let node = |op, inputs: &[usize], channels, element| {
+            let (name, inputs) = (String::new(), inputs.to_vec());
+            Node { name, op, inputs, shape: Shape::map(3, 3, channels), element }
+        };
+        for (element, bytes) in [(Element::F32, 4), (Element::Bf16, 2)] {
+            let op = || match element {
+                Element::F32 => NodeOp::Plain(crate::plain::Plain::Crop([0, 0])),
+                Element::Bf16 => NodeOp::Narrow,
+            };
+            let nodes = [
+                node(NodeOp::Input, &[], 64, Element::F32),
+                node(op(), &[0], 64, element),
+                node(op(), &[0], 32, element),
+                node(NodeOp::Concat, &[1, 2], 96, element),
+            ];
+            let Places { places, arena, .. } = place(&nodes, 3);
+            let [first, second, all] = [1, 2, 3].map(|index| places[index]);
+            assert_eq!([first.element, second.element, all.element], [element; 3]);
+            assert_eq!([first.stride, second.stride, all.stride], [96; 3]);
+            assert_eq!((first.offset, second.offset), (all.offset, all.offset + 64 * bytes));
+            assert_eq!(all.slice(64, 32), second);
+            assert_eq!(arena, 9 * 64 * 4 + 9 * 96 * bytes);
+        }
+    }
 }
