@@ -20,6 +20,18 @@ pub enum VisionError {
         /// What the decoder says.
         reason: String,
     },
+    /// A photo of other bytes than its size says.
+    #[error("{width} x {height} pixels of {} channels are not {found} bytes", channels.count())]
+    Bytes {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// What a pixel is made of.
+        channels: crate::Channels,
+        /// How many bytes there are.
+        found: usize,
+    },
     /// A resize to or from nothing.
     #[error("cannot resize {from:?} to {to:?} pixels (width, height): both need at least 1")]
     Size {

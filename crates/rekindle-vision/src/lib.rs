@@ -21,11 +21,15 @@ mod error;
 mod folder;
 mod labels;
 mod manifest;
+mod named;
 mod preprocess;
 mod resize;
 
 pub use augment::{Augment, Augmentation, Mix, Mixing};
-pub use decode::{MAX_FILE_BYTES, MAX_IMAGE_BYTES, MAX_SIDE, decode, open_image};
+pub use decode::{
+    Channels, Decoding, JpegDecoder, MAX_FILE_BYTES, MAX_IMAGE_BYTES, MAX_SIDE, Orientation, Photo,
+    Transparency, decode, open_image, orientation,
+};
 pub use error::VisionError;
 pub use folder::{ImageFolder, Sample, Skipped, Split};
 pub use labels::{Label, decode_predictions, imagenet_labels, top};
