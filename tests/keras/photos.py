@@ -1,4 +1,5 @@
-"""Writes tests/golden/images/photos/ and photos.json: photos of every kind, and what Keras's two ways decode.
+"""Writes tests/golden/images/photos/ and photos.json: photos of every kind, and what Keras's two ways decode;
+and resizes.json and resizes.f32: what every resize of Keras's makes of some of tests/golden/images/*.png.
 
 Run from the repository root, in a venv with `pip install tensorflow-cpu "pillow<13"`:
     python tests/keras/photos.py
@@ -201,7 +202,43 @@ def drafted(data, scale):
     return [image.width, image.height, digest(image)]
 
 
+PILLOW = ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+TENSORFLOW = ["nearest", "bilinear", "bicubic", "area", "lanczos3", "lanczos5", "gaussian", "mitchellcubic"]
+
+
+def resizes():
+    """Pillow's as hashes; TensorFlow's as floats in one file, of which each case has its share."""
+    cases, floats = [], []
+    sources = [("odd", 97, 61), ("tall", 7, 150), ("wide", 203, 5), ("small", 13, 11), ("one", 1, 1)]
+    for name, width, height in sources:
+        path = os.path.join(ROOT, f"{name}.png")
+        rgb = np.asarray(Image.open(path).convert("RGB"))
+        # Opacity from nothing to all, and all between.
+        alpha = np.clip(rgb[:, ::-1, 1].astype(int) * 2 - 128, 0, 255).astype(np.uint8)
+        images = {"rgb": rgb, "grey": rgb[:, :, 0], "rgba": np.dstack([rgb, alpha])}
+        for to in [(23, 19), (9, 40), (width, height), (width, 17), (224, 160)]:
+            for channels, pixels in images.items():
+                data = io.BytesIO(saved(Image.fromarray(np.ascontiguousarray(pixels)), "PNG"))
+                mode = {"rgb": "rgb", "grey": "grayscale", "rgba": "rgba"}[channels]
+                for method in PILLOW:
+                    image = keras.utils.load_img(data, color_mode=mode, target_size=to[::-1], interpolation=method)
+                    data.seek(0)
+                    cases.append({"source": name, "channels": channels, "to": to, "method": method, "sha256": digest(image)})
+            # Hundreds of kilobytes each would be too many.
+            if to[0] * to[1] > 1000 or name == "one":
+                continue
+            for method in TENSORFLOW:
+                image = tf.image.resize(rgb, to[::-1], method=method)
+                image = np.asarray(image, np.float32)
+                cases.append({"source": name, "channels": "rgb", "to": to, "method": f"tf-{method}", "first": sum(map(len, floats))})
+                floats.append(image.reshape(-1))
+    with open(os.path.join(ROOT, "resizes.json"), "w") as file:
+        file.write("[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n")
+    np.concatenate(floats).astype("<f4").tofile(os.path.join(ROOT, "resizes.f32"))
+
+
 def main():
+    resizes()
     folder = os.path.join(ROOT, "photos")
     os.makedirs(folder, exist_ok=True)
     modes = {"rgb": ("rgb", 3), "grey": ("grayscale", 1), "rgba": ("rgba", 4)}

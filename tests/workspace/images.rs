@@ -61,15 +61,5 @@ fn preprocessing_is_keras_s() {
 
 #[test]
 fn printers_colors_are_pillow_s() {
-    let (ours, theirs) = (golden("cmyk.jpg"), golden("cmyk.png"));
-    assert_eq!(ours.dimensions(), theirs.dimensions());
-    let pairs = ours.as_raw().iter().zip(theirs.as_raw());
-    let differences: Vec<u8> = pairs.map(|(a, b)| a.abs_diff(*b)).collect();
-    let mean = differences.iter().map(|&d| f64::from(d)).sum::<f64>() / differences.len() as f64;
-    // Decoders round colors in their own ways.
-    assert!(
-        mean < 3.0 && differences.iter().all(|&d| d < 24),
-        "{mean}, at most {:?}",
-        differences.iter().max()
-    );
+    assert_eq!(golden("cmyk.jpg"), golden("cmyk.png"));
 }

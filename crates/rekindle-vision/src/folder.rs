@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use image::RgbImage;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
+use crate::decode::Kind;
 use crate::{VisionError, open_image};
 
 /// One labelled photo.
@@ -81,7 +83,11 @@ pub struct ImageFolder {
     multi_label: bool,
 }
 
-const EXTENSIONS: [&str; 7] = ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif"];
+/// What is named so is taken for a photo unseen; of other files the content decides.
+const EXTENSIONS: [&str; 10] =
+    ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff"];
+/// As much of a file as tells what it is.
+const HEAD: u64 = 1 << 16;
 
 impl ImageFolder {
     /// Lists the folder's classes and photos; a fifth of each class becomes validation data.
@@ -213,7 +219,7 @@ impl ImageFolder {
         &self.samples
     }
 
-    /// The files that are no images by their names.
+    /// The files that are no photos, by name and content.
     #[must_use]
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
@@ -301,7 +307,7 @@ fn scan(root: &Path) -> Result<Scan, VisionError> {
         let before = samples.len();
         collect(&path, classes.len(), &mut samples, &mut skipped)?;
         if samples.len() == before {
-            let reason = "no photos (.jpg, .jpeg, .png, .webp, .bmp, .gif) in this class; remove the folder or fill it";
+            let reason = "no photos (JPEG, PNG, WebP, BMP, GIF, TIFF) in this class; remove the folder or fill it";
             return Err(VisionError::folder(&path, reason));
         }
         classes.push(class);
@@ -323,11 +329,23 @@ fn collect(
         } else if EXTENSIONS.contains(&extension.as_str()) {
             samples.push(Sample::file(path, class));
         } else {
-            let reason = "not named like an image".into();
-            skipped.push(Skipped { path, reason });
+            match refusal(&path) {
+                None => samples.push(Sample::file(path, class)),
+                Some(reason) => skipped.push(Skipped { path, reason }),
+            }
         }
     }
     Ok(())
+}
+
+/// Why a file is no photo, by its content.
+fn refusal(path: &Path) -> Option<String> {
+    let mut head = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+    match read {
+        Ok(_) => Kind::of(&head).refusal(),
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 /// Name, path and whether it is a folder, sorted by name, without hidden ones. Links to folders are
@@ -395,6 +413,22 @@ mod tests {
         assert_eq!(skipped, [Some("stray.jpg".as_ref()), Some("notes.txt".as_ref())]);
         assert!(folder.clone().strict(true).split().is_err());
         assert!(folder.split().is_ok());
+    }
+
+    #[test]
+    fn content_decides_where_a_name_does_not() {
+        let dir = folder(&["a/1.jpg", "b/2.jpg", "b/notes.txt"]);
+        let jpeg = b"\xFF\xD8\xFF\xE0";
+        fs::write(dir.path().join("a/no-extension"), jpeg).expect("writes");
+        fs::write(dir.path().join("a/phone.heic"), jpeg).expect("writes");
+        fs::write(dir.path().join("b/real.HEIC"), b"\0\0\0\x18ftypheic\0\0\0\0").expect("writes");
+        let folder = ImageFolder::open(dir.path()).expect("opens");
+        let names: Vec<_> = folder.samples().iter().map(|s| s.path.file_name()).collect();
+        let expected = ["1.jpg", "no-extension", "phone.heic", "2.jpg"];
+        assert_eq!(names, expected.map(|name| Some(name.as_ref())));
+        let reasons: Vec<&str> = folder.skipped().iter().map(|s| s.reason.as_str()).collect();
+        assert_eq!(reasons[0], "the file is empty");
+        assert!(reasons[1].starts_with("a HEIC photo, which is not read"), "{}", reasons[1]);
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn opened(bytes: &[u8]) -> Result<Decoder<'_>, String> {
         max_memory: Some(2 * MAX_IMAGE_BYTES),
         max_scans: MAX_SCANS,
     };
-    let mut decoder = Decoder::new_with_limits(bytes, limits.clone()).map_err(reason)?;
+    let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(reason)?;
     let (width, height) = decoder.header().dimensions();
     limits.max_scans = (MAX_PASSES / (width * height).max(1)).clamp(64, MAX_SCANS);
     decoder.set_limits(limits);
@@ -166,6 +166,9 @@ enum Shape {
 impl Shape {
     /// Refuses what the decoder does not read, some of which makes it panic.
     fn of(frame: &FrameHeader) -> Result<Self, String> {
+        if frame.dimensions().0.min(frame.dimensions().1) == 0 {
+            return Err("a JPEG without a size".into());
+        }
         if frame.is_lossless {
             return Err("a lossless JPEG, which Keras does not read either; make it a PNG".into());
         }

@@ -63,11 +63,6 @@ impl Kind {
         }
     }
 
-    /// Whether it is read.
-    pub fn is_photo(self) -> bool {
-        self.refusal().is_none()
-    }
-
     /// Why it is not read, and what to do.
     pub fn refusal(self) -> Option<String> {
         let convert = |what: &str, how: &str| Some(format!("{what}, which is not read; {how}"));
@@ -203,5 +198,78 @@ fn text(bytes: &[u8]) -> Kind {
         }
         _ if start.starts_with("<!doctype html") || start.starts_with("<html") => Kind::Html,
         _ => Kind::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A little TIFF of entries (tag, count, value), with some text behind them.
+    fn tiff(entries: &[(u16, u32, u32)], text: &[u8]) -> Vec<u8> {
+        let mut bytes = b"II*\0\x08\0\0\0".to_vec();
+        bytes.extend((entries.len() as u16).to_le_bytes());
+        for (tag, count, value) in entries {
+            bytes.extend(tag.to_le_bytes());
+            bytes.extend([2, 0]);
+            bytes.extend(count.to_le_bytes());
+            bytes.extend(value.to_le_bytes());
+        }
+        bytes.extend([0; 4]);
+        [&bytes, text].concat()
+    }
+
+    #[test]
+    fn kinds_are_told_by_content() {
+        let behind = |entries: u32| 8 + 2 + 12 * entries + 4;
+        let nikon =
+            tiff(&[(0xFE, 1, 1), (0x10F, 18, behind(3)), (0x14A, 1, 0)], b"NIKON CORPORATION");
+        let sony = tiff(&[(0xFE, 1, 1), (0x10F, 5, behind(3)), (0x14A, 1, 0)], b"SONY\0");
+        let scan = tiff(&[(0x10F, 18, behind(1))], b"NIKON CORPORATION");
+        let dng = tiff(&[(0xC612, 4, 1)], b"");
+        for (bytes, kind) in [
+            (&b"\xFF\xD8\xFF\xE0"[..], Kind::Jpeg),
+            (b"RIFF....WEBPVP8 ", Kind::WebP),
+            (b"RIFF....AVI LIST", Kind::Video("AVI")),
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", Kind::Heic),
+            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", Kind::Avif),
+            (b"\0\0\0\x14ftypisom\0\0\0\0isom", Kind::Video("MP4")),
+            (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", Kind::Video("MOV")),
+            (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", Kind::Raw("CR3")),
+            (b"\0\0\0\x08moov", Kind::Video("MOV")),
+            (b"\x1A\x45\xDF\xA3\x01", Kind::Video("MKV or WebM")),
+            (b"\xFF\x0A\xFA", Kind::JpegXl),
+            (b"\0\0\0\x0CJXL \r\n\x87\n\0", Kind::JpegXl),
+            (b"\0\0\0\x0CjP  \r\n\x87\n", Kind::Jpeg2000),
+            (b"II*\0\x10\0\0\0CR\x02\0", Kind::Raw("CR2")),
+            (b"IIRO\x08\0\0\0", Kind::Raw("ORF")),
+            (b"IIU\0\x18\0\0\0", Kind::Raw("RW2")),
+            (b"FUJIFILMCCD-RAW 0201", Kind::Raw("RAF")),
+            (&nikon, Kind::Raw("NEF")),
+            (&sony, Kind::Raw("ARW")),
+            (&dng, Kind::Raw("DNG")),
+            (&scan, Kind::Tiff),
+            (b"MM\0*\xFF\xFF\xFF\xFF", Kind::Tiff),
+            (b"%PDF-1.7", Kind::Pdf),
+            (b"8BPS\0\x01", Kind::Photoshop),
+            (b"PK\x03\x04", Kind::Zip),
+            (b"\xEF\xBB\xBF  <svg xmlns=", Kind::Svg),
+            (b"<?xml version=\"1.0\"?>\n<!-- --><svg>", Kind::Svg),
+            (b"<?xml version=\"1.0\"?><note/>", Kind::Unknown),
+            (b"\n<!DOCTYPE HTML><html>", Kind::Html),
+            (b"version https://git-lfs.github.com/spec/v1\noid", Kind::LfsPointer),
+            (b"BM, as a text may start", Kind::Unknown),
+            (b"", Kind::Empty),
+            (b"hello", Kind::Unknown),
+        ] {
+            assert_eq!(Kind::of(bytes), kind, "{bytes:?}");
+            let is_read = matches!(kind, Kind::Jpeg | Kind::WebP | Kind::Tiff);
+            assert_eq!(kind.refusal().is_none(), is_read, "{kind:?}");
+            for cut in 0..bytes.len() {
+                let _ = Kind::of(&bytes[..cut]);
+            }
+        }
+        let heic = Kind::Heic.refusal().expect("not read");
+        assert!(heic.starts_with("a HEIC photo, which is not read; convert it"), "{heic}");
     }
 }

@@ -99,3 +99,95 @@ fn a_decompression_bomb_is_refused() {
     let error = decode(&bytes, "bomb.bmp".as_ref()).expect_err("refused").to_string();
     assert!(error.contains("bomb.bmp"), "{error}");
 }
+
+/// A JPEG's headers alone, for an image of this size and these sampling factors.
+fn headers(width: u16, height: u16, marker: u8, factors: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0xFF, 0xD8, 0xFF, 0xDB, 0, 67, 0];
+    bytes.extend([1; 64]);
+    let components = factors.len() as u8;
+    bytes.extend([0xFF, marker, 0, 8 + 3 * components, 8]);
+    bytes.extend(height.to_be_bytes());
+    bytes.extend(width.to_be_bytes());
+    bytes.push(components);
+    for (id, &factor) in (1..).zip(factors) {
+        bytes.extend([id, factor, 0]);
+    }
+    bytes.extend([0xFF, 0xDA, 0, 6 + 2 * components, components]);
+    for id in 1..=components {
+        bytes.extend([id, 0]);
+    }
+    bytes.extend([0, if marker == 0xC2 { 0 } else { 63 }, 0, 0xFF, 0xD9]);
+    bytes
+}
+
+#[test]
+fn hostile_jpegs_are_errors_soon() {
+    let start = std::time::Instant::now();
+    for (width, height, marker, factors) in [
+        (65_500, 65_500, 0xC0, &[0x22, 0x11, 0x11][..]),
+        (65_535, 65_535, 0xC2, &[0x11]),
+        (65_500, 65_500, 0xC0, &[0x11; 4]),
+        (30_000, 11_000, 0xC2, &[0x44, 0x11, 0x11]),
+        (0, 10, 0xC0, &[0x11]),
+        (10, 0, 0xC0, &[0x11]),
+        // Factors that do not divide, are nothing, or are too many.
+        (40, 40, 0xC0, &[0x31, 0x21, 0x11]),
+        (40, 40, 0xC0, &[0x23, 0x12, 0x11, 0x23]),
+        (40, 40, 0xC0, &[0x00, 0x11, 0x11]),
+        (40, 40, 0xC0, &[0x51]),
+        (40, 40, 0xC0, &[0x11; 2]),
+        (40, 40, 0xC0, &[0x11; 5]),
+        // Lossless, and of markers that no frame has.
+        (40, 40, 0xC3, &[0x11]),
+        (40, 40, 0xC5, &[0x11]),
+    ] {
+        for jpeg in JpegDecoder::ALL {
+            let decoding = Decoding::default().with_jpeg(*jpeg);
+            let bytes = headers(width, height, marker, factors);
+            let error = decoding.decode(&bytes, "x.jpg".as_ref());
+            assert!(error.is_err(), "{width} x {height} {marker:x} {factors:?}");
+        }
+    }
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+#[test]
+fn every_cut_of_a_jpeg_is_an_error() {
+    let image = RgbImage::from_fn(40, 30, |x, y| image::Rgb([x as u8 * 6, y as u8 * 8, 90]));
+    let whole = encode(image, ImageFormat::Jpeg);
+    assert!(decode(&whole, "whole".as_ref()).is_ok());
+    for length in 0..whole.len() - 1 {
+        assert!(decode(&whole[..length], "cut".as_ref()).is_err(), "{length} of {}", whole.len());
+    }
+}
+
+#[test]
+fn transparency_is_as_asked_for() {
+    let pixel = RgbaImage::from_pixel(1, 1, Rgba([10, 20, 30, 128]));
+    let bytes = encode(pixel, ImageFormat::Png);
+    let of = |transparency, channels| {
+        let decoding = Decoding::default().with_transparency(transparency).with_channels(channels);
+        decoding.decode(&bytes, "x".as_ref()).expect("decodes").into_bytes()
+    };
+    assert_eq!(of(Transparency::White, Channels::Rgb), [132, 137, 142]);
+    assert_eq!(of(Transparency::Black, Channels::Rgb), [5, 10, 15]);
+    assert_eq!(of(Transparency::Drop, Channels::Rgb), [10, 20, 30]);
+    assert_eq!(of(Transparency::Black, Channels::Rgba), [10, 20, 30, 128]);
+    assert_eq!(of(Transparency::Drop, Channels::Grey), [18]);
+}
+
+#[test]
+fn settings_have_names_and_defaults() {
+    let decoding: Decoding = serde_json::from_str("{}").expect("all defaults");
+    assert_eq!(decoding, Decoding::default());
+    let decoding = Decoding::of(Resize::TfArea).with_fast(Some([9, 8]));
+    let text = serde_json::to_string(&decoding).expect("writes");
+    assert_eq!(serde_json::from_str::<Decoding>(&text).expect("reads"), decoding);
+    assert!(text.contains(r#""jpeg":"tensorflow""#) && text.contains(r#""fast":[9,8]"#), "{text}");
+    for resize in Resize::ALL {
+        assert_eq!(resize.name().parse(), Ok(*resize));
+        assert_eq!(serde_json::to_string(resize).expect("writes"), format!("{:?}", resize.name()));
+    }
+    let error = "gray".parse::<Channels>().expect_err("another spelling");
+    assert_eq!(error, "unknown channels `gray`, expected one of grey, rgb, rgba");
+}
