@@ -9,7 +9,7 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
 use crate::decode::Kind;
-use crate::{VisionError, open_image};
+use crate::{Decoding, Photo, VisionError, open_image};
 
 /// One labelled photo.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,17 @@ impl Sample {
         match &self.image {
             Some(image) => Ok(image.clone()),
             None => Ok(Arc::new(open_image(&self.path)?)),
+        }
+    }
+
+    /// The photo decoded as `decoding` says; of an image in memory only the channels change.
+    ///
+    /// # Errors
+    /// As [`Decoding::open`].
+    pub fn decode(&self, decoding: &Decoding) -> Result<Photo, VisionError> {
+        match &self.image {
+            Some(image) => Ok(Photo::of_rgb(image, decoding.channels)),
+            None => decoding.open(&self.path),
         }
     }
 }
@@ -413,6 +424,19 @@ mod tests {
         assert_eq!(skipped, [Some("stray.jpg".as_ref()), Some("notes.txt".as_ref())]);
         assert!(folder.clone().strict(true).split().is_err());
         assert!(folder.split().is_ok());
+    }
+
+    #[test]
+    fn images_in_memory_take_the_channels_asked_for() {
+        let image = RgbImage::from_pixel(2, 1, image::Rgb([10, 20, 30]));
+        let images = [(image.clone(), "a".to_owned()), (image, "b".to_owned())];
+        let folder = ImageFolder::from_images(images).expect("two classes");
+        let of = |channels| {
+            let photo = folder.samples()[0].decode(&Decoding::default().with_channels(channels));
+            photo.expect("in memory").into_bytes()
+        };
+        assert_eq!(of(crate::Channels::Grey), [18, 18]);
+        assert_eq!(of(crate::Channels::Rgba), [10, 20, 30, 255, 10, 20, 30, 255]);
     }
 
     #[test]

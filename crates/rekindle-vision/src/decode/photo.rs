@@ -1,5 +1,6 @@
 use image::{DynamicImage, RgbImage, metadata};
 
+use super::colors::opaque;
 use crate::{Channels, VisionError};
 
 /// A decoded photo: `[height, width, channels]` bytes, row by row.
@@ -75,8 +76,13 @@ impl Photo {
         RgbImage::from_raw(width, height, bytes).unwrap_or_default()
     }
 
+    /// With the channels that are wanted, of an image in memory.
+    pub(crate) fn of_rgb(image: &RgbImage, channels: Channels) -> Self {
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        Self { width, height, channels, bytes: opaque(image.as_raw().clone(), channels) }
+    }
+
     /// Turned as an EXIF orientation says.
-    #[must_use]
     pub(crate) fn turned(self, orientation: metadata::Orientation) -> Self {
         if orientation == metadata::Orientation::NoTransforms {
             return self;
