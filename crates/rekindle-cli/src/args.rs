@@ -9,6 +9,7 @@ use rekindle::nn::{Architecture, Family, HeadConfig, Size};
 use rekindle::prelude::{
     Activation, Augment, Augmentation, Preprocessing, Resize, Rule, Schedule, Weights,
 };
+use rekindle::vision::{Orientation, Transparency};
 
 /// Transfer learning: re-train a Keras ImageNet network on your own photos.
 #[derive(Debug, Parser)]
@@ -78,14 +79,13 @@ pub struct TrainArgs {
     #[arg(long, value_parser = parse_weights)]
     pub weights: Option<Weights>,
     /// Go on with a trained model's head, network and preprocessing, of Rekindle's or a Keras classifier
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["base", "weights", "head", "size", "alpha", "minimalistic"])]
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["base", "weights", "head", "alpha", "minimalistic"])]
     pub from: Option<PathBuf>,
     /// The names of the classes of `--from`, one on each line [default: the model's]
     #[arg(long, requires = "from")]
     pub labels: Option<PathBuf>,
-    /// Height and width of the photos in pixels, as SIZE or HEIGHTxWIDTH [default: what the weights were made for]
-    #[arg(long, value_parser = parse_size)]
-    pub size: Option<Size>,
+    #[command(flatten)]
+    pub photos: PhotoArgs,
     #[arg(long, value_enum, default_value_t = Head::Pool)]
     pub head: Head,
     #[arg(long, default_value_t = 10)]
@@ -113,9 +113,6 @@ pub struct TrainArgs {
     /// Photos to validate on, in folders of the same classes
     #[arg(long)]
     pub valid_dir: Option<PathBuf>,
-    /// nearest, bilinear or tf-bilinear [default: bilinear, or as the model of `--from` was trained]
-    #[arg(long, value_parser = parse_resize)]
-    pub resize: Option<Resize>,
     /// Stop at a file that is not an image, instead of skipping it
     #[arg(long)]
     pub strict: bool,
@@ -133,6 +130,30 @@ pub struct TrainArgs {
     /// Where a picture of the learning curves goes
     #[arg(long)]
     pub curves: Option<PathBuf>,
+}
+
+/// How photos become the network's input.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Photos")]
+pub struct PhotoArgs {
+    /// Height and width in pixels, as SIZE or HEIGHTxWIDTH [default: the model's]
+    #[arg(long, value_parser = parse_size)]
+    pub size: Option<Size>,
+    /// How they are brought there: Pillow's ways, or with tf- TensorFlow's, each with its JPEG decoder [default: the model's, else bilinear]
+    #[arg(long, value_parser = named(Resize::ALL, Resize::name))]
+    pub resize: Option<Resize>,
+    /// tf, caffe, torch, none or rescale:SCALE:OFFSET [default: the model's]
+    #[arg(long, value_parser = parse_preprocessing)]
+    pub preprocess: Option<Preprocessing>,
+    /// What becomes of transparency; Keras drops it [default: the model's, else white]
+    #[arg(long, value_parser = named(Transparency::ALL, Transparency::name))]
+    pub transparency: Option<Transparency>,
+    /// What becomes of the orientation that cameras write into files; Keras ignores it [default: the model's, else ignore]
+    #[arg(long, value_parser = named(Orientation::ALL, Orientation::name))]
+    pub orientation: Option<Orientation>,
+    /// Decode large JPEGs at a half, quarter or eighth of their size: faster, with slightly other pixels than Keras's
+    #[arg(long)]
+    pub fast_decode: bool,
 }
 
 /// What can be set of some networks.
@@ -287,15 +308,8 @@ pub struct PredictArgs {
     /// How many classes to print
     #[arg(long, default_value_t = 5)]
     pub top: usize,
-    /// Height and width of the photos in pixels, as SIZE or HEIGHTxWIDTH [default: as trained]
-    #[arg(long, value_parser = parse_size)]
-    pub size: Option<Size>,
-    /// nearest, bilinear or tf-bilinear [default: as trained]
-    #[arg(long, value_parser = parse_resize)]
-    pub resize: Option<Resize>,
-    /// tf, caffe, torch, none or rescale:SCALE:OFFSET [default: as trained]
-    #[arg(long, value_parser = parse_preprocessing)]
-    pub preprocess: Option<Preprocessing>,
+    #[command(flatten)]
+    pub photos: PhotoArgs,
     /// The names of the classes, one on each line, in the order of the model's outputs [default: the model's]
     #[arg(long)]
     pub labels: Option<PathBuf>,
@@ -317,6 +331,8 @@ pub struct EvaluateArgs {
     pub labels: Option<PathBuf>,
     /// One folder of photos for each class, or a list of them: .csv or .jsonl
     pub dir: PathBuf,
+    #[command(flatten)]
+    pub photos: PhotoArgs,
     /// Where a picture of the confusion matrix goes, as a PNG
     #[arg(long, value_name = "FILE")]
     pub confusion: Option<PathBuf>,
@@ -482,8 +498,16 @@ fn parse_weights(text: &str) -> Result<Weights, std::convert::Infallible> {
     })
 }
 
-fn parse_resize(text: &str) -> Result<Resize, String> {
-    Resize::from_str(text)
+/// Takes the name of one of these.
+fn named<T: Copy + Send + Sync + 'static>(
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T> {
+    let names = all.iter().map(move |&one| name(one));
+    PossibleValuesParser::new(names).try_map(move |wanted| {
+        let found = all.iter().copied().find(|&one| name(one) == wanted);
+        found.ok_or_else(|| format!("`{wanted}` is none of them"))
+    })
 }
 
 fn parse_preprocessing(text: &str) -> Result<Preprocessing, String> {

@@ -5,7 +5,7 @@ use image::RgbImage;
 use rekindle_kernels::Precision;
 use rekindle_kernels::train::{Pass, Trainer, TrainerConfig};
 use rekindle_nn::{Op, Shape, Source};
-use rekindle_vision::{Resize, open_image, resize};
+use rekindle_vision::{Channels, Resize, resize};
 use rekindle_weights::{WeightsError, write_atomic};
 
 use crate::engine::Place;
@@ -38,7 +38,9 @@ impl<B: Backend> TrainedModel<B> {
         path: impl AsRef<Path>,
         class: Option<usize>,
     ) -> Result<Heatmap, TrainError> {
-        self.explain_image(&open_image(path)?, class)
+        // The heatmap is drawn on its colors.
+        let decoding = self.photos().decoding().with_channels(Channels::Rgb);
+        self.explain_image(&decoding.open(path)?.into_rgb(), class)
     }
 
     /// The same for a decoded photo.
@@ -68,7 +70,7 @@ impl<B: Backend> TrainedModel<B> {
         let photos = *self.photos();
         let place = Place { devices: vec![self.device()], precision: Precision::F32 };
         let prefix = Prefix::new(self.model(), Some(cut), photos, &place)?;
-        let (features, shape) = prefix.run(photos.input(photo)?)?;
+        let (features, shape) = prefix.run(photos.input(&photos.of_rgb(photo))?)?;
         let Shape::Map { height, width, channels } = shape else {
             unreachable!("what pools or flattens takes maps")
         };

@@ -5,7 +5,9 @@ use rekindle_kernels::Precision;
 use rekindle_kernels::train::Rule;
 use rekindle_nn::ops::Resizing;
 use rekindle_nn::{HeadConfig, Network, Parameters, require_gradients};
-use rekindle_vision::{Augmentation, ImageFolder, Preprocessing, Resize, Skipped};
+use rekindle_vision::{
+    Augmentation, ImageFolder, Orientation, Preprocessing, Resize, Skipped, Transparency,
+};
 use serde::Serialize;
 
 use crate::progress::{Bars, Observer};
@@ -38,6 +40,9 @@ pub struct TransferLearner<B: AutodiffBackend> {
     pub(crate) precision: Precision,
     pub(crate) devices: Vec<B::Device>,
     pub(crate) resize: Resize,
+    pub(crate) transparency: Transparency,
+    pub(crate) orientation: Orientation,
+    pub(crate) fast_decode: bool,
     pub(crate) resizing: Option<Resizing>,
     pub(crate) preprocessing: Preprocessing,
     pub(crate) observer: Box<dyn Observer>,
@@ -106,6 +111,9 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             precision: Precision::F32,
             devices: Vec::new(),
             resize: Resize::default(),
+            transparency: Transparency::default(),
+            orientation: Orientation::default(),
+            fast_decode: false,
             resizing: None,
             preprocessing,
             observer: Box::new(Bars::default()),
@@ -121,8 +129,12 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         let network: Network<B> = require_gradients(network);
         // A base without a head gets a new one.
         let has_head = !network.graph().head().is_empty();
-        let learner =
-            Self { resizing: photos.resizing, ..Self::new(network).resize(photos.resize) };
+        let learner = Self {
+            resizing: photos.resizing,
+            transparency: photos.transparency,
+            orientation: photos.orientation,
+            ..Self::new(network).resize(photos.resize)
+        };
         let (trained, is_named) = (has_head.then_some(classes), trained.is_named());
         Self { trained, is_named, ..learner }.preprocessing(photos.preprocessing)
     }
@@ -353,6 +365,27 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     pub fn resize(mut self, resize: Resize) -> Self {
         self.resize = resize;
         self.resizing = None;
+        self
+    }
+
+    /// What becomes of photos' transparency; default [`Transparency::White`].
+    #[must_use]
+    pub fn transparency(mut self, transparency: Transparency) -> Self {
+        self.transparency = transparency;
+        self
+    }
+
+    /// What becomes of photos' EXIF orientation; default [`Orientation::Ignore`], as in Keras.
+    #[must_use]
+    pub fn orientation(mut self, orientation: Orientation) -> Self {
+        self.orientation = orientation;
+        self
+    }
+
+    /// Decodes large JPEGs at a half, quarter or eighth of their size: faster, with slightly other pixels than Keras's.
+    #[must_use]
+    pub fn fast_decode(mut self, fast: bool) -> Self {
+        self.fast_decode = fast;
         self
     }
 

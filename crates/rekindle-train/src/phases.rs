@@ -76,8 +76,16 @@ fn prepare<B: AutodiffBackend>(
     let place = Place { devices, precision: learner.precision };
     let photos = Photos {
         resizing: learner.resizing,
+        transparency: learner.transparency,
+        orientation: learner.orientation,
+        fast_decode: learner.fast_decode,
         ..Photos::new(network.graph().input(), learner.resize, learner.preprocessing)?
     };
+    if photos.channels == 4 && !learner.augmentation.is_empty() {
+        let found = "augmentation of images with opacity".to_owned();
+        let expected = "none for 4 channels, or images of 3 or 1";
+        return Err(TrainError::Setting { setting: "augmentation", found, expected });
+    }
     let (mut train, mut valid) = data.split()?;
     let (model, classes) = match learner.trained.take() {
         Some(classes) => (network, classes),

@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use rekindle_nn::Shape;
 use rekindle_nn::ops::Resizing;
 use rekindle_vision::{
-    Augmentation, Pixels, Preprocessing, Resize, Sample, Skipped, VisionError, open_image, resize,
+    Augmentation, Channels, Decoding, Orientation, Photo, Pixels, Preprocessing, Resize, Sample,
+    Skipped, Transparency, VisionError,
 };
 
 use crate::TrainError;
@@ -20,7 +21,7 @@ pub struct Photos {
     pub height: usize,
     /// Width in pixels.
     pub width: usize,
-    /// 3 for red, green and blue; 1 for grey, as Pillow makes it of these.
+    /// 3 for red, green and blue; 1 for grey; 4 with opacity: Keras's `color_mode`.
     pub channels: usize,
     /// How they are brought there.
     pub resize: Resize,
@@ -28,6 +29,12 @@ pub struct Photos {
     pub resizing: Option<Resizing>,
     /// Keras's mode of `preprocess_input`.
     pub preprocessing: Preprocessing,
+    /// What becomes of transparency, where opacity is no channel.
+    pub transparency: Transparency,
+    /// What becomes of EXIF's orientation.
+    pub orientation: Orientation,
+    /// Whether large JPEGs are decoded at a half, quarter or eighth of their size: faster, with slightly other pixels.
+    pub fast_decode: bool,
 }
 
 /// A photo to decode, and how it is changed.
@@ -82,12 +89,10 @@ impl Images {
             Self::Bytes(bytes) => {
                 let Photos { height, width, channels, .. } = *photos;
                 let of = |photo: &[u8]| {
-                    let values = photo.iter().map(|&byte| f32::from(byte));
-                    // Grey is the same in all three.
-                    let values = values.flat_map(|value| vec![value; 3 / channels]).collect();
-                    photos.preprocessed(&Pixels { width, height, values })
+                    let values = photo.iter().map(|&byte| f32::from(byte)).collect();
+                    photos.preprocessing.apply(&Pixels { width, height, values })
                 };
-                bytes.chunks_exact(photos.shape().count()).flat_map(of).collect()
+                bytes.chunks_exact(height * width * channels).flat_map(of).collect()
             }
         }
     }
@@ -119,17 +124,42 @@ impl Photos {
             return wrong("network", format!("one that takes {input}"), "one that takes images");
         };
         match (channels, preprocessing) {
-            (1, Preprocessing::Caffe | Preprocessing::Torch) => {
-                let found = format!("{} for grey images", preprocessing.name());
+            (1 | 4, Preprocessing::Caffe | Preprocessing::Torch) => {
+                let found = format!("{} for images of {channels} channels", preprocessing.name());
                 return wrong("preprocessing", found, "tf, none or rescale:SCALE:OFFSET");
             }
-            (1 | 3, _) => {}
+            (1 | 3 | 4, _) => {}
             _ => {
                 let found = format!("one that takes images of {channels} channels");
-                return wrong("network", found, "3 channels, or 1 for grey");
+                return wrong("network", found, "3 channels, 1 for grey, or 4 with opacity");
             }
         }
-        Ok(Self { height, width, channels, resize, resizing: None, preprocessing })
+        Ok(Self {
+            height,
+            width,
+            channels,
+            resize,
+            resizing: None,
+            preprocessing,
+            transparency: Transparency::default(),
+            orientation: Orientation::default(),
+            fast_decode: false,
+        })
+    }
+
+    /// How files are decoded for it: by the decoder that Keras uses with the resize.
+    #[must_use]
+    pub fn decoding(&self) -> Decoding {
+        let channels = match self.channels {
+            1 => Channels::Grey,
+            4 => Channels::Rgba,
+            _ => Channels::Rgb,
+        };
+        Decoding::of(self.resize)
+            .with_channels(channels)
+            .with_transparency(self.transparency)
+            .with_orientation(self.orientation)
+            .with_fast(self.fast_decode.then_some([self.width, self.height]))
     }
 
     /// The shape of one photo.
@@ -143,7 +173,7 @@ impl Photos {
     /// # Errors
     /// When the file is not an image that can be decoded.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Vec<f32>, VisionError> {
-        self.prepare(&open_image(path)?)
+        Ok(self.preprocessing.apply(&self.resized(&self.decoding().open(path)?)?))
     }
 
     /// Resizes and preprocesses a decoded image: `[channels, height, width]`.
@@ -151,20 +181,22 @@ impl Photos {
     /// # Errors
     /// When the image is empty.
     pub fn prepare(&self, image: &RgbImage) -> Result<Vec<f32>, VisionError> {
-        Ok(self.preprocessed(&self.resized(image)?))
+        Ok(self.preprocessing.apply(&self.resized(&self.of_rgb(image))?))
     }
 
-    /// At the network's size; of three channels, also where the network takes one.
-    fn resized(&self, image: &RgbImage) -> Result<Pixels, VisionError> {
-        let grey = (self.channels == 1).then(|| grey(image));
-        // Keras, too, makes it grey first.
-        let image = grey.as_ref().unwrap_or(image);
+    /// A decoded image with the channels that the network takes.
+    pub(crate) fn of_rgb(&self, image: &RgbImage) -> Photo {
+        Photo::of_rgb(image, self.decoding().channels)
+    }
+
+    /// At the network's size.
+    fn resized(&self, photo: &Photo) -> Result<Pixels, VisionError> {
         let Some(resizing) = self.resizing else {
-            return resize(image, self.width, self.height, self.resize);
+            return photo.resize(self.width, self.height, self.resize);
         };
-        let Pixels { width, height, values } = image.into();
+        let values: Vec<f32> = photo.bytes().iter().map(|&value| f32::from(value)).collect();
         let values = resizing
-            .resize(&values, [height, width, 3])
+            .resize(&values, [photo.height(), photo.width(), self.channels])
             .map_err(|error| VisionError::Resize { reason: error.to_string() })?;
         Ok(Pixels { width: self.width, height: self.height, values })
     }
@@ -180,33 +212,30 @@ impl Photos {
         Self { height, width, resizing, ..self }
     }
 
-    /// `[channels, height, width]`.
-    fn preprocessed(&self, pixels: &Pixels) -> Vec<f32> {
-        let mut values = self.preprocessing.apply(pixels);
-        values.truncate(self.shape().count());
-        values
-    }
-
     /// One photo as a network's input.
-    pub(crate) fn input(&self, image: &RgbImage) -> Result<Images, VisionError> {
-        let pixels = self.resized(image)?;
+    pub(crate) fn input(&self, photo: &Photo) -> Result<Images, VisionError> {
+        let pixels = self.resized(photo)?;
         Ok(match self.is_whole() {
             // Without loss: the values are whole.
-            true => {
-                let values = pixels.values.into_iter().step_by(3 / self.channels);
-                Images::Bytes(values.map(|value| value as u8).collect())
-            }
-            false => Images::Values(self.preprocessed(&pixels)),
+            true => Images::Bytes(pixels.values.into_iter().map(|value| value as u8).collect()),
+            false => Images::Values(self.preprocessing.apply(&pixels)),
         })
     }
 
     fn view(&self, job: &Job<'_>) -> Result<Images, VisionError> {
-        let image = job.sample.open()?;
-        let Some(change) = job.change else { return self.input(&image) };
-        let pixels = self.resized(&image)?;
+        let photo = job.sample.decode(&self.decoding())?;
+        let Some(change) = job.change else { return self.input(&photo) };
+        let mut pixels = self.resized(&photo)?;
         let Change { augmentation, seed, number, epoch } = change;
-        let pixels = augmentation.apply(pixels, seed, number as u64, epoch as u64);
-        Ok(Images::Values(self.preprocessed(&pixels)))
+        // Augmentation is of three channels; grey is the same in all of them.
+        if self.channels == 1 {
+            pixels.values = pixels.values.into_iter().flat_map(|value| [value; 3]).collect();
+        }
+        let mut pixels = augmentation.apply(pixels, seed, number as u64, epoch as u64);
+        if self.channels == 1 {
+            pixels.values = pixels.values.into_iter().step_by(3).collect();
+        }
+        Ok(Images::Values(self.preprocessing.apply(&pixels)))
     }
 
     /// Decodes photos on all cores, `batch_size` at a time and two batches ahead, and hands each
@@ -282,15 +311,4 @@ impl Photos {
         }
         Ok(batch)
     }
-}
-
-/// As Pillow's `convert("L")` makes it, in all three channels: rounded to whole numbers, in fixed point.
-fn grey(image: &RgbImage) -> RgbImage {
-    let mut grey = image.clone();
-    for pixel in grey.pixels_mut() {
-        let [red, green, blue] = pixel.0.map(u32::from);
-        let luma = (red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000) >> 16;
-        pixel.0 = [luma as u8; 3];
-    }
-    grey
 }

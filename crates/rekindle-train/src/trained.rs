@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend;
 use image::RgbImage;
 use rekindle_kernels::Precision;
 use rekindle_nn::{Family, Network, Op, Shape};
-use rekindle_vision::{ImageFolder, Preprocessing, Resize, open_image};
+use rekindle_vision::{ImageFolder, Orientation, Photo, Preprocessing, Resize, Transparency};
 use rekindle_weights::{Checkpoint, ModelCard, load, save, variables_to_save};
 
 use crate::evaluate::judged;
@@ -55,6 +55,8 @@ impl<B: Backend> TrainedModel<B> {
         card.preprocessing = photos.preprocessing.name();
         card.resize = Some(photos.resize.name().into());
         card.photo_resize = photos.resizing.map(Op::Resizing);
+        card.transparency = Some(photos.transparency.name().into());
+        card.orientation = Some(photos.orientation.name().into());
         Self {
             model,
             photos,
@@ -152,6 +154,14 @@ impl<B: Backend> TrainedModel<B> {
             card.resize.as_deref().map_or(Ok(Resize::default()), str::parse).map_err(wrong)?;
         let preprocessing = card.preprocessing.parse().map_err(wrong)?;
         let mut photos = Photos::new(graph.input(), resize, preprocessing)?;
+        photos.transparency = match &card.transparency {
+            Some(name) => name.parse().map_err(wrong)?,
+            None => Transparency::default(),
+        };
+        photos.orientation = match &card.orientation {
+            Some(name) => name.parse().map_err(wrong)?,
+            None => Orientation::default(),
+        };
         photos.resizing = match &card.photo_resize {
             Some(Op::Resizing(resizing)) => Some(*resizing),
             Some(other) => {
@@ -194,7 +204,7 @@ impl<B: Backend> TrainedModel<B> {
     /// # Errors
     /// When the file is not an image that can be decoded.
     pub fn predict(&self, path: impl AsRef<Path>) -> Result<Prediction, TrainError> {
-        self.predict_image(&open_image(path)?)
+        self.predict_photo(&self.photos.decoding().open(path)?)
     }
 
     /// Predicts a decoded photo.
@@ -202,7 +212,11 @@ impl<B: Backend> TrainedModel<B> {
     /// # Errors
     /// When the image is empty.
     pub fn predict_image(&self, image: &RgbImage) -> Result<Prediction, TrainError> {
-        let probabilities = self.probabilities(self.photos.input(image)?)?;
+        self.predict_photo(&self.photos.of_rgb(image))
+    }
+
+    pub(crate) fn predict_photo(&self, photo: &Photo) -> Result<Prediction, TrainError> {
+        let probabilities = self.probabilities(self.photos.input(photo)?)?;
         Ok(Prediction { probabilities, classes: self.classes.clone() })
     }
 
@@ -303,6 +317,29 @@ impl<B: Backend> TrainedModel<B> {
         self.photos.resizing = None;
         self.card.resize = Some(resize.name().into());
         self.card.photo_resize = None;
+        self
+    }
+
+    /// Takes photos whose transparency becomes something else.
+    #[must_use]
+    pub fn with_transparency(mut self, transparency: Transparency) -> Self {
+        self.photos.transparency = transparency;
+        self.card.transparency = Some(transparency.name().into());
+        self
+    }
+
+    /// Takes photos whose EXIF orientation is applied, or ignored.
+    #[must_use]
+    pub fn with_orientation(mut self, orientation: Orientation) -> Self {
+        self.photos.orientation = orientation;
+        self.card.orientation = Some(orientation.name().into());
+        self
+    }
+
+    /// Decodes large JPEGs at a part of their size: faster, with slightly other pixels. Not recorded in the file.
+    #[must_use]
+    pub fn with_fast_decode(mut self, fast: bool) -> Self {
+        self.photos.fast_decode = fast;
         self
     }
 

@@ -38,19 +38,19 @@ impl Preprocessing {
         }
     }
 
-    /// Which of red, green and blue an output channel takes.
+    /// Which channel of the photo an output channel takes.
     #[must_use]
     pub fn source(self, channel: usize) -> usize {
-        if self == Self::Caffe { 2 - channel } else { channel }
+        if self == Self::Caffe && channel < 3 { 2 - channel } else { channel }
     }
 
-    /// The values that the network takes: `[3, height, width]`.
+    /// The values that the network takes: `[channels, height, width]`.
     #[must_use]
     pub fn apply(self, pixels: &Pixels) -> Vec<f32> {
-        let plane = pixels.width * pixels.height;
-        let mut values = vec![0.0; plane * 3];
+        let (plane, channels) = (pixels.width * pixels.height, pixels.channels());
+        let mut values = vec![0.0; plane * channels];
         for (channel, values) in values.chunks_exact_mut(plane.max(1)).enumerate() {
-            let source = pixels.values.iter().skip(self.source(channel)).step_by(3);
+            let source = pixels.values.iter().skip(self.source(channel)).step_by(channels);
             for (value, &x) in values.iter_mut().zip(source) {
                 *value = self.scale(channel, x);
             }
@@ -58,10 +58,11 @@ impl Preprocessing {
         values
     }
 
-    /// One value of an output channel.
+    /// One value of an output channel. Keras's modes `caffe` and `torch` know three; a further one stays as it is.
     #[must_use]
     pub fn scale(self, channel: usize, x: f32) -> f32 {
         match self {
+            Self::Caffe | Self::Torch if channel > 2 => x,
             Self::Tf => x / 127.5 - 1.0,
             Self::Caffe => x - [103.939, 116.779, 123.68][channel],
             Self::Torch => {

@@ -21,6 +21,12 @@ pub struct ModelCard {
     /// How photos are resized where that takes more settings: Keras's `Resizing`, of photos of any size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub photo_resize: Option<Op>,
+    /// What becomes of photos' transparency: `white`, `drop` or `black`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transparency: Option<String>,
+    /// What becomes of photos' EXIF orientation: `ignore` or `apply`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orientation: Option<String>,
     /// What was assumed since the file does not say it; each is a sentence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assumed: Vec<String>,
@@ -54,6 +60,8 @@ impl ModelCard {
             classes: Vec::new(),
             resize: None,
             photo_resize: None,
+            transparency: None,
+            orientation: None,
             assumed: Vec::new(),
             folded: false,
             description: String::new(),
@@ -87,6 +95,10 @@ struct Written {
     resize: Option<String>,
     #[serde(default)]
     photo_resize: Option<Op>,
+    #[serde(default)]
+    transparency: Option<String>,
+    #[serde(default)]
+    orientation: Option<String>,
     #[serde(default)]
     assumed: Vec<String>,
     #[serde(default)]
@@ -131,6 +143,8 @@ impl TryFrom<Written> for ModelCard {
             preprocessing: written.preprocessing,
             resize: written.resize,
             photo_resize: written.photo_resize,
+            transparency: written.transparency,
+            orientation: written.orientation,
             assumed: written.assumed,
             folded: written.folded,
             description: written.description,

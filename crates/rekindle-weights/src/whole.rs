@@ -47,6 +47,8 @@ pub(crate) fn settle(whole: Whole) -> Result<Settled, String> {
     };
     let (graph, front) = without_front(&graph)?;
     let mut card = ModelCard::new(graph);
+    // Keras's readers leave opacity out.
+    card.transparency = Some("drop".into());
     let known = card.architecture().or(begins.map(|begins| begins.architecture));
     let known = known.or_else(|| alike(&card.graph));
     match (front, known) {

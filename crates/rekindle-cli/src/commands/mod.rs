@@ -16,6 +16,8 @@ use rekindle::nn::Size;
 use rekindle::prelude::*;
 use rekindle::weights::Downloader;
 
+use crate::args::PhotoArgs;
+
 /// A trained model, with other names for its classes if there is a file of them.
 fn load<B: Backend>(
     model: &Path,
@@ -45,6 +47,26 @@ fn load<B: Backend>(
     model
         .with_classes(lines.map(str::to_owned).collect())
         .map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+/// The model for photos that are read as the options say.
+fn of_photos<B: Backend>(
+    mut model: TrainedModel<B>,
+    args: &PhotoArgs,
+) -> Result<TrainedModel<B>, Box<dyn std::error::Error>> {
+    if let Some(resize) = args.resize {
+        model = model.with_resize(resize);
+    }
+    if let Some(preprocessing) = args.preprocess {
+        model = model.with_preprocessing(preprocessing);
+    }
+    if let Some(transparency) = args.transparency {
+        model = model.with_transparency(transparency);
+    }
+    if let Some(orientation) = args.orientation {
+        model = model.with_orientation(orientation);
+    }
+    Ok(model.with_fast_decode(args.fast_decode))
 }
 
 /// The photos of a folder, or of a list.

@@ -199,13 +199,13 @@ fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>
 ) -> Result<TransferLearner<A>, Box<dyn std::error::Error>> {
     let mut learner = match &args.from {
         Some(path) => {
-            let trained = super::load::<B>(path, args.labels.as_deref(), None, device)?;
+            let trained = super::load::<B>(path, args.labels.as_deref(), args.photos.size, device)?;
             TransferLearner::<A>::from_trained(&trained)
         }
         None => {
             let architecture = args.base.architecture(args.settings, None);
             // Keras has other weights for some sizes of squares.
-            let square = match args.size {
+            let square = match args.photos.size {
                 Some(Size::Square(size)) => Some(size),
                 Some(Size::Rectangle(_)) | None => None,
             };
@@ -222,16 +222,27 @@ fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>
                 }
             };
             let base = weights.backbone::<A>(architecture, square, device)?;
-            let base = match args.size.map(Size::pixels) {
+            let base = match args.photos.size.map(Size::pixels) {
                 Some([height, width]) => base.with_input(Shape::map(height, width, 3))?,
                 None => base,
             };
             TransferLearner::new(base).head(args.head.config())
         }
     };
-    if let Some(resize) = args.resize {
+    let photos = &args.photos;
+    if let Some(resize) = photos.resize {
         learner = learner.resize(resize);
     }
+    if let Some(preprocessing) = photos.preprocess {
+        learner = learner.preprocessing(preprocessing);
+    }
+    if let Some(transparency) = photos.transparency {
+        learner = learner.transparency(transparency);
+    }
+    if let Some(orientation) = photos.orientation {
+        learner = learner.orientation(orientation);
+    }
+    learner = learner.fast_decode(photos.fast_decode);
     let optimization = &args.optimization;
     let batch_norm =
         if args.unfreezing.train_batch_norm { BatchNormMode::Train } else { BatchNormMode::Frozen };

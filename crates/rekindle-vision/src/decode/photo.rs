@@ -76,8 +76,9 @@ impl Photo {
         RgbImage::from_raw(width, height, bytes).unwrap_or_default()
     }
 
-    /// With the channels that are wanted, of an image in memory.
-    pub(crate) fn of_rgb(image: &RgbImage, channels: Channels) -> Self {
+    /// Of an image in memory, with these channels: grey as Pillow makes it, opacity full.
+    #[must_use]
+    pub fn of_rgb(image: &RgbImage, channels: Channels) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
         Self { width, height, channels, bytes: opaque(image.as_raw().clone(), channels) }
     }
