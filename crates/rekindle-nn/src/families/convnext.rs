@@ -207,5 +207,5 @@ fn published(
         None => ("_notop", no_top),
     };
     let file = format!("{network}{ending}.h5");
-    Some(Published { folder: "convnext/", file, hash: Some(sha256) })
+    Some(Published::new("convnext/", file, Some(sha256)))
 }

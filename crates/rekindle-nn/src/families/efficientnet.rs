@@ -251,5 +251,5 @@ fn published(number: usize, settings: &Settings) -> Option<Published> {
         None => ("_notop", no_top),
     };
     let file = format!("efficientnetb{number}{ending}.h5");
-    Some(Published { folder: "", file, hash: Some(md5) })
+    Some(Published::new("", file, Some(md5)))
 }

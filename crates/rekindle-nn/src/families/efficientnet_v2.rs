@@ -252,5 +252,5 @@ fn published(number: usize, settings: &Settings) -> Option<Published> {
         None => ("_notop", no_top),
     };
     let file = format!("efficientnetv2-{}{ending}.h5", VARIANTS[number].name);
-    Some(Published { folder: "efficientnet_v2/", file, hash: Some(md5) })
+    Some(Published::new("efficientnet_v2/", file, Some(md5)))
 }

@@ -129,5 +129,5 @@ fn published(settings: &Settings) -> Option<Published> {
         None => ("_notop", "d19885ff4a710c122648d3b5c3b684e4"),
     };
     let file = format!("inception_resnet_v2_weights_tf_dim_ordering_tf_kernels{ending}.h5");
-    Some(Published { folder: "inception_resnet_v2/", file, hash: Some(md5) })
+    Some(Published::new("inception_resnet_v2/", file, Some(md5)))
 }

@@ -98,5 +98,5 @@ fn published(settings: &Settings) -> Option<Published> {
     };
     let ending = if settings.classes.is_some() { "" } else { "_no_top" };
     let file = format!("mobilenet_{width}_{rows}_tf{ending}.h5");
-    Some(Published { folder: "mobilenet/", file, hash: None })
+    Some(Published::new("mobilenet/", file, None))
 }

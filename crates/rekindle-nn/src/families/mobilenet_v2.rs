@@ -114,5 +114,5 @@ fn published(settings: &Settings) -> Option<Published> {
     let ending = if settings.classes.is_some() { "" } else { "_no_top" };
     let file =
         format!("mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha:?}_{rows}{ending}.h5");
-    Some(Published { folder: "mobilenet_v2/", file, hash: None })
+    Some(Published::new("mobilenet_v2/", file, None))
 }

@@ -219,5 +219,5 @@ fn published(size: &str, settings: &Settings) -> Option<Published> {
         None => ("_no_top_v2", no_top),
     };
     let file = format!("weights_mobilenet_v3_{size}{form}_224_{alpha:?}_float{ending}.h5");
-    Some(Published { folder: "mobilenet_v3/", file, hash: Some(md5) })
+    Some(Published::new("mobilenet_v3/", file, Some(md5)))
 }

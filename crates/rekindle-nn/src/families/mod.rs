@@ -157,8 +157,10 @@ pub struct Published {
     /// Between the base address and the name; ends in a slash. Empty for files that are not beside the others, but at the
     /// top of a bucket of their own, `keras-applications`.
     pub folder: &'static str,
-    /// The file's name, on the server as on the disk.
+    /// The file's name, as Keras keeps it on the disk.
     pub file: String,
+    /// Its name on the server, where that is another.
+    pub remote: Option<String>,
     /// Its MD5 or, with 64 digits, its SHA-256, where Keras's source has one.
     pub hash: Option<&'static str>,
 }
@@ -174,7 +176,19 @@ impl Published {
         let (ending, hash) =
             if settings.classes.is_some() { ("", top) } else { ("_notop", no_top) };
         let file = format!("{network}_weights_tf_dim_ordering_tf_kernels{ending}.h5");
-        Some(Self { folder, file, hash: Some(hash) })
+        Some(Self::new(folder, file, Some(hash)))
+    }
+
+    /// A file that has one name on the server and on the disk.
+    #[must_use]
+    pub fn new(folder: &'static str, file: String, hash: Option<&'static str>) -> Self {
+        Self { folder, file, remote: None, hash }
+    }
+
+    /// What comes behind the base address.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}{}", self.folder, self.remote.as_ref().unwrap_or(&self.file))
     }
 }
 

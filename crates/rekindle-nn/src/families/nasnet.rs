@@ -266,5 +266,8 @@ fn published(
         Some(_) => ("", top),
         None => ("-no-top", no_top),
     };
-    Some(Published { folder: "nasnet/", file: format!("{network}{ending}.h5"), hash: Some(md5) })
+    let remote = format!("{network}{ending}.h5");
+    // Keras keeps it under another name than its server does.
+    let file = remote.replace('-', "_").to_lowercase();
+    Some(Published { remote: Some(remote), ..Published::new("nasnet/", file, Some(md5)) })
 }

@@ -86,7 +86,7 @@ impl Downloader {
         let base =
             if self.base == BASE && published.folder.is_empty() { BUCKET } else { &self.base };
         let slash = if base.ends_with('/') { "" } else { "/" };
-        format!("{base}{slash}{}{}", published.folder, published.file)
+        format!("{base}{slash}{}", published.address())
     }
 }
 

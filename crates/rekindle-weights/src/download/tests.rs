@@ -106,15 +106,14 @@ fn downloader(base: &str, cache: &TempDir) -> Downloader {
 }
 
 fn published() -> Published {
-    Published { folder: "folder/", file: "weights.h5".into(), hash: None }
+    Published::new("folder/", "weights.h5".into(), None)
 }
 
 #[test]
 fn keras_has_files_without_a_folder_elsewhere() {
     let cache = tempfile::tempdir().expect("a folder");
-    let address = |base, folder| {
-        downloader(base, &cache).url(&Published { folder, file: "f.h5".into(), hash: None })
-    };
+    let address =
+        |base, folder| downloader(base, &cache).url(&Published::new(folder, "f.h5".into(), None));
     let keras = "https://storage.googleapis.com";
     assert_eq!(
         address(BASE, "vgg16/"),

@@ -146,10 +146,11 @@ fn counts_and_files_are_keras_s() {
 
 fn is_published(architecture: &Architecture, known: &Value) {
     let published = (architecture.family.published)(&architecture.settings).expect("published");
-    let address = format!("/keras-applications/{}{}", published.folder, published.file);
+    let address = format!("/keras-applications/{}", published.address());
     let theirs = known["origin"].as_str().expect("an address");
     assert!(theirs.ends_with(&address), "{architecture}: {address} is not {theirs}");
     assert_eq!(published.hash, known["hash"].as_str(), "{architecture}");
+    assert_eq!(Some(published.file.as_str()), known["file"].as_str(), "{architecture}");
 }
 
 /// A network that has layers of its own for photos' bytes takes them as they are.
