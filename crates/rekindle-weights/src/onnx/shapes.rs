@@ -95,6 +95,10 @@ impl Reader<'_> {
                 .copied()
                 .unwrap_or(usize::MAX);
             let size = i64::try_from(extent).unwrap_or(i64::MAX);
+            // All of an axis, of samples too, whose number nobody knows.
+            if starts[at] == 0 && ends[at] >= i64::from(i32::MAX) && steps[at] == 1 {
+                continue;
+            }
             let bound = |value: i64| if value < 0 { value.saturating_add(size) } else { value };
             let (start, end) = (bound(starts[at]).clamp(0, size), bound(ends[at]).clamp(0, size));
             if steps[at] != 1 || end <= start {
