@@ -46,6 +46,14 @@ pub enum TrainError {
         /// Why its first photo could not.
         reason: String,
     },
+    /// What the network computes of a photo is no number.
+    #[error(
+        "the network's output is not a number: its weights are damaged, or the preprocessing `{preprocessing}` is not what it was trained with; `inspect` shows what the file says, and --preprocess takes another"
+    )]
+    NotANumber {
+        /// Keras's mode of preprocessing.
+        preprocessing: String,
+    },
     /// The loss is not a number any more.
     #[error(
         "the loss is {loss} in epoch {epoch}, step {step}, at learning rate {learning_rate}; try a tenth of that rate"

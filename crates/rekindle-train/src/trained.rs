@@ -229,7 +229,12 @@ impl<B: Backend> TrainedModel<B> {
                 self.frozen.get_or_init(|| made)
             }
         };
-        Ok(frozen.start(&self.model, None, images, &self.photos, &device)?.finish()?.0)
+        let found = frozen.start(&self.model, None, images, &self.photos, &device)?.finish()?.0;
+        if found.iter().any(|value| value.is_nan()) {
+            let preprocessing = self.photos.preprocessing.name();
+            return Err(TrainError::NotANumber { preprocessing });
+        }
+        Ok(found)
     }
 
     /// The network for photos of this size, made once for all that share its weights.

@@ -50,7 +50,7 @@ pub(crate) fn settle(whole: Whole) -> Result<Settled, String> {
     // Keras's readers leave opacity out.
     card.transparency = Some("drop".into());
     let known = card.architecture().or(begins.map(|begins| begins.architecture));
-    let known = known.or_else(|| alike(&card.graph));
+    let known = known.or_else(|| alike(&card.graph, &mut assumed));
     match (front, known) {
         (Some((scale, offset)), _) => card.preprocessing = preprocessing(scale, offset),
         // The graph itself begins with the preprocessing.
@@ -76,8 +76,9 @@ pub(crate) fn settle(whole: Whole) -> Result<Settled, String> {
 }
 
 /// The known network whose convolutions have the same kernels: another exporter pads otherwise, or somebody has changed
-/// the activations, but it was trained on images as the family's are.
-fn alike(graph: &Graph) -> Option<Architecture> {
+/// the activations, but it was trained on images as the family's are. Nothing, and a sentence, where families fit that are
+/// not preprocessed alike.
+fn alike(graph: &Graph, assumed: &mut Vec<String>) -> Option<Architecture> {
     // Fewer are what any convolutional network has.
     const LEAST: usize = 9;
     let kernels = |graph: &Graph| {
@@ -89,9 +90,28 @@ fn alike(graph: &Graph) -> Option<Architecture> {
     };
     let [height, width, channels] = graph.input().as_map()?;
     let own = kernels(graph);
+    let pools = |graph: &Graph| {
+        graph.layers().iter().filter(|layer| matches!(layer.op, Op::Pool2d(_))).count()
+    };
+    let is_alike = |family: &Graph| {
+        let base = family.without_head();
+        kernels(&base) == own && pools(&base) == pools(graph)
+    };
     let all = Architecture::all().into_iter().filter(|_| own.len() >= LEAST);
-    all.map(|known| known.with_images(height, width, channels))
-        .find(|known| known.graph().is_ok_and(|family| kernels(&family.without_head()) == own))
+    let found: Vec<Architecture> = all
+        .map(|known| known.with_images(height, width, channels))
+        .filter(|known| known.graph().is_ok_and(|family| is_alike(&family)))
+        .collect();
+    let first = found.first()?;
+    if found.iter().any(|other| other.family.preprocessing != first.family.preprocessing) {
+        let names: Vec<&str> = found.iter().map(|known| known.family.title).collect();
+        assumed.push(format!(
+            "its kernels are those of {}, which take differently preprocessed images: it is not known which is meant",
+            names.join(" and of ")
+        ));
+        return None;
+    }
+    Some(*first)
 }
 
 /// The preprocessing of this scale and offset, as a card has it.
