@@ -1,9 +1,11 @@
 //! Eager against Keras, layer by layer, and Keras's parameter counts.
 
 use burn::backend::Flex;
-use rekindle::nn::Architecture;
+use rekindle::nn::{Architecture, FAMILIES};
 use rekindle::prelude::*;
-use rekindle_tests::cases;
+use rekindle::vision::Pixels;
+use rekindle::weights::{Checkpoint, ModelCard, load, save, variables_to_save};
+use rekindle_tests::{cases, repository};
 
 #[test]
 fn every_network_is_keras_s() {
@@ -67,4 +69,48 @@ fn wrong_inputs_and_settings_are_errors() {
         error.contains("takes (None, 75, 75, 3)") && error.contains("(None, 75, 75, 1)"),
         "{error}"
     );
+}
+
+/// What is saved is loaded again to the bit, as the same network.
+#[test]
+fn every_network_is_saved_and_loaded() {
+    let (dir, device) = (tempfile::tempdir().expect("a folder"), Default::default());
+    for case in cases().iter().filter(|case| case.has_gradients) {
+        let network = case.network::<Flex>(&device);
+        let (tensors, values) = variables_to_save(&network);
+        let card = ModelCard::new(network.graph().clone());
+        let path = dir.path().join("model.rekindle");
+        save(&path, &card, &tensors, &mut |index| Ok(values[index].clone())).expect("saves");
+        let mut checkpoint = Checkpoint::open(&path).expect("opens").resolve().expect("ours");
+        let card = checkpoint.card().expect("a card").clone();
+        let known = card.architecture().expect("known");
+        assert_eq!(known, case.architecture.with_top(None));
+        let name = known.to_string();
+        let network = Network::<Flex>::init(card.graph, 1, &device);
+        let loaded = load(network, &name, &mut checkpoint).expect("loads");
+        assert!(loaded.unused.is_empty(), "{name}");
+        assert_eq!(variables_to_save(&loaded.network), (tensors, values), "{name}");
+    }
+}
+
+/// Keras's `preprocess_input` of each module.
+#[test]
+fn preprocessing_is_keras_s() {
+    let path = repository("tests/golden/applications/applications.json");
+    let golden: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(path).expect("a golden file")).expect("JSON");
+    let floats = |value: &serde_json::Value| -> Vec<f32> {
+        serde_json::from_value(value.clone()).expect("numbers")
+    };
+    for family in FAMILIES {
+        // TF-Slim's have no module in Keras.
+        let Some(known) = golden.get(family.name) else { continue };
+        let pixels = Pixels { width: 2, height: 1, values: floats(&known["pixels"]) };
+        let mode: Preprocessing = family.preprocessing.parse().expect("a mode");
+        let (ours, theirs) = (mode.apply(&pixels), floats(&known["preprocessed"]));
+        for (index, theirs) in theirs.iter().enumerate() {
+            let ours = ours[index % 3 * 2 + index / 3];
+            assert!((ours - theirs).abs() < 1e-5, "{}: {ours} {theirs}", family.name);
+        }
+    }
 }

@@ -319,3 +319,17 @@ fn devices_are_listed_and_missing_ones_named() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("expected cpu, cuda[:N]"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn models_are_listed() {
+    let rows: serde_json::Value =
+        serde_json::from_str(&stdout(&["models", "--json", "--sort", "parameters"])).expect("JSON");
+    let rows = rows.as_array().expect("a list");
+    assert_eq!(rows.len(), 43);
+    let vgg = rows.iter().find(|row| row["name"] == "vgg-16").expect("VGG16");
+    assert_eq!((&vgg["parameters"], &vgg["size"]), (&138_357_544.into(), &224.into()));
+    assert_eq!(rows[42]["name"], "convnext-xlarge");
+    assert!(stdout(&["models", "--all"]).contains("mobilenet-v3-small --minimalistic"));
+    let error = rekindle(&["models", "--sort", "time"]);
+    assert_eq!(error.status.code(), Some(1));
+}

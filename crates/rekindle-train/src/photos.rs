@@ -312,3 +312,35 @@ impl Photos {
         Ok(batch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use image::{Rgba, RgbaImage};
+
+    use super::*;
+
+    #[test]
+    fn channels_and_transparency_are_the_photo_s() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("half.png");
+        RgbaImage::from_pixel(2, 2, Rgba([100, 50, 200, 0])).save(&path).expect("writes");
+        let of = |channels, transparency| {
+            let input = Shape::map(2, 2, channels);
+            let photos = Photos::new(input, Resize::Bilinear, Preprocessing::None).expect("fits");
+            let values = Photos { transparency, ..photos }.open(&path).expect("decodes");
+            assert_eq!(values.len(), channels * 4);
+            values.into_iter().step_by(4).collect::<Vec<f32>>()
+        };
+        assert_eq!(of(3, Transparency::White), [255.0; 3]);
+        assert_eq!(of(3, Transparency::Black), [0.0; 3]);
+        assert_eq!(of(3, Transparency::Drop), [100.0, 50.0, 200.0]);
+        // Opacity is a channel then, and what is below it stays.
+        assert_eq!(of(4, Transparency::White), [100.0, 50.0, 200.0, 0.0]);
+        // Pillow's weights of 299, 587 and 114 thousandths.
+        assert_eq!(of(1, Transparency::Drop), [82.0]);
+        for (channels, preprocessing) in [(4, Preprocessing::Caffe), (1, Preprocessing::Torch)] {
+            let input = Shape::map(2, 2, channels);
+            assert!(Photos::new(input, Resize::Bilinear, preprocessing).is_err());
+        }
+    }
+}
