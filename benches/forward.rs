@@ -1,11 +1,12 @@
-//! Forward passes of both networks: `cargo bench -p rekindle-benches --bench forward`.
+//! Forward passes: `cargo bench -p rekindle-benches --bench forward`; of every family at its default size with
+//! `-- families`.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use burn::backend::Flex;
 use burn::tensor::Tensor;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rekindle::kernels::{Isa, lower};
-use rekindle::nn::Architecture;
+use rekindle::nn::{Architecture, FAMILIES};
 
 const CASES: [(&str, usize, usize); 8] = [
     ("mobilenet-v2", 160, 1),
@@ -52,5 +53,22 @@ fn plan(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, forward, plan);
+fn families(c: &mut Criterion) {
+    let device = Default::default();
+    let mut group = c.benchmark_group("families");
+    group.sample_size(10);
+    for family in FAMILIES {
+        let architecture = Architecture::new(family);
+        let network = architecture.init::<Flex>(&device).expect("valid");
+        let plan = lower(&network, None, Isa::detect().expect("a set that is there"));
+        let plan = plan.expect("lowers");
+        let images = vec![0.5; architecture.input().count()];
+        group.bench_function(format!("{architecture}"), |b| {
+            b.iter(|| plan.run(&images).expect("runs"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, forward, plan, families);
 criterion_main!(benches);

@@ -6,7 +6,7 @@ use burn::backend::{Autodiff, Flex};
 use burn::optim::{AdamConfig, GradientsParams, Optimizer};
 use burn::tensor::activation::log_softmax;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use rekindle::nn::{Base, Eager, Features, Graph, Shape, Source};
+use rekindle::nn::{Architecture, Base, Eager, FAMILIES, Family, Features, Graph, Shape, Source};
 use rekindle::prelude::*;
 
 type B = Autodiff<Flex>;
@@ -19,11 +19,16 @@ fn head_step(c: &mut Criterion) {
     let mut group = c.benchmark_group("head step");
     group.sample_size(10);
     group.throughput(Throughput::Elements(BATCH as u64));
-    for (name, shape, config) in [
-        ("pool, mobilenet-v2", map(5, 1280), HeadConfig::default()),
-        ("flatten-512, mobilenet-v2 160", map(5, 1280), flatten()),
-        ("flatten-512, inception-v3 160", map(3, 2048), flatten()),
-    ] {
+    // The pooling head on every family at its default size, and two large ones.
+    let pool = |family: &&'static Family| {
+        let shape = Architecture::new(family).graph().expect("builds").output_shape();
+        (format!("pool, {}", family.name), shape, HeadConfig::default())
+    };
+    let large = [
+        ("flatten-512, mobilenet-v2 160".to_owned(), map(5, 1280), flatten()),
+        ("flatten-512, inception-v3 160".to_owned(), map(3, 2048), flatten()),
+    ];
+    for (name, shape, config) in FAMILIES.iter().map(pool).chain(large) {
         // The features are the input of a network that has nothing but the head.
         let base = Base { layers: 0, output: Source::Input, architecture: None };
         let base = Graph::new(shape, Vec::new(), Source::Input, base).expect("a graph");

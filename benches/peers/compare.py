@@ -4,10 +4,12 @@ From the repository root:
     python3 -m venv .venv && .venv/bin/pip install tensorflow-cpu onnxruntime tf2onnx
     cargo build --release -p rekindle-benches
     .venv/bin/python benches/peers/compare.py [--threads 2] [--rounds 5] [--json FILE]
+    .venv/bin/python benches/peers/compare.py --zoo [--only resnet]
     .venv/bin/python benches/peers/compare.py --memory
 
 All have the same number of threads and float32. Networks have no top and random weights: neither engine
-looks at values. Where the processor has AVX-512 BF16, InceptionV3 is run with Precision::Bf16 too. `--memory` prints the
+looks at values. Where the processor has AVX-512 BF16, InceptionV3 is run with Precision::Bf16 too. `--zoo` takes
+every network of Keras Applications at its default size, one image and 8 (MobileNets 32). `--memory` prints the
 peak memory of MobileNetV2 224 at batch 32, ours and ONNX Runtime's, each in a process of its own.
 """
 
@@ -25,7 +27,20 @@ CASES = [
     ("mobilenet-v2", 224, 1, 20), ("mobilenet-v2", 224, 32, 4), ("mobilenet-v2", 160, 1, 20), ("mobilenet-v2", 160, 32, 6),
     ("inception-v3", 299, 1, 8), ("inception-v3", 299, 8, 4), ("inception-v3", 160, 1, 15), ("inception-v3", 160, 8, 10),
 ]
+REPOSITORY = os.path.join(os.path.dirname(__file__), "..", "..")
+APPLICATIONS = os.path.join(REPOSITORY, "tests", "golden", "applications", "applications.json")
 PLAN = os.path.join(os.path.dirname(__file__), "..", "..", "target", "release", "plan")
+
+
+def zoo(networks):
+    """Every network at its default size, those with fewer runs that take longer."""
+    with open(APPLICATIONS) as file:
+        known = json.load(file)
+    for name in networks:
+        size = known[name]["networks"][0]["size"] or 224
+        batch = 32 if name.startswith("mobilenet") else 8
+        yield name, size, 1, 8
+        yield name, size, batch, 2
 
 
 ONNX_MEMORY = """
@@ -74,6 +89,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--zoo", action="store_true", help="every network of Keras Applications")
     parser.add_argument("--json")
     parser.add_argument("--memory", action="store_true")
     args = parser.parse_args()
@@ -87,12 +103,15 @@ def main():
 
     tf.config.threading.set_intra_op_parallelism_threads(args.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    builders = {"mobilenet-v2": keras.applications.MobileNetV2, "inception-v3": keras.applications.InceptionV3}
+    sys.path.insert(0, os.path.join(REPOSITORY, "tests", "keras"))
+    from applications import NETWORKS
+
     rows = []
-    for name, size, batch, runs in CASES:
+    for name, size, batch, runs in zoo(NETWORKS) if args.zoo else CASES:
         if args.only not in f"{name} {size} batch {batch}":
             continue
-        model = builders[name](input_shape=(size, size, 3), include_top=False, weights=None)
+        keras.backend.clear_session()
+        model = NETWORKS[name][0](input_shape=(size, size, 3), include_top=False, weights=None)
         images = np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 3)).astype(np.float32)
         path, call = export(model, size)
         options = onnxruntime.SessionOptions()
