@@ -11,6 +11,8 @@ use super::class::{foreign, quantized, snake_case};
 
 /// Models in models; Keras's own converters give up far earlier.
 const DEEPEST: usize = 16;
+/// How Keras 2 calls operations, which it keeps as layers.
+pub(super) const OLD_OPERATIONS: [&str; 3] = ["TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"];
 /// More layers than any model that Keras can train.
 const MOST_LAYERS: usize = 50_000;
 
@@ -368,13 +370,21 @@ impl Flattener {
             return Err(format!("{described} has no configuration"));
         };
         quantized(&config, &described)?;
+        // Keras 3's whole `.h5` leaves modules out, but no layer of its own takes a constant.
+        let has_constant = arguments.iter().any(|one| matches!(one, Argument::Constant(..)));
+        let is_operation = module.starts_with("keras.src.ops")
+            || module.starts_with("keras.ops")
+            || module.is_empty()
+                && has_constant
+                && self.generation == Generation::Keras3
+                && !OLD_OPERATIONS.contains(&class);
         self.flat.nodes.push(Node {
             class: class.to_owned(),
             name: name.clone(),
             model: place.model.clone(),
             config,
             generation: self.generation,
-            is_operation: module.starts_with("keras.src.ops") || module.starts_with("keras.ops"),
+            is_operation,
             key: key.clone(),
             outermost: if self.numbered { String::new() } else { place.outermost.clone() },
             arguments,

@@ -7,7 +7,7 @@ use rekindle_nn::ops::{
 use rekindle_nn::{Activation, Op, Shape};
 use serde_json::{Map, Value};
 
-use super::config::{Argument, Link, Node};
+use super::config::{Argument, Link, Node, OLD_OPERATIONS};
 
 /// What an operation is.
 #[derive(Debug, PartialEq)]
@@ -23,8 +23,7 @@ const SUPPORTED: &str = "add, subtract, multiply, divide by a number, negative, 
 
 /// Whether a node is an operation and no layer.
 pub(super) fn is_operation(node: &Node) -> bool {
-    node.is_operation
-        || matches!(node.class.as_str(), "TFOpLambda" | "SlicingOpLambda" | "TensorFlowOpLayer")
+    node.is_operation || OLD_OPERATIONS.contains(&node.class.as_str())
 }
 
 /// What an operation does in one word, whichever Keras wrote it: the last part of TensorFlow's name, or Keras 3's class.

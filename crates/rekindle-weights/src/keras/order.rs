@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rekindle_nn::ops::Dense;
-use rekindle_nn::{Activation, Architecture, Graph, GraphBuilder, VariableSpec};
+use rekindle_nn::{Activation, Architecture, Graph, GraphBuilder, Op, VariableSpec};
 
 use super::class::snake_case;
 use super::place::Filed;
@@ -55,6 +55,7 @@ pub(crate) fn weights_only(
                 let extra = tensors.len() - count;
                 let mut card = ModelCard::new(graph.clone());
                 card.assumed.extend(top.and_then(of_the_top));
+                card.assumed.extend(of_imagenet(&graph));
                 fits.push(Fit { architecture, card, placed, by_name: true, named, extra });
             }
             if !matches!(naming, Naming::Unordered) {
@@ -105,6 +106,20 @@ pub(crate) fn weights_only(
         }
     }
     Ok(None)
+}
+
+/// What Keras builds only for ImageNet's weights, and no tensor tells.
+fn of_imagenet(graph: &Graph) -> Option<String> {
+    let mut front = graph
+        .layers()
+        .iter()
+        .take_while(|layer| matches!(layer.op, Op::Rescaling(_) | Op::Normalization(_)));
+    front.find(|layer| matches!(layer.op, Op::Normalization(_)))?;
+    let rescaling = front.next()?;
+    Some(format!(
+        "weights only: `{}` is assumed, which Keras adds to networks with ImageNet's weights, and to no others",
+        rescaling.name
+    ))
 }
 
 /// The tops that the tensors may have: none, or one of as many classes as a matrix has columns, or as the last convolution
@@ -193,6 +208,7 @@ fn in_order(
     let (placed, rest) =
         if filed.numbered() { by_class(filed, layers)? } else { in_sequence(filed, layers)? };
     let mut card = ModelCard::new(graph.clone());
+    card.assumed.extend(of_imagenet(graph));
     let fit =
         |card, placed| Some(Fit { architecture, card, placed, by_name: false, named: 0, extra: 0 });
     match (rest.as_slice(), architecture.classes()) {

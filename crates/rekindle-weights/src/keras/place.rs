@@ -66,8 +66,13 @@ pub(super) fn place(
         // The position of each wanted variable among the file's; by number they are in Keras's order.
         for (number, variable) in wanted.iter().enumerate() {
             let own = filed.variable(key, variable.name, number);
-            // Keras 3 names some of its variables `variable`.
-            let only = || (wanted.len() == 1).then(|| filed.variable(key, "variable", 0)).flatten();
+            // Keras 3 names some of its variables `variable`, `variable_1`, ...
+            let only = || match filed.of(key) {
+                &[one] if wanted.len() == 1 => {
+                    filed.tensors[one].variable.starts_with("variable").then_some(one)
+                }
+                _ => None,
+            };
             let Some(index) = own.or_else(only) else {
                 return Err(format!("{described} has no {} in the file", variable.name));
             };

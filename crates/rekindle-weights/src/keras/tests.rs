@@ -344,3 +344,16 @@ fn weights_only_are_of_the_network_whose_variables_they_are() {
     let (card, placed) = found(&tensors).expect("MobileNetV2");
     assert_eq!((card.graph.head().len(), placed.len()), (0, own.len()));
 }
+
+/// EfficientNet's second rescaling has no weights: a file of weights does not say whether it is there.
+#[test]
+fn what_keras_adds_for_imagenet_s_weights_is_said() {
+    for (name, is_said) in [("efficientnet-b0", true), ("efficientnet-v2-b0", false)] {
+        let known = Architecture::by_name(name).expect("known");
+        let found = weights_only(&tensors_of(&known), &Naming::Names, None);
+        let (card, _) = found.expect("one").expect("known");
+        assert_eq!(card.architecture(), Some(known));
+        let said = card.assumed.iter().any(|sentence| sentence.contains("with ImageNet's weights"));
+        assert_eq!(said, is_said, "{name}: {:?}", card.assumed);
+    }
+}
