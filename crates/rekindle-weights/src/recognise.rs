@@ -31,34 +31,65 @@ const LEAST_COMMON: usize = 9;
 
 /// Finds the largest known network in a graph; the error is the one that it begins as, if there is one.
 pub(crate) fn recognise(graph: &Graph) -> Result<Recognised, Option<Begins>> {
-    let mut numbers = Numbers::default();
-    let mut best: Option<Recognised> = None;
-    let mut begins: Option<Begins> = None;
-    for root in roots(graph) {
-        let Some([height, width, channels]) = graph.shape(root).as_map() else { continue };
-        let own = numbers.of(graph, root);
-        let there: HashSet<usize> = own.iter().copied().flatten().collect();
-        for known in Architecture::all() {
-            let architecture = known.with_images(height, width, channels);
-            // Images may be smaller than the family takes.
-            let Ok(bases) = architecture.bases() else { continue };
-            for family in bases {
-                let theirs = numbers.of(&family, Source::Input);
+    Recogniser::default().recognise(graph)
+}
+
+/// Looks for known networks in several graphs. All families' graphs are built and numbered once for images of one shape.
+#[derive(Default)]
+pub(crate) struct Recogniser {
+    numbers: Numbers,
+    known: HashMap<[usize; 3], Vec<Known>>,
+}
+
+/// What a known network's top may be on, for images of some shape.
+struct Known {
+    architecture: Architecture,
+    graph: Graph,
+    numbers: Vec<Option<usize>>,
+}
+
+impl Recogniser {
+    /// As [`recognise`].
+    pub fn recognise(&mut self, graph: &Graph) -> Result<Recognised, Option<Begins>> {
+        let mut best: Option<Recognised> = None;
+        let mut begins: Option<Begins> = None;
+        for root in roots(graph) {
+            let Some(images) = graph.shape(root).as_map() else { continue };
+            let own = self.numbers.of(graph, root);
+            let there: HashSet<usize> = own.iter().copied().flatten().collect();
+            let numbers = &mut self.numbers;
+            let known = self.known.entry(images).or_insert_with(|| known(images, numbers));
+            for Known { architecture, graph: family, numbers: theirs } in known {
                 let common =
                     theirs.iter().flatten().filter(|number| there.contains(number)).count();
                 if common >= LEAST_COMMON && begins.is_none_or(|other| common > other.layers) {
-                    begins = Some(Begins { architecture, layers: common });
+                    begins = Some(Begins { architecture: *architecture, layers: common });
                 }
                 let is_larger = best
                     .as_ref()
                     .is_none_or(|best| family.layers().len() > best.graph.base().layers);
-                if is_larger && let Some(found) = found(graph, root, &own, &family, &theirs) {
+                if is_larger && let Some(found) = found(graph, root, &own, family, theirs) {
                     best = Some(found);
                 }
             }
         }
+        best.ok_or(begins)
     }
-    best.ok_or(begins)
+}
+
+/// The known networks for images of this shape; images may be smaller than a family takes.
+fn known([height, width, channels]: [usize; 3], numbers: &mut Numbers) -> Vec<Known> {
+    let all = Architecture::all().into_iter();
+    let all = all.map(|known| known.with_images(height, width, channels));
+    let bases = all.filter_map(|architecture| Some((architecture, architecture.bases().ok()?)));
+    let graphs = bases.flat_map(|(architecture, bases)| {
+        bases.into_iter().map(move |graph| (architecture, graph))
+    });
+    let known = graphs.map(|(architecture, graph)| {
+        let numbers = numbers.of(&graph, Source::Input);
+        Known { architecture, graph, numbers }
+    });
+    known.collect()
 }
 
 /// Where a network may start: at the image, or behind layers in front that have one input and one reader.

@@ -12,7 +12,7 @@ use rekindle_nn::{Activation, Architecture, Base, FAMILIES, Layer, Op, Source};
 use super::constant::{Constant, FileTensors};
 use super::weight::Weight;
 use super::{Found, Graph};
-use crate::recognise::recognise;
+use crate::recognise::Recogniser;
 
 /// How a family writes a convolution and its normalization.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,12 +70,13 @@ fn nests(graph: &rekindle_nn::Graph) -> Vec<Vec<usize>> {
 
 /// The network with normalizations where they were folded, if it is a known one then; else as it is.
 pub(super) fn restored(found: Found, graph: &Graph) -> Found {
-    if recognise(&found.graph).is_ok() {
+    let mut recogniser = Recogniser::default();
+    if recogniser.recognise(&found.graph).is_ok() {
         return found;
     }
     for style in styles() {
         let other = with_norms(&found, &style, &graph.weights);
-        if let Some(other) = other.filter(|other| recognise(&other.graph).is_ok()) {
+        if let Some(other) = other.filter(|other| recogniser.recognise(&other.graph).is_ok()) {
             return other;
         }
     }
