@@ -22,7 +22,7 @@ impl Job for Evaluate<'_> {
 
 fn evaluate<B: Backend>(args: &EvaluateArgs, device: &B::Device) -> Outcome {
     let model = super::load::<B>(&args.model, args.labels.as_deref(), args.photos.size, device)?;
-    let model = super::of_photos(model, &args.photos)?.with_precision(args.device.precision)?;
+    let model = super::of_photos(model, &args.photos).with_precision(args.device.precision)?;
     // A single class will do.
     let photos = match args.dir.is_file() {
         true => ImageFolder::from_list(&args.dir)?,

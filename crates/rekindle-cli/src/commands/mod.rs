@@ -50,10 +50,7 @@ fn load<B: Backend>(
 }
 
 /// The model for photos that are read as the options say.
-fn of_photos<B: Backend>(
-    mut model: TrainedModel<B>,
-    args: &PhotoArgs,
-) -> Result<TrainedModel<B>, Box<dyn std::error::Error>> {
+fn of_photos<B: Backend>(mut model: TrainedModel<B>, args: &PhotoArgs) -> TrainedModel<B> {
     if let Some(resize) = args.resize {
         model = model.with_resize(resize);
     }
@@ -66,7 +63,7 @@ fn of_photos<B: Backend>(
     if let Some(orientation) = args.orientation {
         model = model.with_orientation(orientation);
     }
-    Ok(model.with_fast_decode(args.fast_decode))
+    model.with_fast_decode(args.fast_decode)
 }
 
 /// The photos of a folder, or of a list.

@@ -29,7 +29,7 @@ impl Job for Predict<'_> {
 fn predict<B: Backend>(args: &PredictArgs, device: &B::Device) -> Outcome {
     let model = super::load::<B>(&args.model, args.labels.as_deref(), args.photos.size, device)?;
     // Last, since it compiles the network for the photos' size.
-    let model = super::of_photos(model, &args.photos)?.with_precision(args.device.precision)?;
+    let model = super::of_photos(model, &args.photos).with_precision(args.device.precision)?;
     let (mut rows, mut failed) = (Vec::new(), 0);
     for path in &args.images {
         let image = path.display().to_string();
