@@ -78,6 +78,11 @@ fn is_rgb(channels: &usize) -> bool {
 }
 
 impl Settings {
+    /// The first where there is a top, the second where there is none.
+    pub(super) fn by_top<T>(&self, [top, no_top]: [T; 2]) -> T {
+        if self.classes.is_some() { top } else { no_top }
+    }
+
     /// The shape of one image.
     #[must_use]
     pub fn input(&self) -> Shape {

@@ -197,15 +197,7 @@ fn imagenet() -> Normalization {
     Normalization { given: Some(Statistics { mean, variance }), ..Normalization::new() }
 }
 
-fn published(
-    settings: &Settings,
-    network: &str,
-    [top, no_top]: [&'static str; 2],
-) -> Option<Published> {
-    let (ending, sha256) = match settings.classes {
-        Some(_) => ("", top),
-        None => ("_notop", no_top),
-    };
-    let file = format!("{network}{ending}.h5");
-    Some(Published::new("convnext/", file, Some(sha256)))
+fn published(settings: &Settings, network: &str, sha256s: [&'static str; 2]) -> Option<Published> {
+    let file = format!("{network}{}.h5", settings.by_top(["", "_notop"]));
+    Some(Published::new("convnext/", file, Some(settings.by_top(sha256s))))
 }

@@ -1,9 +1,10 @@
 //! DenseNet (Huang et al. 2016), as in Keras's `keras/src/applications/densenet.py`, with its layer names.
 
+use super::top::pooled_top;
 use super::typed::typed_network;
 use super::{Accuracy, Family, Published, Settings};
-use crate::ops::{BatchNorm, Conv2d, Dense, Padding, Pool2d};
-use crate::{Activation, Graph, GraphBuilder, NetworkError, Value};
+use crate::ops::{BatchNorm, Conv2d, Padding, Pool2d};
+use crate::{Graph, GraphBuilder, NetworkError, Value};
 
 /// DenseNet121.
 pub static DENSENET_121: Family = family(
@@ -117,13 +118,8 @@ fn build(settings: &Settings, blocks: [usize; 4]) -> Result<Graph, NetworkError>
     }
 
     let x = net.batch_norm("bn", x, NORM)?;
-    let mut x = net.relu("relu", x)?;
-    net.mark_base(x, None);
-    if let Some(classes) = settings.classes {
-        x = net.global_average_pool("avg_pool", x)?;
-        x = net.dense("predictions", x, Dense::new(classes, Activation::Softmax))?;
-    }
-    net.finish(x)
+    let x = net.relu("relu", x)?;
+    pooled_top(net, x, settings, "avg_pool")
 }
 
 /// The normalization and the ReLU in front of a convolution.

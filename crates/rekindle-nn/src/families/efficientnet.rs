@@ -245,11 +245,6 @@ const HASHES: [[&str; 2]; 8] = [
 ];
 
 fn published(number: usize, settings: &Settings) -> Option<Published> {
-    let [top, no_top] = HASHES[number];
-    let (ending, md5) = match settings.classes {
-        Some(_) => ("", top),
-        None => ("_notop", no_top),
-    };
-    let file = format!("efficientnetb{number}{ending}.h5");
-    Some(Published::new("", file, Some(md5)))
+    let file = format!("efficientnetb{number}{}.h5", settings.by_top(["", "_notop"]));
+    Some(Published::new("", file, Some(settings.by_top(HASHES[number]))))
 }

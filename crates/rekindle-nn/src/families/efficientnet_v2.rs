@@ -246,11 +246,7 @@ const HASHES: [[&str; 2]; 7] = [
 ];
 
 fn published(number: usize, settings: &Settings) -> Option<Published> {
-    let [top, no_top] = HASHES[number];
-    let (ending, md5) = match settings.classes {
-        Some(_) => ("", top),
-        None => ("_notop", no_top),
-    };
+    let ending = settings.by_top(["", "_notop"]);
     let file = format!("efficientnetv2-{}{ending}.h5", VARIANTS[number].name);
-    Some(Published::new("efficientnet_v2/", file, Some(md5)))
+    Some(Published::new("efficientnet_v2/", file, Some(settings.by_top(HASHES[number]))))
 }

@@ -5,10 +5,11 @@
 
 use super::inception_v3::Step::{self, Avg, Conv, Down, Max, Valid};
 use super::inception_v3::{branch, branches};
+use super::top::pooled_top;
 use super::typed::typed_network;
 use super::{Accuracy, Family, Published, Settings};
-use crate::ops::{BatchNorm, Conv2d, Dense};
-use crate::{Activation, Graph, GraphBuilder, NetworkError};
+use crate::ops::{BatchNorm, Conv2d};
+use crate::{Graph, GraphBuilder, NetworkError};
 
 /// Inception-ResNet v2.
 pub static FAMILY: Family = Family {
@@ -115,19 +116,10 @@ fn build(settings: &Settings) -> Result<Graph, NetworkError> {
     x = net.conv2d("conv_7b", x, Conv2d::new(1536, [1, 1]))?;
     x = net.batch_norm("conv_7b_bn", x, BatchNorm::new().scale(false))?;
     x = net.relu("conv_7b_ac", x)?;
-    net.mark_base(x, None);
-    if let Some(classes) = settings.classes {
-        x = net.global_average_pool("avg_pool", x)?;
-        x = net.dense("predictions", x, Dense::new(classes, Activation::Softmax))?;
-    }
-    net.finish(x)
+    pooled_top(net, x, settings, "avg_pool")
 }
 
 fn published(settings: &Settings) -> Option<Published> {
-    let (ending, md5) = match settings.classes {
-        Some(_) => ("", "e693bd0210a403b3192acc6073ad2e96"),
-        None => ("_notop", "d19885ff4a710c122648d3b5c3b684e4"),
-    };
-    let file = format!("inception_resnet_v2_weights_tf_dim_ordering_tf_kernels{ending}.h5");
-    Some(Published::new("inception_resnet_v2/", file, Some(md5)))
+    let md5s = ["e693bd0210a403b3192acc6073ad2e96", "d19885ff4a710c122648d3b5c3b684e4"];
+    Published::usual(settings, "inception_resnet_v2/", "inception_resnet_v2", md5s)
 }

@@ -3,10 +3,11 @@
 //! Keras numbers most of its layers (`conv2d`, `conv2d_1`, ...); the names here are those of the first network that a
 //! Keras session makes.
 
+use super::top::pooled_top;
 use super::typed::typed_network;
 use super::{Accuracy, Family, Published, Settings};
-use crate::ops::{BatchNorm, Conv2d, Dense, Padding, Pool2d};
-use crate::{Activation, Graph, GraphBuilder, NetworkError, Value};
+use crate::ops::{BatchNorm, Conv2d, Padding, Pool2d};
+use crate::{Graph, GraphBuilder, NetworkError, Value};
 
 /// InceptionV3.
 pub static FAMILY: Family = Family {
@@ -109,12 +110,7 @@ fn build(settings: &Settings) -> Result<Graph, NetworkError> {
     for (name, branches) in BLOCKS {
         x = self::branches(&mut net, name, x, branches)?;
     }
-    net.mark_base(x, None);
-    if let Some(classes) = settings.classes {
-        x = net.global_average_pool("avg_pool", x)?;
-        x = net.dense("predictions", x, Dense::new(classes, Activation::Softmax))?;
-    }
-    net.finish(x)
+    pooled_top(net, x, settings, "avg_pool")
 }
 
 /// Branches side by side, concatenated.

@@ -96,7 +96,7 @@ fn published(settings: &Settings) -> Option<Published> {
         [rows @ (128 | 160 | 192), columns] if rows == columns => rows,
         _ => 224,
     };
-    let ending = if settings.classes.is_some() { "" } else { "_no_top" };
+    let ending = settings.by_top(["", "_no_top"]);
     let file = format!("mobilenet_{width}_{rows}_tf{ending}.h5");
     Some(Published::new("mobilenet/", file, None))
 }

@@ -1,9 +1,10 @@
 //! MobileNetV2 (Sandler et al. 2018), as in Keras's `keras/src/applications/mobilenet_v2.py`, with its layer names.
 
+use super::top::pooled_top;
 use super::typed::typed_network;
 use super::{Accuracy, Family, Published, Settings};
-use crate::ops::{BatchNorm, Conv2d, Dense, DepthwiseConv2d};
-use crate::{Activation, Graph, GraphBuilder, NetworkError};
+use crate::ops::{BatchNorm, Conv2d, DepthwiseConv2d};
+use crate::{Graph, GraphBuilder, NetworkError};
 
 /// MobileNetV2.
 pub static FAMILY: Family = Family {
@@ -89,13 +90,8 @@ fn build(settings: &Settings) -> Result<Graph, NetworkError> {
     let last = if alpha > 1.0 { make_divisible(1280.0 * alpha) } else { 1280 };
     let x = net.conv2d("Conv_1", x, Conv2d::new(last, [1, 1]).valid())?;
     let x = net.batch_norm("Conv_1_bn", x, norm)?;
-    let mut x = net.relu6("out_relu", x)?;
-    net.mark_base(x, None);
-    if let Some(classes) = settings.classes {
-        x = net.global_average_pool("global_average_pooling2d", x)?;
-        x = net.dense("predictions", x, Dense::new(classes, Activation::Softmax))?;
-    }
-    net.finish(x)
+    let x = net.relu6("out_relu", x)?;
+    pooled_top(net, x, settings, "global_average_pooling2d")
 }
 
 /// Keras's `_make_divisible`: the nearest multiple of 8, never below 90 % of `value`.
@@ -111,7 +107,7 @@ fn published(settings: &Settings) -> Option<Published> {
         [rows @ (96 | 128 | 160 | 192), columns] if rows == columns && alpha <= 1.0 => rows,
         _ => 224,
     };
-    let ending = if settings.classes.is_some() { "" } else { "_no_top" };
+    let ending = settings.by_top(["", "_no_top"]);
     let file =
         format!("mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha:?}_{rows}{ending}.h5");
     Some(Published::new("mobilenet_v2/", file, None))

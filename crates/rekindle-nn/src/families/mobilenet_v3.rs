@@ -192,7 +192,7 @@ fn squeeze_excite(net: &mut GraphBuilder, prefix: &str, x: Value) -> Result<Valu
 
 fn published(size: &str, settings: &Settings) -> Option<Published> {
     let alpha = settings.alpha.unwrap_or(1.0);
-    let [top, no_top] = match (size, settings.minimalistic, alpha) {
+    let md5s = match (size, settings.minimalistic, alpha) {
         ("large", false, 0.75) => {
             ["765b44a33ad4005b3ac83185abf1d0eb", "40af19a13ebea4e2ee0c676887f69a2e"]
         }
@@ -214,10 +214,7 @@ fn published(size: &str, settings: &Settings) -> Option<Published> {
         _ => return None,
     };
     let form = if settings.minimalistic { "_minimalistic" } else { "" };
-    let (ending, md5) = match settings.classes {
-        Some(_) => ("", top),
-        None => ("_no_top_v2", no_top),
-    };
+    let ending = settings.by_top(["", "_no_top_v2"]);
     let file = format!("weights_mobilenet_v3_{size}{form}_224_{alpha:?}_float{ending}.h5");
-    Some(Published::new("mobilenet_v3/", file, Some(md5)))
+    Some(Published::new("mobilenet_v3/", file, Some(settings.by_top(md5s))))
 }

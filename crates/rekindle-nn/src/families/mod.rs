@@ -19,6 +19,7 @@ pub mod nasnet;
 pub mod resnet;
 pub mod resnet_v2;
 mod slim;
+mod top;
 mod typed;
 pub mod vgg;
 pub mod xception;
@@ -171,12 +172,11 @@ impl Published {
         settings: &Settings,
         folder: &'static str,
         network: &str,
-        [top, no_top]: [&'static str; 2],
+        hashes: [&'static str; 2],
     ) -> Option<Self> {
-        let (ending, hash) =
-            if settings.classes.is_some() { ("", top) } else { ("_notop", no_top) };
+        let ending = settings.by_top(["", "_notop"]);
         let file = format!("{network}_weights_tf_dim_ordering_tf_kernels{ending}.h5");
-        Some(Self::new(folder, file, Some(hash)))
+        Some(Self::new(folder, file, Some(settings.by_top(hashes))))
     }
 
     /// A file that has one name on the server and on the disk.

@@ -3,10 +3,11 @@
 //! Keras numbers some of its layers (`activation`, `activation_1`, ...); the names here are those of the first network
 //! that a Keras session makes.
 
+use super::top::pooled_top;
 use super::typed::typed_network;
 use super::{Accuracy, Family, Published, Settings};
-use crate::ops::{BatchNorm, Conv2d, Cropping2d, Dense, Padding, Pool2d, SeparableConv2d};
-use crate::{Activation, Graph, GraphBuilder, NetworkError, Value};
+use crate::ops::{BatchNorm, Conv2d, Cropping2d, Padding, Pool2d, SeparableConv2d};
+use crate::{Graph, GraphBuilder, NetworkError, Value};
 
 /// NASNet-A (4 @ 1056).
 pub static MOBILE: Family = family(
@@ -109,12 +110,7 @@ fn build(settings: &Settings, form: &Form) -> Result<Graph, NetworkError> {
     }
     let last = net.numbered("activation");
     x = net.relu(last, x)?;
-    net.mark_base(x, None);
-    if let Some(classes) = settings.classes {
-        x = net.global_average_pool("global_average_pooling2d", x)?;
-        x = net.dense("predictions", x, Dense::new(classes, Activation::Softmax))?;
-    }
-    net.finish(x)
+    pooled_top(net, x, settings, "global_average_pooling2d")
 }
 
 /// Keras's `_normal_a_cell` (figure 4 of the paper): maps of the same size.
@@ -257,17 +253,12 @@ fn separable(
     net.batch_norm(name("2_bn"), x, NORM)
 }
 
-fn published(
-    settings: &Settings,
-    network: &str,
-    [top, no_top]: [&'static str; 2],
-) -> Option<Published> {
-    let (ending, md5) = match settings.classes {
-        Some(_) => ("", top),
-        None => ("-no-top", no_top),
-    };
-    let remote = format!("{network}{ending}.h5");
+fn published(settings: &Settings, network: &str, md5s: [&'static str; 2]) -> Option<Published> {
+    let remote = format!("{network}{}.h5", settings.by_top(["", "-no-top"]));
     // Keras keeps it under another name than its server does.
     let file = remote.replace('-', "_").to_lowercase();
-    Some(Published { remote: Some(remote), ..Published::new("nasnet/", file, Some(md5)) })
+    Some(Published {
+        remote: Some(remote),
+        ..Published::new("nasnet/", file, Some(settings.by_top(md5s)))
+    })
 }

@@ -1,9 +1,10 @@
 //! ResNet (He et al. 2015), as in Keras's `keras/src/applications/resnet.py`, with its layer names.
 
+use super::top::pooled_top;
 use super::typed::typed_network;
 use super::{Accuracy, Family, Published, Settings};
-use crate::ops::{BatchNorm, Conv2d, Dense, Padding, Pool2d};
-use crate::{Activation, Graph, GraphBuilder, NetworkError, Value};
+use crate::ops::{BatchNorm, Conv2d, Padding, Pool2d};
+use crate::{Graph, GraphBuilder, NetworkError, Value};
 
 /// ResNet50.
 pub static RESNET_50: Family = family(
@@ -109,7 +110,7 @@ fn build(settings: &Settings, stages: [usize; 4]) -> Result<Graph, NetworkError>
             x = net.relu(name("out"), x)?;
         }
     }
-    top(net, x, settings)
+    pooled_top(net, x, settings, "avg_pool")
 }
 
 /// A convolution with a bias, and its normalization.
@@ -133,18 +134,4 @@ pub(super) fn conv1(net: &mut GraphBuilder, images: Value) -> Result<Value, Netw
 pub(super) fn pool1(net: &mut GraphBuilder, x: Value) -> Result<Value, NetworkError> {
     let x = net.zero_padding2d("pool1_pad", x, [[1, 1], [1, 1]])?;
     net.pool2d("pool1_pool", x, Pool2d::max(3, 2, Padding::Valid))
-}
-
-/// Both versions' end.
-pub(super) fn top(
-    mut net: GraphBuilder,
-    mut x: Value,
-    settings: &Settings,
-) -> Result<Graph, NetworkError> {
-    net.mark_base(x, None);
-    if let Some(classes) = settings.classes {
-        x = net.global_average_pool("avg_pool", x)?;
-        x = net.dense("predictions", x, Dense::new(classes, Activation::Softmax))?;
-    }
-    net.finish(x)
 }

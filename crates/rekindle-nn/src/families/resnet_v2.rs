@@ -1,7 +1,8 @@
 //! ResNetV2 (He et al. 2016), as in Keras's `keras/src/applications/resnet_v2.py`, with its layer names: ResNet with
 //! normalization and ReLU in front of each block.
 
-use super::resnet::{NORM, conv1, pool1, top};
+use super::resnet::{NORM, conv1, pool1};
+use super::top::pooled_top;
 use super::typed::typed_network;
 use super::{Accuracy, Family, Published, Settings};
 use crate::ops::{Conv2d, Padding, Pool2d};
@@ -119,5 +120,5 @@ fn build(settings: &Settings, stages: [usize; 4]) -> Result<Graph, NetworkError>
 
     let x = net.batch_norm("post_bn", x, NORM)?;
     let x = net.relu("post_relu", x)?;
-    top(net, x, settings)
+    pooled_top(net, x, settings, "avg_pool")
 }

@@ -3,10 +3,11 @@
 //! Keras numbers the layers of its shortcuts (`conv2d`, `conv2d_1`, ...); the names here are those of the first network
 //! that a Keras session makes.
 
+use super::top::pooled_top;
 use super::typed::typed_network;
 use super::{Accuracy, Family, Published, Settings};
-use crate::ops::{BatchNorm, Conv2d, Dense, Padding, Pool2d, SeparableConv2d};
-use crate::{Activation, Graph, GraphBuilder, NetworkError, Value};
+use crate::ops::{BatchNorm, Conv2d, Padding, Pool2d, SeparableConv2d};
+use crate::{Graph, GraphBuilder, NetworkError, Value};
 
 /// Xception.
 pub static FAMILY: Family = Family {
@@ -83,13 +84,8 @@ fn build(settings: &Settings) -> Result<Graph, NetworkError> {
     let x = separable(&mut net, "block14_sepconv1", x, 1536)?;
     let x = net.relu("block14_sepconv1_act", x)?;
     let x = separable(&mut net, "block14_sepconv2", x, 2048)?;
-    let mut x = net.relu("block14_sepconv2_act", x)?;
-    net.mark_base(x, None);
-    if let Some(classes) = settings.classes {
-        x = net.global_average_pool("avg_pool", x)?;
-        x = net.dense("predictions", x, Dense::new(classes, Activation::Softmax))?;
-    }
-    net.finish(x)
+    let x = net.relu("block14_sepconv2_act", x)?;
+    pooled_top(net, x, settings, "avg_pool")
 }
 
 /// A 3x3 separable convolution and its normalization.
