@@ -1,61 +1,12 @@
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use rekindle_resample::{Interpolation, Taps, taps};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::resample::{Taps, taps};
 use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::run::{Run, as_type, pad};
 use crate::{Features, NetworkError, Shape};
-
-/// How pixels between pixels are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Interpolation {
-    /// The pixel next to it.
-    Nearest,
-    /// A straight line between two pixels.
-    Bilinear,
-    /// Keys's cubic convolution of four pixels.
-    Bicubic,
-    /// The mean of what the new pixel covers.
-    Area,
-    /// A windowed sinc over three pixels on each side.
-    Lanczos3,
-    /// A windowed sinc over five pixels on each side.
-    Lanczos5,
-    /// A bell over one and a half pixels on each side; Keras 2 only.
-    Gaussian,
-    /// Mitchell and Netravali's cubic; Keras 2 only.
-    MitchellCubic,
-}
-
-impl Interpolation {
-    /// Keras's names.
-    const NAMES: [(&'static str, Self); 8] = [
-        ("nearest", Self::Nearest),
-        ("bilinear", Self::Bilinear),
-        ("bicubic", Self::Bicubic),
-        ("area", Self::Area),
-        ("lanczos3", Self::Lanczos3),
-        ("lanczos5", Self::Lanczos5),
-        ("gaussian", Self::Gaussian),
-        ("mitchellcubic", Self::MitchellCubic),
-    ];
-
-    /// Keras's name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        let known = Self::NAMES.iter().find(|(_, known)| *known == self);
-        known.map_or("bilinear", |(name, _)| name)
-    }
-
-    /// The interpolation of this name in Keras.
-    #[must_use]
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, found)| *found)
-    }
-}
 
 /// What becomes of an image whose sides are in another proportion.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -1,10 +1,10 @@
 //! Photos at a network's size, in the numbers of Pillow and of TensorFlow.
 
 mod pillow;
-mod taps;
 mod tensorflow;
 
 use image::RgbImage;
+use rekindle_resample::Interpolation;
 use serde::{Deserialize, Serialize};
 
 use crate::named::named;
@@ -79,17 +79,32 @@ impl Resize {
         self.jpeg_decoder() == JpegDecoder::Pillow || self == Self::TfNearest
     }
 
-    /// Whose JPEG decoder Keras uses with it.
-    #[must_use]
-    pub fn jpeg_decoder(self) -> JpegDecoder {
+    /// TensorFlow's interpolation, where it is one of its resizes.
+    fn interpolation(self) -> Option<Interpolation> {
         match self {
             Self::Nearest
             | Self::Box
             | Self::Bilinear
             | Self::Hamming
             | Self::Bicubic
-            | Self::Lanczos => JpegDecoder::Pillow,
-            _ => JpegDecoder::Tensorflow,
+            | Self::Lanczos => None,
+            Self::TfNearest => Some(Interpolation::Nearest),
+            Self::TfBilinear => Some(Interpolation::Bilinear),
+            Self::TfBicubic => Some(Interpolation::Bicubic),
+            Self::TfArea => Some(Interpolation::Area),
+            Self::TfLanczos3 => Some(Interpolation::Lanczos3),
+            Self::TfLanczos5 => Some(Interpolation::Lanczos5),
+            Self::TfGaussian => Some(Interpolation::Gaussian),
+            Self::TfMitchellCubic => Some(Interpolation::MitchellCubic),
+        }
+    }
+
+    /// Whose JPEG decoder Keras uses with it.
+    #[must_use]
+    pub fn jpeg_decoder(self) -> JpegDecoder {
+        match self.interpolation() {
+            None => JpegDecoder::Pillow,
+            Some(_) => JpegDecoder::Tensorflow,
         }
     }
 }
@@ -187,9 +202,9 @@ fn by<const CHANNELS: usize>(
 ) -> Vec<f32> {
     let is_same = (source.width, source.height) == (width, height);
     let floats = |bytes: &[u8]| bytes.iter().map(|&value| f32::from(value)).collect();
-    match method.jpeg_decoder() {
-        JpegDecoder::Pillow if is_same => floats(source.bytes),
-        JpegDecoder::Pillow => floats(&pillow::resize::<CHANNELS>(source, width, height, method)),
-        JpegDecoder::Tensorflow => tensorflow::resize::<CHANNELS>(source, width, height, method),
+    match method.interpolation() {
+        None if is_same => floats(source.bytes),
+        None => floats(&pillow::resize::<CHANNELS>(source, width, height, method)),
+        Some(interpolation) => tensorflow::resize::<CHANNELS>(source, width, height, interpolation),
     }
 }

@@ -1,19 +1,20 @@
 //! TensorFlow's resizes, with half-pixel centers and without antialiasing (`core/kernels/image/`).
 
-use super::taps::{Taps, bounded, taps};
-use super::{Resize, Source};
+use rekindle_resample::{Interpolation, Taps, bounded, taps};
+
+use super::Source;
 
 pub(super) fn resize<const CHANNELS: usize>(
     source: Source<'_>,
     width: usize,
     height: usize,
-    method: Resize,
+    interpolation: Interpolation,
 ) -> Vec<f32> {
-    if method == Resize::TfBilinear {
+    if interpolation == Interpolation::Bilinear {
         return bilinear::<CHANNELS>(source, width, height);
     }
-    let columns = taps(method, source.width, width);
-    let rows = taps(method, source.height, height);
+    let columns = taps(interpolation, false, source.width, width);
+    let rows = taps(interpolation, false, source.height, height);
     let stride = source.width * CHANNELS;
     let mut values = Vec::with_capacity(width * height * CHANNELS);
     let mut line = vec![0.0; stride];

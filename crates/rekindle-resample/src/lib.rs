@@ -2,19 +2,70 @@
 //!
 //! Weights are f32 and are computed in TensorFlow's order: where it rounds, an answer in better numbers is another one.
 
-use super::resizing::Interpolation;
+use serde::{Deserialize, Serialize};
+
+/// How pixels between pixels are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interpolation {
+    /// The pixel next to it.
+    Nearest,
+    /// A straight line between two pixels.
+    Bilinear,
+    /// Keys's cubic convolution of four pixels.
+    Bicubic,
+    /// The mean of what the new pixel covers.
+    Area,
+    /// A windowed sinc over three pixels on each side.
+    Lanczos3,
+    /// A windowed sinc over five pixels on each side.
+    Lanczos5,
+    /// A bell over one and a half pixels on each side; Keras 2 only.
+    Gaussian,
+    /// Mitchell and Netravali's cubic; Keras 2 only.
+    MitchellCubic,
+}
+
+impl Interpolation {
+    /// Keras's names.
+    pub const NAMES: [(&'static str, Self); 8] = [
+        ("nearest", Self::Nearest),
+        ("bilinear", Self::Bilinear),
+        ("bicubic", Self::Bicubic),
+        ("area", Self::Area),
+        ("lanczos3", Self::Lanczos3),
+        ("lanczos5", Self::Lanczos5),
+        ("gaussian", Self::Gaussian),
+        ("mitchellcubic", Self::MitchellCubic),
+    ];
+
+    /// Keras's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let known = Self::NAMES.iter().find(|(_, known)| *known == self);
+        known.map_or("bilinear", |(name, _)| name)
+    }
+
+    /// The interpolation of this name in Keras.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, found)| *found)
+    }
+}
 
 /// The pixels that one pixel of a resized line is the weighted sum of.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Taps {
+pub struct Taps {
     /// The first of them.
     pub first: usize,
     /// Their weights.
     pub weights: Vec<f32>,
 }
 
-/// The taps of each pixel of a line that is resized from `input` to `output` pixels; both are at least 1.
-pub(super) fn taps(
+/// The taps of each pixel of a line that is resized from `input` to `output` pixels; both are at least 1. `antialias` has
+/// all pixels count where a line shrinks.
+#[must_use]
+pub fn taps(
     interpolation: Interpolation,
     antialias: bool,
     input: usize,
@@ -36,8 +87,9 @@ pub(super) fn taps(
     }
 }
 
-/// The last pixel, or this one.
-fn bounded(pixel: f32, input: usize) -> usize {
+/// This pixel of a line of `input`, or the nearest that there is.
+#[must_use]
+pub fn bounded(pixel: f32, input: usize) -> usize {
     (pixel.max(0.0) as usize).min(input - 1)
 }
 
