@@ -10,11 +10,26 @@ use rekindle_nn::{Activation, Interpreter, LayerView, NetworkError, Op, SELU, Sh
 pub(super) struct Reference {
     noise: Noise,
     layers: usize,
+    /// How near any value came to where its activation jumps, relative to its layer's greatest.
+    pub nearest_jump: f64,
 }
 
 impl Reference {
     pub(super) fn with_noise(noise: Noise) -> Self {
-        Self { noise, layers: 0 }
+        Self { noise, layers: 0, nearest_jump: f64::INFINITY }
+    }
+
+    fn activate(&mut self, mut map: Map, activation: Activation) -> Map {
+        let most = map.values.iter().fold(1e-6, |most: f64, value| most.max(value.abs()));
+        for jump in jumps(activation) {
+            for value in &map.values {
+                self.nearest_jump = self.nearest_jump.min((value - jump).abs() / most);
+            }
+        }
+        for pixel in map.values.chunks_mut(map.shape.channels()) {
+            activate(activation, pixel);
+        }
+        map
     }
 }
 
@@ -63,14 +78,6 @@ impl Map {
         let (y, x) = (usize::try_from(y).ok()?, usize::try_from(x).ok()?);
         (y < height && x < width).then(|| self.values[(y * width + x) * channels + channel])
     }
-
-    fn activate(mut self, activation: Activation) -> Self {
-        let channels = self.shape.channels();
-        for pixel in self.values.chunks_mut(channels) {
-            activate(activation, pixel);
-        }
-        self
-    }
 }
 
 fn activate(activation: Activation, pixel: &mut [f64]) {
@@ -81,6 +88,16 @@ fn activate(activation: Activation, pixel: &mut [f64]) {
         return;
     }
     pixel.iter_mut().for_each(|value| *value = function(activation, *value));
+}
+
+/// Where an activation is not continuous: beside it, rounding decides the output.
+fn jumps(activation: Activation) -> Vec<f64> {
+    match activation {
+        Activation::ReluOf { threshold, .. } if threshold != 0.0 => vec![threshold],
+        Activation::HardShrink(size) => vec![-size, size],
+        Activation::Threshold { threshold, value } if threshold != value => vec![threshold],
+        _ => Vec::new(),
+    }
 }
 
 /// As Keras's documentation defines them.
@@ -289,11 +306,11 @@ impl Interpreter<Flex> for Reference {
         let values = match layer.op {
             Op::Conv2d(conv) => {
                 let map = self.conv(&layer, &input, &conv.window, conv.groups);
-                return Ok(map.activate(conv.activation));
+                return Ok(self.activate(map, conv.activation));
             }
             Op::DepthwiseConv2d(conv) => {
                 let map = self.conv(&layer, &input, &conv.window, input.shape.channels());
-                return Ok(map.activate(conv.activation));
+                return Ok(self.activate(map, conv.activation));
             }
             Op::Pool2d(pool) => {
                 let kernel = pool.window.kernel;
@@ -337,7 +354,7 @@ impl Interpreter<Flex> for Reference {
                 });
                 each.collect()
             }
-            Op::Activation(activation) => return Ok(input.activate(activation.function)),
+            Op::Activation(activation) => return Ok(self.activate(input, activation.function)),
             Op::Rescaling(rescaling) => {
                 let by_channel = rescaling.by_channel(shape.channels());
                 let each = input.values.iter().enumerate().map(|(index, x)| {
@@ -386,7 +403,7 @@ impl Interpreter<Flex> for Reference {
                         products.sum::<f64>() + bias.as_ref().map_or(0.0, |b| f64::from(b[out]))
                     }));
                 }
-                return Ok(Map { shape, values }.activate(dense.activation));
+                return Ok(self.activate(Map { shape, values }, dense.activation));
             }
             other => unreachable!("{} is compared with Burn's", other.class()),
         };
