@@ -42,7 +42,10 @@ fn check(network: &Network<Flex>, golden: &Golden, probabilities: &str) {
     let theirs = golden.values(probabilities);
     let mut worst = 0.0_f32;
     let photos = photos();
-    let photos: Vec<_> = photos.iter().map(|x| Preprocessing::Tf.apply(&Pixels::from(x))).collect();
+    let photos: Vec<_> = photos
+        .iter()
+        .map(|x| Preprocessing::Tf.apply(&Pixels::of_bytes(SIZE, SIZE, x.as_raw())))
+        .collect();
     assert_eq!(theirs.len(), photos.len() * CLASSES);
     for (batch, theirs) in photos.chunks(16).zip(theirs.chunks(16 * CLASSES)) {
         let images =

@@ -22,7 +22,6 @@ mod folder;
 mod labels;
 mod manifest;
 mod named;
-mod preprocess;
 mod resize;
 
 pub use augment::{Augment, Augmentation, Mix, Mixing};
@@ -33,5 +32,5 @@ pub use decode::{
 pub use error::VisionError;
 pub use folder::{ImageFolder, Sample, Skipped, Split};
 pub use labels::{Label, decode_predictions, imagenet_labels, top};
-pub use preprocess::Preprocessing;
-pub use resize::{Pixels, Resize, resize};
+pub use rekindle_pixels::{Pixels, Preprocessing};
+pub use resize::{Resize, resize};

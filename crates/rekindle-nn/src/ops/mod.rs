@@ -52,7 +52,7 @@ pub use normalization::{Normalization, Statistics};
 pub use padding::ZeroPadding2d;
 pub use pool::{Pool2d, PoolKind};
 pub use prelu::Prelu;
-pub use rekindle_resample::Interpolation;
+pub use rekindle_pixels::Interpolation;
 pub use rescaling::Rescaling;
 pub use reshape::{Flatten, Permute, Reshape};
 pub use resizing::{Fit, Resizing};

@@ -1,5 +1,5 @@
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
-use rekindle_resample::{Interpolation, Taps, taps};
+use rekindle_pixels::{Interpolation, Taps, taps};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -4,7 +4,7 @@ mod pillow;
 mod tensorflow;
 
 use image::RgbImage;
-use rekindle_resample::Interpolation;
+use rekindle_pixels::{Interpolation, Pixels};
 use serde::{Deserialize, Serialize};
 
 use crate::named::named;
@@ -106,33 +106,6 @@ impl Resize {
             None => JpegDecoder::Pillow,
             Some(_) => JpegDecoder::Tensorflow,
         }
-    }
-}
-
-/// An image at the network's size, `[height, width, channels]`, from 0 to 255; the windows with negative
-/// sides, TensorFlow's bicubic and Lanczos, may pass a little beyond.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pixels {
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// Whole numbers, where [`Resize::is_whole`]; otherwise Keras does not round them either.
-    pub values: Vec<f32>,
-}
-
-impl Pixels {
-    /// How many channels a pixel has.
-    #[must_use]
-    pub fn channels(&self) -> usize {
-        self.values.len() / (self.width * self.height).max(1)
-    }
-}
-
-impl From<&RgbImage> for Pixels {
-    fn from(image: &RgbImage) -> Self {
-        let values = image.as_raw().iter().map(|&value| f32::from(value)).collect();
-        Self { width: image.width() as usize, height: image.height() as usize, values }
     }
 }
 

@@ -1,6 +1,6 @@
 //! TensorFlow's resizes, with half-pixel centers and without antialiasing (`core/kernels/image/`).
 
-use rekindle_resample::{Interpolation, Taps, bounded, taps};
+use rekindle_pixels::{Interpolation, Taps, bounded, taps};
 
 use super::Source;
 

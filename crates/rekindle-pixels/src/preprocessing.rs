@@ -4,6 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::Pixels;
 
+/// Of blue, green, red, from 0 to 255.
+const CAFFE_MEANS: [f64; 3] = [103.939, 116.779, 123.68];
+/// Of red, green, blue, from 0 to 1.
+const TORCH_MEANS: [f64; 3] = [0.485, 0.456, 0.406];
+const TORCH_DEVIATIONS: [f64; 3] = [0.229, 0.224, 0.225];
+
 /// Keras's `preprocess_input`, by its three modes (`keras/src/applications/imagenet_utils.py`).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -58,20 +64,53 @@ impl Preprocessing {
         values
     }
 
+    /// The same as layers of a network do it, for images of `channels`.
+    #[must_use]
+    pub fn linear(self, channels: usize) -> Linear {
+        let each = |channel: usize| match self {
+            Self::Caffe | Self::Torch if channel > 2 => (1.0, 0.0),
+            Self::Tf => (1.0 / 127.5, -1.0),
+            Self::Caffe => (1.0, -CAFFE_MEANS[channel]),
+            Self::Torch => {
+                let deviation = TORCH_DEVIATIONS[channel];
+                (1.0 / (255.0 * deviation), -TORCH_MEANS[channel] / deviation)
+            }
+            Self::None => (1.0, 0.0),
+            Self::Rescale { scale, offset } => (f64::from(scale), f64::from(offset)),
+        };
+        let (scale, offset) = (0..channels).map(each).unzip();
+        Linear {
+            source: (0..channels).map(|channel| self.source(channel)).collect(),
+            scale,
+            offset,
+        }
+    }
+
     /// One value of an output channel. Keras's modes `caffe` and `torch` know three; a further one stays as it is.
     #[must_use]
     pub fn scale(self, channel: usize, x: f32) -> f32 {
         match self {
             Self::Caffe | Self::Torch if channel > 2 => x,
             Self::Tf => x / 127.5 - 1.0,
-            Self::Caffe => x - [103.939, 116.779, 123.68][channel],
+            Self::Caffe => x - CAFFE_MEANS[channel] as f32,
             Self::Torch => {
-                (x / 255.0 - [0.485, 0.456, 0.406][channel]) / [0.229, 0.224, 0.225][channel]
+                (x / 255.0 - TORCH_MEANS[channel] as f32) / TORCH_DEVIATIONS[channel] as f32
             }
             Self::None => x,
             Self::Rescale { scale, offset } => x * scale + offset,
         }
     }
+}
+
+/// Preprocessing as layers of a network do it, for `[channels]` of a pixel: `x[source] * scale + offset`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linear {
+    /// Which channel of the photo each channel takes.
+    pub source: Vec<usize>,
+    /// Multiplies.
+    pub scale: Vec<f64>,
+    /// Is added then.
+    pub offset: Vec<f64>,
 }
 
 impl FromStr for Preprocessing {
