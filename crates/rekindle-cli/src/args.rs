@@ -29,6 +29,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Compare a model's predictions with the names of the folders: DIR/CLASS/*.jpg
     Evaluate(EvaluateArgs),
+    /// Write a model for other programs: Keras, ONNX
+    Export(crate::commands::export::ExportArgs),
     /// Print a network's layers and parameter counts
     Summary(SummaryArgs),
     /// List the networks: parameters, size, published accuracy, time on this machine
@@ -459,7 +461,7 @@ fn base() -> impl TypedValueParser<Value = Base> {
     })
 }
 
-fn parse_size(text: &str) -> Result<Size, String> {
+pub fn parse_size(text: &str) -> Result<Size, String> {
     let pixels = |text: &str| text.trim().parse::<usize>().ok().filter(|&pixels| pixels > 0);
     let size = match text.split_once(['x', 'X']) {
         Some((height, width)) => pixels(height).zip(pixels(width)),

@@ -8,7 +8,9 @@ use image::RgbImage;
 use rekindle_kernels::Precision;
 use rekindle_nn::{Family, Network, Op, Shape};
 use rekindle_vision::{ImageFolder, Orientation, Photo, Preprocessing, Resize, Transparency};
-use rekindle_weights::{Checkpoint, ModelCard, load, save, variables_to_save};
+use rekindle_weights::{
+    Checkpoint, ExportOptions, ModelCard, export, load, save, variables_to_save,
+};
 
 use crate::evaluate::judged;
 use crate::frozen::Frozen;
@@ -188,6 +190,16 @@ impl<B: Backend> TrainedModel<B> {
             Some([height, width]) => model.with_images(height, width),
             None => Ok(model),
         }
+    }
+
+    /// Writes the model for another program, as the path's ending says: `.keras`, `.h5`, `.onnx`.
+    ///
+    /// # Errors
+    /// When the format has no place for a layer, a setting or an option, or the file cannot be written; an existing one is
+    /// then as it was.
+    pub fn export(&self, path: impl AsRef<Path>, options: ExportOptions) -> Result<(), TrainError> {
+        let (tensors, values) = variables_to_save(&self.model);
+        Ok(export(path.as_ref(), &self.card, &tensors, &values, options)?)
     }
 
     /// Writes everything that predicting needs into one safetensors file, atomically.

@@ -13,6 +13,7 @@ mod checkpoint;
 #[cfg(feature = "download")]
 mod download;
 mod error;
+mod export;
 mod hdf5;
 mod keras;
 mod keras_zip;
@@ -32,6 +33,7 @@ pub use checkpoint::{Checkpoint, Dtype, TensorInfo};
 #[cfg(feature = "download")]
 pub use download::{Downloader, Published};
 pub use error::WeightsError;
+pub use export::{ExportFormat, ExportOptions, export};
 pub use load::{Loaded, load, load_partial, variables_to_save};
 pub use pretrained::{Pretrained, Weights};
 pub use safetensors::{TensorSource, save};

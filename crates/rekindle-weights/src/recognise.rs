@@ -101,7 +101,14 @@ fn roots(graph: &Graph) -> Vec<Source> {
         let layer = &graph.layers()[*reader];
         let is_front = layer.inputs.len() == 1
             && graph.shape(Source::Layer(*reader)).as_map().is_some()
-            && !matches!(layer.op, Op::Conv2d(_) | Op::DepthwiseConv2d(_) | Op::ZeroPadding2d(_));
+            && match &layer.op {
+                // Channels in another order, as exported models have it in front.
+                Op::Conv2d(conv) => {
+                    conv.window.kernel == [1, 1] && conv.filters == graph.input().channels()
+                }
+                Op::DepthwiseConv2d(_) | Op::ZeroPadding2d(_) => false,
+                _ => true,
+            };
         if !is_front {
             break;
         }

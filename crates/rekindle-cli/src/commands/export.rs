@@ -1,0 +1,59 @@
+use std::path::PathBuf;
+
+use burn::backend::Flex;
+use clap::Args;
+use rekindle::nn::Size;
+use rekindle::weights::ExportOptions;
+
+use crate::Outcome;
+use crate::args::parse_size;
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A trained model: a file of Rekindle's, or any model that it reads
+    pub model: PathBuf,
+    /// Where it goes: .keras, .h5 (Keras), .onnx
+    pub out: PathBuf,
+    /// Height and width of the photos, as SIZE or HEIGHTxWIDTH [default: the model's own]
+    #[arg(long, value_parser = parse_size)]
+    pub size: Option<Size>,
+    /// The names of the classes, one on each line, in the order of the model's outputs [default: the model's]
+    #[arg(long)]
+    pub labels: Option<PathBuf>,
+    /// Only Keras's weights, without the network (.h5)
+    #[arg(long)]
+    pub weights_only: bool,
+    /// Leave preprocessing to the program that uses the model
+    #[arg(long)]
+    pub no_preprocessing: bool,
+    /// The axes of the images: [batch, height, width, channels] or [batch, channels, height, width] (.onnx)
+    #[arg(long, value_enum, default_value_t = Layout::Nhwc)]
+    pub input: Layout,
+    /// The kind of numbers that weights are, and are computed with (.onnx)
+    #[arg(long, value_enum, default_value_t = Numbers::F32)]
+    pub precision: Numbers,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Layout {
+    Nhwc,
+    Nchw,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Numbers {
+    F32,
+    F16,
+}
+
+pub fn run(args: &ExportArgs) -> Outcome {
+    let device = Default::default();
+    let model = super::load::<Flex>(&args.model, args.labels.as_deref(), args.size, &device)?;
+    let mut options = ExportOptions::default();
+    options.weights_only = args.weights_only;
+    options.preprocessing = !args.no_preprocessing;
+    options.channels_first = args.input == Layout::Nchw;
+    options.half = args.precision == Numbers::F16;
+    model.export(&args.out, options)?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Models as other programs read them. What is written is the graph, by its operations' own configurations.
+
+mod front;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::{ModelCard, TensorInfo, WeightsError};
+
+/// A file's format, by the ending of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExportFormat {
+    /// Keras 3's archive: `.keras`.
+    Keras,
+    /// Keras's HDF5, a whole model or with `weights_only` its weights: `.h5`.
+    Hdf5,
+    /// ONNX: `.onnx`.
+    Onnx,
+}
+
+impl ExportFormat {
+    /// The formats and the endings of their files.
+    pub const ALL: &'static [(&'static str, Self)] =
+        &[("keras", Self::Keras), ("h5", Self::Hdf5), ("onnx", Self::Onnx)];
+
+    /// The format that a path's ending says.
+    ///
+    /// # Errors
+    /// When it says none.
+    pub fn of(path: &Path) -> Result<Self, WeightsError> {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("");
+        let found = Self::ALL.iter().find(|(name, _)| name.eq_ignore_ascii_case(ending));
+        found.map(|(_, format)| *format).ok_or_else(|| {
+            let known: Vec<String> = Self::ALL.iter().map(|(name, _)| format!(".{name}")).collect();
+            WeightsError::format(
+                path,
+                format!("nothing is exported as `.{ending}`, expected {}", known.join(", ")),
+            )
+        })
+    }
+}
+
+/// What an exported file is to hold. A setting that its format has no place for is an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExportOptions {
+    /// Weights without the network, in Keras's layout: HDF5 only.
+    pub weights_only: bool,
+    /// Whether preprocessing is a part of the network, which then takes RGB from 0 to 255; true by default.
+    pub preprocessing: bool,
+    /// Images as `[batch, channels, height, width]`; ONNX only.
+    pub channels_first: bool,
+    /// Weights as 16-bit floats, computed with as such; ONNX only.
+    pub half: bool,
+}
+
+impl Default for ExportOptions {
+    fn default() -> Self {
+        Self { weights_only: false, preprocessing: true, channels_first: false, half: false }
+    }
+}
+
+/// A model on its way out.
+pub(crate) struct Exported {
+    /// With the graph that is written; its preprocessing says what is left to do to RGB from 0 to 255.
+    pub card: ModelCard,
+    /// Shape and values in Keras's layout, by layer and variable.
+    pub variables: HashMap<(String, String), (Vec<usize>, Vec<f32>)>,
+}
+
+/// Writes a model as its path's ending says, atomically. `values` has the values of each of `tensors`, in Keras's layout, as
+/// [`variables_to_save`](crate::variables_to_save) gives them.
+///
+/// # Errors
+/// When the format has no place for a layer, a setting of it, or an option; when a value is not finite, or the file cannot be
+/// written.
+pub fn export(
+    path: &Path,
+    card: &ModelCard,
+    tensors: &[TensorInfo],
+    values: &[Vec<f32>],
+    options: ExportOptions,
+) -> Result<(), WeightsError> {
+    let format = ExportFormat::of(path)?;
+    let refused = [
+        (
+            options.weights_only && format != ExportFormat::Hdf5,
+            "weights alone are HDF5: name it .h5",
+        ),
+        (
+            options.channels_first && format != ExportFormat::Onnx,
+            "channels first is for ONNX: name it .onnx",
+        ),
+        (
+            options.half && format != ExportFormat::Onnx,
+            "16-bit weights are for ONNX: name it .onnx",
+        ),
+    ];
+    if let Some((_, reason)) = refused.iter().find(|(is_refused, _)| *is_refused) {
+        return Err(WeightsError::format(path, (*reason).to_owned()));
+    }
+    let mut variables = HashMap::new();
+    for (info, values) in tensors.iter().zip(values) {
+        if let Some(position) = values.iter().position(|value| !value.is_finite()) {
+            let (path, tensor, value) = (path.to_owned(), info.path(), values[position]);
+            return Err(WeightsError::NotFinite { path, tensor, value, position });
+        }
+        let name = (info.layer.clone(), info.variable.clone());
+        variables.insert(name, (info.shape.clone(), values.clone()));
+    }
+    let mut model = Exported { card: card.clone(), variables };
+    // Weights are loaded into a network that somebody else builds.
+    if options.preprocessing && !options.weights_only {
+        front::put_in(&mut model).map_err(|reason| WeightsError::format(path, reason))?;
+    }
+    match format {
+        ExportFormat::Keras => todo!(),
+        ExportFormat::Hdf5 => todo!(),
+        ExportFormat::Onnx => todo!(),
+    }
+}
