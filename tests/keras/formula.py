@@ -31,11 +31,12 @@ def variable(
     depthwise: bool | None = None,
     weak: tuple = (),
     classifiers: tuple = CLASSIFIERS,
+    weak_gain: float = 0.5,
 ) -> np.ndarray:
     """The value of one variable, in Keras's layout: He-uniform kernels, statistics near 0 and 1.
 
     `classifier_gain` widens the classifier's kernel, so that probabilities are neither uniform nor one-hot. Layers in
-    `weak` give half: their gamma is about 0.5, or their kernel half as wide.
+    `weak` give `weak_gain` of that: their gamma is about so large, or their kernel so much narrower.
     """
     signed = uniform(f"{layer}/{name}", int(np.prod(shape))) * 2.0 - 1.0
     # Residual branches are weaker than what they are added to, as in trained networks; at full
@@ -49,7 +50,7 @@ def variable(
         if layer in classifiers:
             width *= classifier_gain
         if layer in weak and name != "depthwise_kernel":
-            width *= 0.5
+            width *= weak_gain
         value = signed * width
     else:
         centre, width = {
@@ -64,7 +65,7 @@ def variable(
             "count": (0.0, 0.0),
         }[name]
         if name == "gamma" and is_weak:
-            centre, width = 0.5, 0.1
+            centre, width = weak_gain, 0.2 * weak_gain
         value = centre + width * signed
     return value.astype(np.float32).reshape(shape)
 

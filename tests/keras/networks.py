@@ -42,6 +42,8 @@ KINKS = {
     "mobilenet-v2-1.0": 33, "mobilenet-v3-large-0.75": 33, "mobilenet-v3-large-1.0": 33, "inception-v3": 77,
     "inception-resnet-v2": 77, "densenet-121": 33, "densenet-169": 33, "densenet-201": 33,
 }
+# What the layers that end a branch give, where half is too much: with 79 blocks even float32 in Keras is a fifth off.
+WEAK_GAINS = {"efficientnet-v2-l": 0.25}
 # Their outputs are not compared: they have the values of their inputs, or none of their own.
 PLAIN = ("InputLayer", "ZeroPadding2D", "Cropping2D", "Dropout", "Rescaling", "Normalization", "Flatten", "Reshape",
          "Sequential", "StochasticDepth")
@@ -95,11 +97,11 @@ def variables(model):
             yield layer, variable, "gamma" if name.startswith("variable") else name
 
 
-def fill(model, gain, weak=(), classifiers=formula.CLASSIFIERS):
+def fill(model, gain, weak=(), classifiers=formula.CLASSIFIERS, weak_gain=0.5):
     for layer, variable, name in variables(model):
         depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
         variable.assign(formula.variable(
-            layer.name, name, tuple(variable.shape), gain, depthwise, weak, classifiers))
+            layer.name, name, tuple(variable.shape), gain, depthwise, weak, classifiers, weak_gain))
     for layer in flattened(model):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
@@ -160,15 +162,15 @@ def run(name):
             case = {
                 **settings, "size": size, "classes": model.output_shape[-1] if top else None,
                 "key": f"{key('', settings)}-{size}".strip("-"), "layers": taps(model), "weak": weak(model),
-                "classifier": classifier, "gain": 1.0,
+                "classifier": classifier, "gain": 1.0, "weak_gain": WEAK_GAINS.get(name, 0.5),
             }
             images = inputs(name, size)
-            fill(model, 1.0, case["weak"])
+            fill(model, 1.0, case["weak"], weak_gain=case["weak_gain"])
             if top:
                 # Probabilities that are neither equal nor one-hot.
                 spread = np.asarray(logits(model, images)).std(axis=-1).mean()
                 case["gain"] = float(f"{1.5 / spread:.2g}")
-                fill(model, case["gain"], case["weak"], (classifier,))
+                fill(model, case["gain"], case["weak"], (classifier,), case["weak_gain"])
             tapped = keras.Model(model.input, [model.get_layer(layer).output for layer in case["layers"]])
             outputs = tapped(images, training=False)
             for layer, output in zip(case["layers"], outputs):

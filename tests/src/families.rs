@@ -90,6 +90,8 @@ impl FamilyCase {
                     gain: case["gain"].as_f64().expect("a number"),
                     classifiers: vec![text("classifier")],
                     weak: names("weak"),
+                    // Older golden files do not say it.
+                    weak_gain: case["weak_gain"].as_f64().unwrap_or(0.5),
                 },
                 architecture,
                 layers: names("layers"),

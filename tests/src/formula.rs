@@ -13,8 +13,10 @@ pub struct Formula {
     pub gain: f64,
     /// The layers that classify.
     pub classifiers: Vec<String>,
-    /// Layers that end a branch of a sum: gamma or kernel is half of the others'.
+    /// Layers that end a branch of a sum.
     pub weak: Vec<String>,
+    /// What those have of the others' gamma or kernel.
+    pub weak_gain: f64,
 }
 
 impl Formula {
@@ -23,7 +25,7 @@ impl Formula {
     pub fn of(architecture: &Architecture) -> Self {
         let gain = if architecture.name() == "inception-v3" { 10.0 } else { 2.0 };
         let classifiers = ["predictions", "conv_preds"].map(str::to_owned).to_vec();
-        Self { gain, classifiers, weak: Vec::new() }
+        Self { gain, classifiers, weak: Vec::new(), weak_gain: 0.5 }
     }
 
     /// The value of one variable, in Keras's layout.
@@ -36,11 +38,12 @@ impl Formula {
                 let inputs = if depthwise { 2 } else { shape.len() - 1 };
                 let fan_in: usize = shape[..inputs].iter().product();
                 let gain = if self.classifiers.contains(layer) { self.gain } else { 1.0 };
-                let half = self.weak.contains(layer) && name != "depthwise_kernel";
-                (0.0, gain * (6.0 / fan_in as f64).sqrt() * if half { 0.5 } else { 1.0 })
+                let is_weak = self.weak.contains(layer) && name != "depthwise_kernel";
+                let weak_gain = if is_weak { self.weak_gain } else { 1.0 };
+                (0.0, gain * weak_gain * (6.0 / fan_in as f64).sqrt())
             }
             // Residual branches are weaker than what they are added to, as in trained networks.
-            "gamma" if is_weak => (0.5, 0.1),
+            "gamma" if is_weak => (self.weak_gain, 0.2 * self.weak_gain),
             "gamma" => (1.0, 0.2),
             "beta" => (0.1, 0.2),
             "moving_mean" => (0.0, 0.2),
