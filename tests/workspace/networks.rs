@@ -1,11 +1,11 @@
 //! Eager against Keras, layer by layer, and Keras's parameter counts.
 
-use burn::backend::Flex;
-use rekindle::nn::{Architecture, FAMILIES};
+use burn::backend::{Autodiff, Flex};
+use rekindle::nn::{Architecture, Eager, FAMILIES, Features};
 use rekindle::prelude::*;
 use rekindle::vision::Pixels;
 use rekindle::weights::{Checkpoint, ModelCard, load, save, variables_to_save};
-use rekindle_tests::{cases, repository};
+use rekindle_tests::{Formula, cases, picture, repository};
 
 #[test]
 fn every_network_is_keras_s() {
@@ -90,6 +90,52 @@ fn every_network_is_saved_and_loaded() {
         let loaded = load(network, &name, &mut checkpoint).expect("loads");
         assert!(loaded.unused.is_empty(), "{name}");
         assert_eq!(variables_to_save(&loaded.network), (tensors, values), "{name}");
+    }
+}
+
+/// Grad-CAM with Burn's autodiff: the maps, each weighted by the mean gradient of the class's logit, from 0 to 1.
+#[test]
+fn every_network_is_explained() {
+    const SIZE: usize = 97;
+    let (dir, device) = (tempfile::tempdir().expect("a folder"), Default::default());
+    let photo = picture("photo", SIZE).into_iter().map(|value| value as u8).collect();
+    let photo = image::RgbImage::from_raw(SIZE as u32, SIZE as u32, photo).expect("a photo");
+    let mut explained = Vec::new();
+    for case in cases() {
+        let family = case.architecture.family;
+        if explained.contains(&family.name) {
+            continue;
+        }
+        explained.push(family.name);
+        let architecture = case.architecture.with_size(SIZE).with_top(Some(1000));
+        let network = Formula::of(&architecture).network::<Autodiff<Flex>>(architecture, &device);
+        let (tensors, values) = variables_to_save(&network);
+        let path = dir.path().join("model.rekindle");
+        let card = ModelCard::new(network.graph().clone());
+        save(&path, &card, &tensors, &mut |index| Ok(values[index].clone())).expect("saves");
+        let model = TrainedModel::<Flex>::load(&path, &device).expect("loads");
+        let found = model.explain_image(&photo, Some(3)).expect("explains");
+
+        let images = model.photos().prepare(&photo).expect("fits");
+        let images = Features::from_values(images, network.graph().input(), &device);
+        let maps = network.walk_until(&found.layer, &mut Eager::inference(), images);
+        let maps = maps.expect("a layer").into_map().detach().require_grad();
+        let [_, channels, height, width] = maps.dims();
+        assert_eq!(found.size, [height, width], "{}", family.name);
+        assert!(height * width > 1, "{}: {} has no places", family.name, found.layer);
+        let logits =
+            network.walk_after(&found.layer, &mut Eager::logits(), Features::Map(maps.clone()));
+        let logits = logits.expect("cuts").flat().expect("a vector");
+        let gradients = logits.slice([0..1, 3..4]).sum().backward();
+        let gradient = maps.grad(&gradients).expect("depends on the maps");
+        let weights = gradient.mean_dim(2).mean_dim(3).reshape([1, channels, 1, 1]);
+        let heat = (maps.inner() * weights).sum_dim(1).clamp_min(0.0).into_data();
+        let expected = heat.into_vec::<f32>().expect("f32");
+        let highest = expected.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        for (found, expected) in found.values.iter().zip(&expected) {
+            let expected = expected / highest;
+            assert!((found - expected).abs() < 1e-3, "{}: {found} {expected}", family.name);
+        }
     }
 }
 

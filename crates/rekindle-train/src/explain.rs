@@ -16,6 +16,8 @@ use crate::{Prediction, TrainError, TrainedModel};
 /// that still has places, each weighted by the mean gradient of the class's logit.
 #[derive(Debug, Clone)]
 pub struct Heatmap {
+    /// The layer whose maps are weighted.
+    pub layer: String,
     /// Rows and columns of `values`.
     pub size: [usize; 2],
     /// From 0 to 1.
@@ -83,9 +85,9 @@ impl<B: Backend> TrainedModel<B> {
         };
         let mut trainer = Trainer::new(self.model(), &config)?;
         let outputs = trainer.forward(&features, Pass::Inference)?.len();
-        let mut slope = vec![0.0; outputs];
-        slope[class] = 1.0;
-        let Some(gradient) = trainer.backward(&slope)? else {
+        let mut of_class = vec![0.0; outputs];
+        of_class[class] = 1.0;
+        let Some(gradient) = trainer.backward(&of_class)? else {
             unreachable!("a trainer that is asked for the input's gradient gives it")
         };
         let pixels = height * width;
@@ -97,8 +99,8 @@ impl<B: Backend> TrainedModel<B> {
         }
         let highest = values.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
         values.iter_mut().for_each(|value| *value = value.max(0.0) / highest);
-        let photo = photo.clone();
-        Ok(Heatmap { size: [height, width], values, prediction, class, photo })
+        let (layer, photo) = (cut.to_owned(), photo.clone());
+        Ok(Heatmap { layer, size: [height, width], values, prediction, class, photo })
     }
 }
 
