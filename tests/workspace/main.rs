@@ -6,6 +6,7 @@ mod fine_tune;
 mod gpu;
 mod gpu_dense;
 mod gpu_kernels;
+mod house;
 mod images;
 mod networks;
 mod plan;

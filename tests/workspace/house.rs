@@ -1,0 +1,121 @@
+//! What holds of the repository itself: licences of what it depends on, links between its pages.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rekindle_tests::repository;
+use serde_json::Value;
+
+/// The licences that deny.toml allows.
+fn allowed() -> Vec<String> {
+    let text = std::fs::read_to_string(repository("deny.toml")).expect("a list");
+    let lines = text.lines().skip_while(|line| !line.starts_with("allow = [")).skip(1);
+    let entries = lines.take_while(|line| !line.starts_with(']')).map(str::trim);
+    let names = entries.filter(|line| !line.starts_with('#'));
+    names.map(|line| line.trim_end_matches(',').trim_matches('"').to_owned()).collect()
+}
+
+/// Every package that the workspace depends on, on all systems; where their sources are not all there, on this one.
+fn dependencies() -> Value {
+    let run = |more: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(repository(""));
+        cargo.args(["metadata", "--format-version", "1", "--locked", "--offline"]).args(more);
+        cargo.output().expect("cargo runs")
+    };
+    let all = run(&[]);
+    if all.status.success() {
+        return serde_json::from_slice(&all.stdout).expect("JSON");
+    }
+    let version = Command::new("rustc").arg("-vV").output().expect("rustc runs");
+    let version = String::from_utf8(version.stdout).expect("text");
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("a host");
+    println!("only the dependencies on {host}: `cargo fetch` gets those of other systems");
+    let host = run(&["--filter-platform", host]);
+    assert!(host.status.success(), "{}", String::from_utf8_lossy(&host.stderr));
+    serde_json::from_slice(&host.stdout).expect("JSON")
+}
+
+#[test]
+fn licences_of_all_dependencies_are_allowed() {
+    let (allowed, metadata) = (allowed(), dependencies());
+    assert!(allowed.iter().any(|name| name == "MIT"), "{allowed:?}");
+    let packages = metadata["packages"].as_array().expect("packages");
+    assert!(packages.len() > 100, "{} packages", packages.len());
+    let mut refused = Vec::new();
+    for package in packages {
+        let (name, licence) = (&package["name"], package["license"].as_str().unwrap_or("none"));
+        let expression = spdx::Expression::parse_mode(licence, spdx::ParseMode::LAX);
+        let is_allowed = expression.is_ok_and(|expression| {
+            expression.evaluate(|term| allowed.contains(&term.to_string()))
+        });
+        if !is_allowed {
+            refused.push(format!("{name}: {licence}"));
+        }
+    }
+    assert!(refused.is_empty(), "not in deny.toml: {refused:#?}");
+}
+
+/// The pages of the repository.
+fn pages() -> Vec<PathBuf> {
+    let listed = |folder: &str| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(repository(folder)).expect("a folder");
+        entries.map(|entry| entry.expect("reads").path()).collect()
+    };
+    let mut pages = [listed(""), listed("docs"), listed("docs/guide/src")].concat();
+    for package in listed("crates") {
+        pages.push(package.join("README.md"));
+    }
+    pages.retain(|path| path.extension().is_some_and(|ending| ending == "md") && path.is_file());
+    pages
+}
+
+/// What a heading is called in a link, as on GitHub: lower case, dashes for spaces, no other signs.
+fn anchor(heading: &str) -> String {
+    let letters = heading.trim_start_matches('#').trim().to_lowercase();
+    let letters = letters.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    letters.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The targets of a page's links; code has none.
+fn links(text: &str) -> Vec<String> {
+    let mut links = Vec::new();
+    for (number, part) in text.split("```").enumerate() {
+        if number % 2 == 0 {
+            let targets = part.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+            links.extend(targets.map(|(target, _)| target.to_owned()));
+        }
+    }
+    links
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let (pages, mut broken, mut count) = (pages(), Vec::new(), 0);
+    for page in &pages {
+        let text = std::fs::read_to_string(page).expect("a page");
+        for link in links(&text) {
+            if link.contains("://") {
+                continue;
+            }
+            count += 1;
+            let (path, heading) = link.split_once('#').unwrap_or((&link, ""));
+            let folder = page.parent().expect("a folder");
+            let target = if path.is_empty() { page.clone() } else { folder.join(path) };
+            let is_there = target.exists()
+                && (heading.is_empty() || headings(&target).any(|there| there == heading));
+            if !is_there {
+                broken.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(pages.len() > 15 && count > 20, "{} pages, {count} links", pages.len());
+    assert!(broken.is_empty(), "lead nowhere: {broken:#?}");
+}
+
+fn headings(page: &Path) -> impl Iterator<Item = String> {
+    let text = std::fs::read_to_string(page).expect("a page");
+    let lines: Vec<String> =
+        text.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
+    lines.into_iter()
+}
