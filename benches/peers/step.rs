@@ -45,11 +45,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .iter()
         .map(|parameter| vec![vec![0.0; parameter.values.len()]; rule.slots()])
         .collect();
-    let slope: Vec<f32> = (0..batch * 2).map(|i| if i % 2 == 0 { 0.01 } else { -0.01 }).collect();
+    let gradient: Vec<f32> =
+        (0..batch * 2).map(|i| if i % 2 == 0 { 0.01 } else { -0.01 }).collect();
     for step in 0..steps + 2 {
         let start = Instant::now();
         trainer.forward(&values, Pass::Training { seed: 0, step, part: None })?;
-        trainer.backward(&slope)?;
+        trainer.backward(&gradient)?;
         for (number, slots) in slots.iter_mut().enumerate() {
             if trainer.parameters()[number].trains() {
                 trainer.update(number, &rule, step + 1, 1e-5, 1.0, slots);

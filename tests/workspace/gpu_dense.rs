@@ -11,7 +11,7 @@ use rekindle_tests::{StopAfter, copy_photos, largest_difference, on_gpus, wave};
 
 on_gpus! {
     dense_layers_are_products,
-    slopes_go_back_through_dense_layers,
+    gradients_go_back_through_dense_layers,
     steps_of_dense_layers_are_the_optimizers,
     heads_learn_what_they_learn_on_the_cpu,
     a_head_s_run_goes_on,
@@ -90,9 +90,9 @@ fn dense_layers_are_products<B: Backend>(device: &B::Device) {
 }
 
 /// Where a value was clamped or dropped, nothing comes back.
-fn slopes_go_back_through_dense_layers<B: Backend>(device: &B::Device) {
+fn gradients_go_back_through_dense_layers<B: Backend>(device: &B::Device) {
     for [rows, inputs, outputs] in SHAPES {
-        let (slope, weights) = (wave(rows * outputs, 3), wave((inputs + 1) * outputs, 2));
+        let (gradient, weights) = (wave(rows * outputs, 3), wave((inputs + 1) * outputs, 2));
         let mask = mask(rows * inputs);
         let own = tensor::<B>(&weights, inputs + 1, device);
         for limits in LIMITS {
@@ -105,17 +105,17 @@ fn slopes_go_back_through_dense_layers<B: Backend>(device: &B::Device) {
                 let expected: Vec<f32> = (0..rows * inputs)
                     .map(|place| {
                         let inside = before[place] > limits.low && before[place] < limits.high;
-                        let slope = &slope[place / inputs * outputs..][..outputs];
+                        let gradient = &gradient[place / inputs * outputs..][..outputs];
                         let row = &weights[place % inputs * outputs..][..outputs];
-                        let pairs = slope.iter().zip(row);
+                        let pairs = gradient.iter().zip(row);
                         let sum: f64 = pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                         if inside { sum as f32 * mask_of(place) } else { 0.0 }
                     })
                     .collect();
                 let (y, own_mask) = (tensor(&y, rows, device), tensor(&mask, rows, device));
                 let own_mask = is_masked.then_some(&own_mask);
-                for slope in [tensor(&slope, rows, device), apart(&slope, rows, device)] {
-                    let found = dense_input_gradient(&slope, &own, &y, own_mask, limits);
+                for gradient in [tensor(&gradient, rows, device), apart(&gradient, rows, device)] {
+                    let found = dense_input_gradient(&gradient, &own, &y, own_mask, limits);
                     let off = largest_difference(&host(found.expect("has it")), &expected);
                     assert!(off < 1e-5, "{rows} {inputs} {outputs} {limits:?}: {off:e}");
                 }
@@ -165,26 +165,26 @@ fn steps<B: Backend>([rows, inputs, outputs]: [usize; 3], rule: Rule, device: &B
     let mut state: Vec<Tensor<B, 2>> =
         start.iter().map(|list| tensor(list, inputs + 1, device)).collect();
     for time in 1..=3 {
-        let (x, slope) = (whole(rows * inputs, time), whole(rows * outputs, 10 + time));
+        let (x, gradient) = (whole(rows * inputs, time), whole(rows * outputs, 10 + time));
         let products = |input: usize, output: usize| -> f32 {
-            (0..rows).map(|row| x[row * inputs + input] * slope[row * outputs + output]).sum()
+            (0..rows).map(|row| x[row * inputs + input] * gradient[row * outputs + output]).sum()
         };
         let gradient: Vec<f32> = (0..inputs * outputs)
             .map(|place| products(place / outputs, place % outputs) + penalty * kernel[place])
             .collect();
-        let of_output = |output| slope.iter().skip(output).step_by(outputs).sum();
+        let of_output = |output| gradient.iter().skip(output).step_by(outputs).sum();
         let bias_gradient: Vec<f32> = (0..outputs).map(of_output).collect();
         rule.update(time, 0.01, 0.5, &mut kernel, &gradient, &mut of_kernel);
         rule.update(time, 0.01, 0.5, &mut bias, &bias_gradient, &mut of_bias);
         // In the first step somebody else has them too.
         let kept = if time == 1 { state.clone() } else { Vec::new() };
-        let [x, slope] = if time == 2 {
-            [apart(&x, rows, device), apart(&slope, rows, device)]
+        let [x, gradient] = if time == 2 {
+            [apart(&x, rows, device), apart(&gradient, rows, device)]
         } else {
-            [tensor(&x, rows, device), tensor(&slope, rows, device)]
+            [tensor(&x, rows, device), tensor(&gradient, rows, device)]
         };
         let step = DenseStep { rule, time, rate: 0.01, scale: 0.5, penalty };
-        state = dense_step(&x, &slope, state, step).expect("it has the kernel");
+        state = dense_step(&x, &gradient, state, step).expect("it has the kernel");
         if time == 1 {
             assert_eq!(kept.into_iter().map(host).collect::<Vec<_>>(), start);
         }

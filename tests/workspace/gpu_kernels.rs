@@ -46,7 +46,7 @@ impl Case {
     }
 }
 
-/// The output, and the gradients of its product with a slope by input and weights.
+/// The output, and the gradients of its product with fixed numbers by input and weights.
 fn compute<B: AutodiffBackend>(
     case: &Case,
     device: &B::Device,
@@ -120,7 +120,7 @@ fn every_row_is_in_the_weights_gradient<B: Backend>(device: &B::Device) {
     let whole = |seed: usize| -> Vec<f32> {
         (0..channels * height).map(|i| ((i * 7919 + seed) % 5) as f32 - 2.0).collect()
     };
-    let (x, slope) = (whole(1), whole(3));
+    let (x, gradient) = (whole(1), whole(3));
     let tensor = |values: &[f32]| {
         let data = TensorData::new(values.to_vec(), [1, channels, height, 1]);
         Tensor::<Autodiff<B>, 4>::from_data(data, device)
@@ -135,13 +135,13 @@ fn every_row_is_in_the_weights_gradient<B: Backend>(device: &B::Device) {
         limits: Limits::NONE,
     };
     let y = depthwise(&tensor(&x), &weight, None, config).expect("it has the kernels");
-    let gradients = (y * tensor(&slope)).sum().backward();
+    let gradients = (y * tensor(&gradient)).sum().backward();
     let found = weight.grad(&gradients).expect("needed").into_data().into_vec::<f32>();
     let mut expected = Vec::new();
-    for (x, slope) in x.chunks(height).zip(slope.chunks(height)) {
+    for (x, gradient) in x.chunks(height).zip(gradient.chunks(height)) {
         for tap in 0..3 {
             let reached = (0..height).filter(|to| (1..=height).contains(&(to + tap)));
-            expected.push(reached.map(|to| slope[to] * x[to + tap - 1]).sum::<f32>());
+            expected.push(reached.map(|to| gradient[to] * x[to + tap - 1]).sum::<f32>());
         }
     }
     assert_eq!(found.expect("f32"), expected);

@@ -1,4 +1,4 @@
-//! Activations and their slopes on plain values, in loops that the compiler turns into vectors.
+//! Activations and their derivatives on plain values, in loops that the compiler turns into vectors.
 
 #![allow(clippy::excessive_precision, reason = "coefficients as they are published")]
 
@@ -239,7 +239,7 @@ pub(crate) fn activate_all(activation: Activation, channels: usize, values: &mut
 
 /// The gradient before a function, in place of the one behind it: from its input `x` and its output `y`, pixels of
 /// `channels` values each.
-pub(crate) fn slope_all(
+pub(crate) fn gradient_all(
     activation: Activation,
     channels: usize,
     x: &[f32],
@@ -251,9 +251,9 @@ pub(crate) fn slope_all(
     pieces.for_each(|((x, y), dy)| {
         if is_by_pixel(activation) {
             let pixels = y.chunks_exact(channels).zip(dy.chunks_exact_mut(channels));
-            pixels.for_each(|(y, dy)| slope_of_pixel(activation, y, dy));
+            pixels.for_each(|(y, dy)| gradient_of_pixel(activation, y, dy));
         } else {
-            slope(activation, x, y, dy);
+            gradient(activation, x, y, dy);
         }
     });
 }
@@ -261,7 +261,7 @@ pub(crate) fn slope_all(
 /// Values that a thread takes at once.
 const PIECE: usize = 1 << 14;
 
-fn slope_of_pixel(activation: Activation, y: &[f32], dy: &mut [f32]) {
+fn gradient_of_pixel(activation: Activation, y: &[f32], dy: &mut [f32]) {
     if activation == Activation::LogSoftmax {
         let total: f32 = dy.iter().sum();
         dy.iter_mut().zip(y).for_each(|(dy, y)| *dy -= y.exp() * total);
@@ -271,11 +271,11 @@ fn slope_of_pixel(activation: Activation, y: &[f32], dy: &mut [f32]) {
     }
 }
 
-/// Multiplies each gradient with the function's slope.
+/// Multiplies each gradient with the function's derivative.
 #[inline(always)]
-fn times(x: &[f32], y: &[f32], dy: &mut [f32], slope: impl Fn(f32, f32) -> f32) {
+fn times(x: &[f32], y: &[f32], dy: &mut [f32], derivative: impl Fn(f32, f32) -> f32) {
     let values = x.iter().zip(y);
-    dy.iter_mut().zip(values).for_each(|(dy, (&x, &y))| *dy *= slope(x, y));
+    dy.iter_mut().zip(values).for_each(|(dy, (&x, &y))| *dy *= derivative(x, y));
 }
 
 /// 1 where a value is inside of a range, or else 0.
@@ -285,7 +285,7 @@ fn inside(value: f32, low: f32, high: f32) -> f32 {
 }
 
 vectorized! {
-    fn slope(activation: Activation, x: &[f32], y: &[f32], dy: &mut [f32]) {
+    fn gradient(activation: Activation, x: &[f32], y: &[f32], dy: &mut [f32]) {
         match activation {
             Activation::Linear => {}
             Activation::Relu => times(x, y, dy, |_, y| inside(y, 0.0, f32::INFINITY)),
@@ -328,8 +328,8 @@ vectorized! {
                 const ROOT: f32 = 0.797_884_6;
                 times(x, y, dy, |x, _| {
                     let inner = tanh::<FUSED>(ROOT * fma::<FUSED>(0.044_715 * x * x, x, x));
-                    let slope = ROOT * (1.0 + 3.0 * 0.044_715 * x * x);
-                    0.5 * (1.0 + inner) + 0.5 * x * (1.0 - inner * inner) * slope
+                    let inner_derivative = ROOT * (1.0 + 3.0 * 0.044_715 * x * x);
+                    0.5 * (1.0 + inner) + 0.5 * x * (1.0 - inner * inner) * inner_derivative
                 });
             }
             Activation::Silu => times(x, y, dy, |x, y| {
@@ -375,7 +375,7 @@ vectorized! {
                 let threshold = threshold as f32;
                 times(x, y, dy, |x, _| if x > threshold { 1.0 } else { 0.0 });
             }
-            // Not of single values; see `slope_of_pixel`.
+            // Not of single values; see `gradient_of_pixel`.
             Activation::Softmax | Activation::LogSoftmax => {}
         }
     }
@@ -435,14 +435,14 @@ mod tests {
     }
 
     #[test]
-    fn slopes_are_differences() {
+    fn derivatives_are_differences() {
         let x: Vec<f32> = (-400..=400).map(|i| i as f32 / 80.0 + 0.003).collect();
         for activation in all() {
             let mut y = x.clone();
             activate(activation, &mut y);
-            let mut slopes = vec![1.0; x.len()];
-            slope_all(activation, 1, &x, &y, &mut slopes);
-            for (&x, &found) in x.iter().zip(&slopes) {
+            let mut derivatives = vec![1.0; x.len()];
+            gradient_all(activation, 1, &x, &y, &mut derivatives);
+            for (&x, &found) in x.iter().zip(&derivatives) {
                 const STEP: f64 = 1e-4;
                 let x = f64::from(x);
                 let at = |x: f64| function(activation, x);

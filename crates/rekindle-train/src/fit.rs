@@ -213,11 +213,11 @@ fn gradients<B: AutodiffBackend>(
         let (targets, weights) = batch.rows(&rows, &weights, phase.classes);
         let mut graded = config.loss.grade(&found, targets, weights, phase.classes);
         if rows.len() < photos {
-            // The slope is that of the mean over the batch.
+            // The gradient is that of the mean over the batch.
             let share = rows.len() as f32 / photos as f32;
-            graded.slope.iter_mut().for_each(|slope| *slope *= share);
+            graded.gradient.iter_mut().for_each(|gradient| *gradient *= share);
         }
-        engine.backward(&graded.slope)?;
+        engine.backward(&graded.gradient)?;
         loss += graded.sum;
         logits.extend(found);
     }

@@ -18,7 +18,7 @@ pub(crate) struct Graded {
     /// The sum over the photos, each with its weight.
     pub sum: f64,
     /// The gradient of the mean, `[batch][classes]`.
-    pub slope: Vec<f32>,
+    pub gradient: Vec<f32>,
 }
 
 impl Loss {
@@ -31,7 +31,7 @@ impl Loss {
         classes: usize,
     ) -> Graded {
         let batch = weights.len() as f64;
-        let mut graded = Graded { sum: 0.0, slope: Vec::with_capacity(logits.len()) };
+        let mut graded = Graded { sum: 0.0, gradient: Vec::with_capacity(logits.len()) };
         let rows = logits.chunks_exact(classes).zip(targets.chunks_exact(classes)).zip(weights);
         for ((logits, targets), &weight) in rows {
             let weight = f64::from(weight);
@@ -44,8 +44,8 @@ impl Loss {
                     for (&logit, &target) in logits.iter().zip(targets) {
                         let target = f64::from(target);
                         graded.sum -= weight * target * (f64::from(logit - highest) - total.ln());
-                        let slope = mass * exponent(logit) / total - target;
-                        graded.slope.push((weight * slope / batch) as f32);
+                        let gradient = mass * exponent(logit) / total - target;
+                        graded.gradient.push((weight * gradient / batch) as f32);
                     }
                 }
                 Self::Sigmoid => {
@@ -54,8 +54,8 @@ impl Loss {
                         let (x, target) = (f64::from(logit), f64::from(target));
                         // Stable for large logits of either sign.
                         graded.sum += share * (x.max(0.0) - x * target + (-x.abs()).exp().ln_1p());
-                        let slope = 1.0 / (1.0 + (-x).exp()) - target;
-                        graded.slope.push((share * slope / batch) as f32);
+                        let gradient = 1.0 / (1.0 + (-x).exp()) - target;
+                        graded.gradient.push((share * gradient / batch) as f32);
                     }
                 }
             }
@@ -88,15 +88,15 @@ mod tests {
             loss.smooth(&mut targets, 0.1, 3);
             let graded = loss.grade(&logits, &targets, &[1.0, 2.0], 3);
             assert!((graded.sum - golden).abs() < 1e-5, "{loss:?}: {}", graded.sum);
-            // The slope is that of the mean.
+            // The gradient is that of the mean.
             for index in 0..6 {
                 let at = |change: f32| {
                     let mut logits = logits;
                     logits[index] += change;
                     loss.grade(&logits, &targets, &[1.0, 2.0], 3).sum / 2.0
                 };
-                let slope = (at(1e-2) - at(-1e-2)) / 2e-2;
-                assert!((f64::from(graded.slope[index]) - slope).abs() < 1e-4);
+                let gradient = (at(1e-2) - at(-1e-2)) / 2e-2;
+                assert!((f64::from(graded.gradient[index]) - gradient).abs() < 1e-4);
             }
         }
         assert!(targets.iter().sum::<f32>() > 0.0);

@@ -59,7 +59,7 @@ pub(crate) fn find<B: AutodiffBackend>(
             config.loss.smooth(&mut batch.targets, config.label_smoothing, classes);
             let logits = engine.forward(std::mem::take(&mut batch.features), pass)?;
             let graded = config.loss.grade(&logits, &batch.targets, &weights, classes);
-            engine.backward(&graded.slope)?;
+            engine.backward(&graded.gradient)?;
             mean = SMOOTHING * mean + (1.0 - SMOOTHING) * graded.sum / photos;
             // Unbiased, as Adam's means are.
             let loss = mean / (1.0 - SMOOTHING.powi(step as i32 + 1));

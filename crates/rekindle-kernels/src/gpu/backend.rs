@@ -23,7 +23,7 @@ pub trait KernelOps: Backend {
     /// The gradient by the input.
     fn depthwise_input_gradient(
         weight: FloatTensor<Self>,
-        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         config: WindowConfig,
     ) -> FloatTensor<Self>;
 
@@ -31,7 +31,7 @@ pub trait KernelOps: Backend {
     /// channels]`.
     fn depthwise_weight_gradient(
         x: FloatTensor<Self>,
-        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         config: WindowConfig,
     ) -> FloatTensor<Self>;
 
@@ -74,9 +74,9 @@ pub trait KernelOps: Backend {
         limits: Limits,
     ) -> FloatTensor<Self>;
 
-    /// The slope of the layer before one with `weights`, whose output `y` was clamped and masked: `[rows, inputs]`.
+    /// The gradient of the layer before one with `weights`, whose output `y` was clamped and masked: `[rows, inputs]`.
     fn dense_input_gradient(
-        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         y: FloatTensor<Self>,
         mask: Option<FloatTensor<Self>>,
@@ -86,7 +86,7 @@ pub trait KernelOps: Backend {
     /// The weights of a dense layer and what the optimizer remembers of them, after a step.
     fn dense_step(
         x: FloatTensor<Self>,
-        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         state: Vec<FloatTensor<Self>>,
         step: DenseStep,
     ) -> Vec<FloatTensor<Self>>;
@@ -106,18 +106,18 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> KernelOps
 
     fn depthwise_input_gradient(
         weight: FloatTensor<Self>,
-        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         config: WindowConfig,
     ) -> FloatTensor<Self> {
-        depthwise::depthwise_input_gradient(weight, slope, config)
+        depthwise::depthwise_input_gradient(weight, gradient, config)
     }
 
     fn depthwise_weight_gradient(
         x: FloatTensor<Self>,
-        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         config: WindowConfig,
     ) -> FloatTensor<Self> {
-        depthwise::depthwise_weight_gradient(x, slope, config)
+        depthwise::depthwise_weight_gradient(x, gradient, config)
     }
 
     fn stem(
@@ -173,21 +173,21 @@ impl<R: CubeRuntime, F: FloatElement, I: IntElement, BT: BoolElement> KernelOps
     }
 
     fn dense_input_gradient(
-        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         y: FloatTensor<Self>,
         mask: Option<FloatTensor<Self>>,
         limits: Limits,
     ) -> FloatTensor<Self> {
-        dense::dense_input_gradient(slope, weights, y, mask, limits)
+        dense::dense_input_gradient(gradient, weights, y, mask, limits)
     }
 
     fn dense_step(
         x: FloatTensor<Self>,
-        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         state: Vec<FloatTensor<Self>>,
         step: DenseStep,
     ) -> Vec<FloatTensor<Self>> {
-        dense::dense_step(x, slope, state, step)
+        dense::dense_step(x, gradient, state, step)
     }
 }

@@ -114,11 +114,11 @@ fn finish<N: Size>(
     output[ABSOLUTE_POS] = sum;
 }
 
-/// From the slope of a layer's output to that of the layer before it, whose output `y` is clamped and masked.
+/// From the gradient of a layer's output to that of the layer before it, whose output `y` is clamped and masked.
 #[cube(launch)]
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments")]
 fn input_gradient<N: Size>(
-    slope: &Tensor<Vector<f32, N>>,
+    gradient: &Tensor<Vector<f32, N>>,
     weights: &Tensor<Vector<f32, N>>,
     y: &Tensor<f32>,
     mask: &ComptimeOption<Tensor<f32>>,
@@ -149,7 +149,7 @@ fn input_gradient<N: Size>(
         #[unroll]
         for o in 0..strip {
             let row = min(first + o, rows - 1);
-            sums[o] += slope[row * pitch + column] * factor;
+            sums[o] += gradient[row * pitch + column] * factor;
         }
     }
     #[unroll]
@@ -270,7 +270,7 @@ fn update<N: Size>(
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments")]
 fn step<K: Size, N: Size>(
     x: &Tensor<Vector<f32, K>>,
-    slope: &Tensor<Vector<f32, N>>,
+    gradient: &Tensor<Vector<f32, N>>,
     weights: &mut Tensor<Vector<f32, N>>,
     first: &mut Tensor<Vector<f32, N>>,
     second: &mut Tensor<Vector<f32, N>>,
@@ -280,7 +280,7 @@ fn step<K: Size, N: Size>(
     columns: usize,
     inputs: usize,
     pitch: usize,
-    slope_pitch: usize,
+    gradient_pitch: usize,
     #[comptime] lanes: usize,
     #[comptime] rule: Update,
 ) {
@@ -298,10 +298,10 @@ fn step<K: Size, N: Size>(
         }
         for row in 0..rows {
             let value = x[row * pitch + input];
-            let slope = slope[row * slope_pitch + column];
+            let gradient = gradient[row * gradient_pitch + column];
             #[unroll]
             for lane in 0..lanes {
-                sums[lane] += Vector::<f32, N>::new(value[lane]) * slope;
+                sums[lane] += Vector::<f32, N>::new(value[lane]) * gradient;
             }
         }
         #[unroll]
@@ -312,7 +312,7 @@ fn step<K: Size, N: Size>(
     } else {
         let mut sum = Vector::<f32, N>::new(0.0);
         for row in 0..rows {
-            sum += slope[row * slope_pitch + column];
+            sum += gradient[row * gradient_pitch + column];
         }
         update(weights, first, second, numbers, at, sum, rule, true);
     }
@@ -388,19 +388,19 @@ pub(super) fn dense<R: CubeRuntime>(
     output
 }
 
-/// From `slope` `[rows, outputs]` of a layer with `weights` `[inputs + 1, outputs]` to that of the layer before it, `[rows, inputs]`,
+/// From `gradient` `[rows, outputs]` of a layer with `weights` `[inputs + 1, outputs]` to that of the layer before it, `[rows, inputs]`,
 /// whose output `y` was clamped to `limits` and multiplied by `mask`.
 pub(super) fn dense_input_gradient<R: CubeRuntime>(
-    slope: CubeTensor<R>,
+    gradient: CubeTensor<R>,
     weights: CubeTensor<R>,
     y: CubeTensor<R>,
     mask: Option<CubeTensor<R>>,
     limits: Limits,
 ) -> CubeTensor<R> {
-    let ([rows, outputs], inputs) = (slope.meta.shape().dims(), y.meta.shape()[1]);
-    let (slope, lanes, pitch) = lanes(slope);
+    let ([rows, outputs], inputs) = (gradient.meta.shape().dims(), y.meta.shape()[1]);
+    let (gradient, lanes, pitch) = lanes(gradient);
     let strip = rows.next_power_of_two().min(MOST_ROWS);
-    let output = empty(&slope, Shape::new([rows, inputs]), DType::F32);
+    let output = empty(&gradient, Shape::new([rows, inputs]), DType::F32);
     let threads = inputs * rows.div_ceil(strip);
     let (count, dim) = cubes(&output, threads);
     let [low, high] = finite(limits);
@@ -410,7 +410,7 @@ pub(super) fn dense_input_gradient<R: CubeRuntime>(
         count,
         dim,
         lanes,
-        slope.into_tensor_arg(),
+        gradient.into_tensor_arg(),
         into_contiguous(weights).into_tensor_arg(),
         into_contiguous(y).into_tensor_arg(),
         mask.map(|mask| into_contiguous(mask).into_tensor_arg()).into(),
@@ -429,11 +429,11 @@ pub(super) fn dense_input_gradient<R: CubeRuntime>(
     output
 }
 
-/// A step of `weights` and what the optimizer remembers of them, `[inputs + 1, outputs]` each, by `x` `[rows, inputs]` and the slope
+/// A step of `weights` and what the optimizer remembers of them, `[inputs + 1, outputs]` each, by `x` `[rows, inputs]` and the gradient
 /// of the output, `[rows, outputs]`. In their memory, where nobody else has it.
 pub(super) fn dense_step<R: CubeRuntime>(
     x: CubeTensor<R>,
-    slope: CubeTensor<R>,
+    gradient: CubeTensor<R>,
     state: Vec<CubeTensor<R>>,
     of: DenseStep,
 ) -> Vec<CubeTensor<R>> {
@@ -442,7 +442,7 @@ pub(super) fn dense_step<R: CubeRuntime>(
     let state: Vec<CubeTensor<R>> = state.into_iter().map(writable).collect();
     let outputs = state[0].meta.shape()[1];
     let vector = vector(slice::from_ref(&state[0]));
-    let (slope, slope_pitch) = pitched(slope, vector);
+    let (gradient, gradient_pitch) = pitched(gradient, vector);
     let (columns, inputs) = (outputs / vector, inputs / lanes);
     // Nothing is read or written where a rule remembers less.
     let slot = |number: usize| match state.get(number) {
@@ -450,8 +450,8 @@ pub(super) fn dense_step<R: CubeRuntime>(
         None => empty(&x, Shape::new([1, vector]), DType::F32),
     };
     let threads = (inputs + 1) * columns;
-    let (count, dim) = cubes(&slope, threads);
-    let client = slope.client.clone();
+    let (count, dim) = cubes(&gradient, threads);
+    let client = gradient.client.clone();
     let (rule, numbers) = numbers(of);
     step::launch(
         &client,
@@ -460,7 +460,7 @@ pub(super) fn dense_step<R: CubeRuntime>(
         lanes,
         vector,
         x.clone().into_tensor_arg(),
-        slope.into_tensor_arg(),
+        gradient.into_tensor_arg(),
         slot(0).into_tensor_arg(),
         slot(1).into_tensor_arg(),
         slot(2).into_tensor_arg(),
@@ -470,7 +470,7 @@ pub(super) fn dense_step<R: CubeRuntime>(
         columns,
         inputs,
         pitch,
-        slope_pitch,
+        gradient_pitch,
         lanes,
         rule,
     );

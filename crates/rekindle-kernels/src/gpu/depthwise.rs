@@ -112,7 +112,7 @@ fn forward<F: Float, N: Size>(
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments")]
 #[expect(clippy::manual_is_multiple_of, reason = "CubeCL has no such method")]
 fn input_gradient<F: Float, N: Size>(
-    slope: &Tensor<Vector<F, N>>,
+    gradient: &Tensor<Vector<F, N>>,
     weight: &Tensor<Vector<F, N>>,
     output: &mut Tensor<Vector<F, N>>,
     threads: usize,
@@ -152,7 +152,7 @@ fn input_gradient<F: Float, N: Size>(
                     let to = first + (x - kx) / step_right;
                     let tap = ky * kernel_width + kx;
                     let factor = weight[tap * weight_pitch + channel];
-                    sum += Vector::<f32, N>::cast_from(slope[to * pitch + channel])
+                    sum += Vector::<f32, N>::cast_from(gradient[to * pitch + channel])
                         * Vector::<f32, N>::cast_from(factor);
                 }
             }
@@ -166,12 +166,12 @@ fn input_gradient<F: Float, N: Size>(
 #[expect(clippy::too_many_arguments, reason = "a kernel's arguments")]
 fn weight_gradient<F: Float, N: Size>(
     input: &Tensor<Vector<F, N>>,
-    slope: &Tensor<Vector<F, N>>,
+    gradient: &Tensor<Vector<F, N>>,
     output: &mut Tensor<Vector<f32, N>>,
     threads: usize,
     channels: usize,
     input_pitch: usize,
-    slope_pitch: usize,
+    gradient_pitch: usize,
     rows: usize,
     shares: usize,
     height: usize,
@@ -203,7 +203,7 @@ fn weight_gradient<F: Float, N: Size>(
         let y = row % out_height * step_down;
         for to in 0..out_width {
             let x = to * step_right;
-            let value = slope[(row * out_width + to) * slope_pitch + channel];
+            let value = gradient[(row * out_width + to) * gradient_pitch + channel];
             let value = Vector::<f32, N>::cast_from(value);
             #[unroll]
             for ky in 0..kernel_height {
@@ -286,16 +286,16 @@ pub(super) fn depthwise<R: CubeRuntime>(
 /// The gradient by the input, from that by the output.
 pub(super) fn depthwise_input_gradient<R: CubeRuntime>(
     weight: CubeTensor<R>,
-    slope: CubeTensor<R>,
+    gradient: CubeTensor<R>,
     config: WindowConfig,
 ) -> CubeTensor<R> {
     let WindowConfig { input: [height, width], output: [out_height, out_width], .. } = config;
-    let [pixels, channels] = slope.meta.shape().dims();
+    let [pixels, channels] = gradient.meta.shape().dims();
     let batch = pixels / (out_height * out_width);
-    let vector = vector(slice::from_ref(&slope));
-    let ((slope, pitch), (weight, weight_pitch)) =
-        (pitched(slope, vector), pitched(weight, vector));
-    let output = empty(&slope, Shape::new([batch * height * width, channels]), slope.dtype);
+    let vector = vector(slice::from_ref(&gradient));
+    let ((gradient, pitch), (weight, weight_pitch)) =
+        (pitched(gradient, vector), pitched(weight, vector));
+    let output = empty(&gradient, Shape::new([batch * height * width, channels]), gradient.dtype);
     let channels = channels / vector;
     let threads = batch * height * width * channels;
     let (count, dim) = cubes(&output, threads);
@@ -305,7 +305,7 @@ pub(super) fn depthwise_input_gradient<R: CubeRuntime>(
         count,
         dim,
         vector,
-        slope.into_tensor_arg(),
+        gradient.into_tensor_arg(),
         weight.into_tensor_arg(),
         output.clone().into_tensor_arg(),
         threads,
@@ -330,33 +330,34 @@ pub(super) fn depthwise_input_gradient<R: CubeRuntime>(
 /// The gradient by the weights, as `[shares, kernel height * kernel width * channels]`, in f32, to be added up.
 pub(super) fn depthwise_weight_gradient<R: CubeRuntime>(
     x: CubeTensor<R>,
-    slope: CubeTensor<R>,
+    gradient: CubeTensor<R>,
     config: WindowConfig,
 ) -> CubeTensor<R> {
     let WindowConfig { input: [height, width], output: [out_height, out_width], .. } = config;
     let [taps_down, taps_right] = config.kernel;
-    let [pixels, channels] = slope.meta.shape().dims();
+    let [pixels, channels] = gradient.meta.shape().dims();
     let rows = pixels / out_width;
-    let vector = vector(slice::from_ref(&slope));
-    let ((x, input_pitch), (slope, slope_pitch)) = (pitched(x, vector), pitched(slope, vector));
+    let vector = vector(slice::from_ref(&gradient));
+    let ((x, input_pitch), (gradient, gradient_pitch)) =
+        (pitched(x, vector), pitched(gradient, vector));
     let shares = shares(pixels, channels, config);
     let output = empty(&x, Shape::new([shares, taps_down * taps_right * channels]), DType::F32);
     let channels = channels / vector;
     let threads = shares * channels;
     let (count, dim) = cubes(&output, threads);
-    let (client, dtype) = (output.client.clone(), slope.dtype);
+    let (client, dtype) = (output.client.clone(), gradient.dtype);
     weight_gradient::launch(
         &client,
         count,
         dim,
         vector,
         x.into_tensor_arg(),
-        slope.into_tensor_arg(),
+        gradient.into_tensor_arg(),
         output.clone().into_tensor_arg(),
         threads,
         channels,
         input_pitch,
-        slope_pitch,
+        gradient_pitch,
         rows,
         shares,
         height,

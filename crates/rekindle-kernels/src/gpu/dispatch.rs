@@ -65,20 +65,20 @@ fn tracked<B: KernelOps, C: CheckpointStrategy>(
             checkpointer: &mut Checkpointer,
         ) {
             let [x_node, weight_node] = ops.parents;
-            let slope = gradients.consume::<B>(&ops.node);
-            let slope = primitive(rows::<B>(float(slope)));
+            let gradient = gradients.consume::<B>(&ops.node);
+            let gradient = primitive(rows::<B>(float(gradient)));
             let (x_state, weight_state, config) = ops.state;
             let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x_state);
             let weight = checkpointer.retrieve_node_output::<FloatTensor<B>>(weight_state);
             if let Some(node) = x_node {
                 let weight = primitive(taps::<B>(float(weight.clone())));
-                let gradient = B::depthwise_input_gradient(weight, slope.clone(), config);
+                let gradient = B::depthwise_input_gradient(weight, gradient.clone(), config);
                 let gradient = primitive(map::<B>(float(gradient), config.input));
                 gradients.register::<B>(node.id, gradient);
             }
             if let Some(node) = weight_node {
                 let x = primitive(rows::<B>(float(x)));
-                let shares = float::<B, 2>(B::depthwise_weight_gradient(x, slope, config));
+                let shares = float::<B, 2>(B::depthwise_weight_gradient(x, gradient, config));
                 let [channels, _, height, width] = weight.shape().dims();
                 let sum = shares.sum_dim(0).cast(weight.dtype());
                 let sum = sum.reshape([height, width, channels, 1]).permute([2, 3, 0, 1]);
@@ -399,12 +399,12 @@ pub fn dense<B: Backend>(
     call(&Dense([x, weights], mask, limits))
 }
 
-/// The slope of the layer before a dense one, `[rows, inputs]`: from the slope of its output, `[rows, outputs]`, with its `weights`
+/// The gradient of the layer before a dense one, `[rows, inputs]`: from the gradient of its output, `[rows, outputs]`, with its `weights`
 /// `[inputs + 1, outputs]`, where the output `y` `[rows, inputs]` of the layer before was clamped and multiplied by a mask of the
 /// same shape.
 #[must_use]
 pub fn dense_input_gradient<B: Backend>(
-    slope: &Tensor<B, 2>,
+    gradient: &Tensor<B, 2>,
     weights: &Tensor<B, 2>,
     y: &Tensor<B, 2>,
     mask: Option<&Tensor<B, 2>>,
@@ -416,21 +416,21 @@ pub fn dense_input_gradient<B: Backend>(
         type Output = Tensor<B, 2>;
 
         fn plain<K: KernelOps>(&self) -> Option<Tensor<B, 2>> {
-            let [slope, weights, y] = self.0.map(own::<B, K, 2>);
+            let [gradient, weights, y] = self.0.map(own::<B, K, 2>);
             let mask = self.1.and_then(own::<B, K, 2>);
-            same(float::<K, 2>(K::dense_input_gradient(slope?, weights?, y?, mask, self.2)))
+            same(float::<K, 2>(K::dense_input_gradient(gradient?, weights?, y?, mask, self.2)))
         }
     }
 
-    call(&Gradient([slope, weights, y], mask, limits))
+    call(&Gradient([gradient, weights, y], mask, limits))
 }
 
 /// The weights of a dense layer and what the optimizer remembers of them, `[inputs + 1, outputs]` each, after a step by `x` `[rows,
-/// inputs]` and the slope of the output, `[rows, outputs]`. They are changed in place where `state` has the only ones.
+/// inputs]` and the gradient of the output, `[rows, outputs]`. They are changed in place where `state` has the only ones.
 #[must_use]
 pub fn dense_step<B: Backend>(
     x: &Tensor<B, 2>,
-    slope: &Tensor<B, 2>,
+    gradient: &Tensor<B, 2>,
     state: Vec<Tensor<B, 2>>,
     step: DenseStep,
 ) -> Option<Vec<Tensor<B, 2>>> {
@@ -445,13 +445,13 @@ pub fn dense_step<B: Backend>(
         type Output = Vec<Tensor<B, 2>>;
 
         fn plain<K: KernelOps>(&self) -> Option<Vec<Tensor<B, 2>>> {
-            let [x, slope] = self.batch.map(own::<B, K, 2>);
+            let [x, gradient] = self.batch.map(own::<B, K, 2>);
             let state = self.state.take().into_iter();
             let state = state.map(|tensor| same::<_, Tensor<K, 2>>(tensor).map(primitive));
-            let state = K::dense_step(x?, slope?, state.collect::<Option<_>>()?, self.step);
+            let state = K::dense_step(x?, gradient?, state.collect::<Option<_>>()?, self.step);
             state.into_iter().map(|tensor| same(float::<K, 2>(tensor))).collect()
         }
     }
 
-    call(&Step { batch: [x, slope], state: Cell::new(state), step })
+    call(&Step { batch: [x, gradient], state: Cell::new(state), step })
 }

@@ -123,31 +123,32 @@ impl<B: FusionBackend + KernelOps> KernelOps for Fusion<B> {
 
     fn depthwise_input_gradient(
         weight: FloatTensor<Self>,
-        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         config: WindowConfig,
     ) -> FloatTensor<Self> {
-        let shape = resized::<B>(&slope, [config.output, config.input], slope.shape()[1]);
-        let dtype = slope.dtype();
-        let (inputs, name) = (vec![weight, slope], "rekindle_depthwise_input_gradient");
+        let shape = resized::<B>(&gradient, [config.output, config.input], gradient.shape()[1]);
+        let dtype = gradient.dtype();
+        let (inputs, name) = (vec![weight, gradient], "rekindle_depthwise_input_gradient");
         queue::<B>(name, inputs, shape, dtype, move |inputs, handles| {
-            let [weight, slope] = [0, 1].map(|input| handles.get_float_tensor::<B>(&inputs[input]));
-            B::depthwise_input_gradient(weight, slope, config)
+            let [weight, gradient] =
+                [0, 1].map(|input| handles.get_float_tensor::<B>(&inputs[input]));
+            B::depthwise_input_gradient(weight, gradient, config)
         })
     }
 
     fn depthwise_weight_gradient(
         x: FloatTensor<Self>,
-        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         config: WindowConfig,
     ) -> FloatTensor<Self> {
-        let [pixels, channels] = slope.shape().dims();
+        let [pixels, channels] = gradient.shape().dims();
         let [rows, columns] = config.kernel;
         let shares = depthwise::shares(pixels, channels, config);
         let shape = Shape::new([shares, rows * columns * channels]);
-        let (inputs, name) = (vec![x, slope], "rekindle_depthwise_weight_gradient");
+        let (inputs, name) = (vec![x, gradient], "rekindle_depthwise_weight_gradient");
         queue::<B>(name, inputs, shape, DType::F32, move |inputs, handles| {
-            let [x, slope] = [0, 1].map(|input| handles.get_float_tensor::<B>(&inputs[input]));
-            B::depthwise_weight_gradient(x, slope, config)
+            let [x, gradient] = [0, 1].map(|input| handles.get_float_tensor::<B>(&inputs[input]));
+            B::depthwise_weight_gradient(x, gradient, config)
         })
     }
 
@@ -218,35 +219,35 @@ impl<B: FusionBackend + KernelOps> KernelOps for Fusion<B> {
     }
 
     fn dense_input_gradient(
-        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         weights: FloatTensor<Self>,
         y: FloatTensor<Self>,
         mask: Option<FloatTensor<Self>>,
         limits: Limits,
     ) -> FloatTensor<Self> {
         let (shape, name) = (y.shape(), "rekindle_dense_input_gradient");
-        let inputs = [slope, weights, y].into_iter().chain(mask).collect();
+        let inputs = [gradient, weights, y].into_iter().chain(mask).collect();
         queue::<B>(name, inputs, shape, DType::F32, move |inputs, handles| {
-            let [slope, weights, y] =
+            let [gradient, weights, y] =
                 [0, 1, 2].map(|input| handles.get_float_tensor::<B>(&inputs[input]));
             let mask = inputs.get(3).map(|mask| handles.get_float_tensor::<B>(mask));
-            B::dense_input_gradient(slope, weights, y, mask, limits)
+            B::dense_input_gradient(gradient, weights, y, mask, limits)
         })
     }
 
     fn dense_step(
         x: FloatTensor<Self>,
-        slope: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
         state: Vec<FloatTensor<Self>>,
         step: DenseStep,
     ) -> Vec<FloatTensor<Self>> {
         let shapes = state.iter().map(TensorMetadata::shape).collect();
-        let inputs = [x, slope].into_iter().chain(state).collect();
+        let inputs = [x, gradient].into_iter().chain(state).collect();
         queue_all::<B>("rekindle_dense_step", inputs, shapes, DType::F32, move |inputs, handles| {
             let mut inputs = inputs.iter().map(|input| handles.get_float_tensor::<B>(input));
-            let (x, slope) = (inputs.next(), inputs.next());
-            let (Some(x), Some(slope)) = (x, slope) else { unreachable!("both are queued") };
-            B::dense_step(x, slope, inputs.collect(), step)
+            let (x, gradient) = (inputs.next(), inputs.next());
+            let (Some(x), Some(gradient)) = (x, gradient) else { unreachable!("both are queued") };
+            B::dense_step(x, gradient, inputs.collect(), step)
         })
     }
 }

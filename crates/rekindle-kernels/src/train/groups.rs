@@ -95,14 +95,14 @@ pub(super) fn backward_input(
     let (from, to) = geometry.counts();
     let channels = geometry.input[2];
     let images = dy.par_chunks(to).zip(dx.par_chunks_mut(from));
-    images.for_each_init(<(Vec<f32>, Vec<f32>)>::default, |(rows, slopes), (dy, dx)| {
+    images.for_each_init(<(Vec<f32>, Vec<f32>)>::default, |(rows, gradients), (dy, dx)| {
         dx.fill(0.0);
         for group in groups(geometry, count) {
             let ([first, inputs], [_, outputs]) = (group.inputs, group.outputs);
-            gather(geometry, group, dy, slopes);
+            gather(geometry, group, dy, gradients);
             rows.resize(geometry.pixels() * depth(geometry, group), 0.0);
-            let slopes = Matrix::new(slopes, geometry.pixels(), outputs);
-            multiply(rows, slopes, columns(geometry, group, kernel).transposed(), false, false);
+            let gradients = Matrix::new(gradients, geometry.pixels(), outputs);
+            multiply(rows, gradients, columns(geometry, group, kernel).transposed(), false, false);
             geometry.for_each_run(|at, pixel| {
                 if let Some(pixel) = pixel {
                     let to = &mut dx[pixel + first..][..inputs];
@@ -126,18 +126,18 @@ pub(super) fn backward_kernel(
     let pieces = x.par_chunks(from * PIECE).zip(dy.par_chunks(to * PIECE));
     let parts: Vec<Vec<f32>> = pieces
         .map(|(x, dy)| {
-            let (mut rows, mut slopes, mut sums) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut rows, mut gradients, mut sums) = (Vec::new(), Vec::new(), Vec::new());
             let mut part = vec![0.0; dw.len()];
             for (image, dy) in x.chunks_exact(from).zip(dy.chunks_exact(to)) {
                 for group in groups(geometry, count) {
                     let [first, outputs] = group.outputs;
                     patches(geometry, group, image, &mut rows);
-                    gather(geometry, group, dy, &mut slopes);
+                    gather(geometry, group, dy, &mut gradients);
                     let depth = depth(geometry, group);
                     sums.resize(depth * outputs, 0.0);
                     let rows = Matrix::new(&rows, geometry.pixels(), depth).transposed();
-                    let slopes = Matrix::new(&slopes, geometry.pixels(), outputs);
-                    multiply(&mut sums, rows, slopes, false, false);
+                    let gradients = Matrix::new(&gradients, geometry.pixels(), outputs);
+                    multiply(&mut sums, rows, gradients, false, false);
                     let own = part.chunks_exact_mut(geometry.output[2]);
                     for (own, sums) in own.zip(sums.chunks_exact(outputs)) {
                         let own = &mut own[first..first + outputs];

@@ -86,7 +86,7 @@ pub(super) fn backward(
     let images = dx.par_chunks_mut(size).zip(dy.par_chunks(count)).enumerate();
     images.for_each(|(image, (dx, dy))| {
         // A factor of each value.
-        let mut slopes = dy.to_vec();
+        let mut gradients = dy.to_vec();
         let of = |other: usize| {
             let (from, values) = inputs[other];
             let size: usize = from.iter().product();
@@ -95,12 +95,12 @@ pub(super) fn backward(
         match kind {
             MergeKind::Add => {}
             MergeKind::Subtract if number == 0 => {}
-            MergeKind::Subtract => slopes.iter_mut().for_each(|slope| *slope = -*slope),
-            MergeKind::Average => slopes.iter_mut().for_each(|slope| *slope *= share),
+            MergeKind::Subtract => gradients.iter_mut().for_each(|gradient| *gradient = -*gradient),
+            MergeKind::Average => gradients.iter_mut().for_each(|gradient| *gradient *= share),
             MergeKind::Multiply => {
                 for other in (0..inputs.len()).filter(|&other| other != number) {
                     let (from, values) = of(other);
-                    for_each(shape, from, |at, other| slopes[at] *= values[other]);
+                    for_each(shape, from, |at, other| gradients[at] *= values[other]);
                 }
             }
             MergeKind::Maximum | MergeKind::Minimum => {
@@ -108,23 +108,23 @@ pub(super) fn backward(
                 let (from, values) = of(number);
                 for_each(shape, from, |at, own| {
                     if values[own] != y[at] {
-                        slopes[at] = 0.0;
+                        gradients[at] = 0.0;
                     }
                 });
                 for earlier in 0..number {
                     let (from, values) = of(earlier);
                     for_each(shape, from, |at, other| {
                         if values[other] == y[at] {
-                            slopes[at] = 0.0;
+                            gradients[at] = 0.0;
                         }
                     });
                 }
             }
         }
         if from == shape {
-            dx.copy_from_slice(&slopes);
+            dx.copy_from_slice(&gradients);
         } else {
-            for_each(shape, from, |at, own| dx[own] += slopes[at]);
+            for_each(shape, from, |at, own| dx[own] += gradients[at]);
         }
     });
     dx

@@ -103,12 +103,12 @@ pub(super) fn backward_batch(
     let count = (x.len() / channels) as f32;
     let size = piece(channels);
     let constant: Vec<f32> = sums.plain.iter().map(|sum| sum / count).collect();
-    let slope: Vec<f32> = sums.weighted.iter().map(|sum| sum / count).collect();
+    let weighted: Vec<f32> = sums.weighted.iter().map(|sum| sum / count).collect();
     x.par_chunks(size).zip(dy.par_chunks_mut(size)).for_each(|(x, dy)| {
         for (x, dy) in x.chunks_exact(channels).zip(dy.chunks_exact_mut(channels)) {
             for channel in 0..channels {
                 let normalized = (x[channel] - mean[channel]) * inverse[channel];
-                let own = dy[channel] - constant[channel] - normalized * slope[channel];
+                let own = dy[channel] - constant[channel] - normalized * weighted[channel];
                 dy[channel] = own * scale[channel];
             }
         }

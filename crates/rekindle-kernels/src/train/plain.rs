@@ -122,7 +122,7 @@ fn normalize(norm: &Norm, shape: Sizes, [x, y, dy]: [&[f32]; 3], dx: &mut [f32])
     });
     for_each(axes, shape, |at, cell| {
         let (dy, y) = (f64::from(dy[at]), f64::from(y[at]));
-        let slope = match norm.epsilon {
+        let gradient = match norm.epsilon {
             Some(epsilon) => {
                 let own = dy - (plain[cell] + y * weighted[cell]) * share;
                 own / (square[cell] * share + epsilon).sqrt()
@@ -130,7 +130,7 @@ fn normalize(norm: &Norm, shape: Sizes, [x, y, dy]: [&[f32]; 3], dx: &mut [f32])
             None if square[cell] > LEAST_SQUARE => (dy - y * weighted[cell]) / square[cell].sqrt(),
             None => dy / LEAST_SQUARE.sqrt(),
         };
-        dx[at] = slope as f32;
+        dx[at] = gradient as f32;
     });
 }
 
@@ -144,16 +144,16 @@ fn response(lrn: &Lrn, channels: usize, x: &[f32], dy: &[f32], dx: &mut [f32]) {
             let squares: f64 = around.iter().map(|&value| f64::from(value).powi(2)).sum();
             *sum = lrn.bias + share * squares;
         }
-        let mut slopes: Vec<f64> =
+        let mut gradients: Vec<f64> =
             (0..channels).map(|c| f64::from(dy[c]) * sums[c].powf(-lrn.beta)).collect();
         for channel in 0..channels {
             let own = f64::from(dy[channel]) * f64::from(x[channel]);
-            let slope = own * sums[channel].powf(-lrn.beta - 1.0) * -2.0 * lrn.beta * share;
+            let gradient = own * sums[channel].powf(-lrn.beta - 1.0) * -2.0 * lrn.beta * share;
             for other in lrn_span(lrn, channel, channels) {
-                slopes[other] += slope * f64::from(x[other]);
+                gradients[other] += gradient * f64::from(x[other]);
             }
         }
-        dx.iter_mut().zip(&slopes).for_each(|(dx, slope)| *dx = *slope as f32);
+        dx.iter_mut().zip(&gradients).for_each(|(dx, gradient)| *dx = *gradient as f32);
     }
 }
 
@@ -163,12 +163,15 @@ fn resize(resizing: &Resizing, from: Sizes, to: Sizes, dy: &[f32], dx: &mut [f32
     dx.fill(0.0);
     for (y, (top, down)) in rows.iter().enumerate() {
         for (x, (left, right)) in columns.iter().enumerate() {
-            let slope = &dy[(y * to[1] + x) * channels..][..channels];
+            let gradient = &dy[(y * to[1] + x) * channels..][..channels];
             for (row, first) in down.iter().zip(*top..) {
                 for (column, second) in right.iter().zip(*left..) {
                     let pixel = &mut dx[(first * from[1] + second) * channels..][..channels];
                     let weight = row * column;
-                    pixel.iter_mut().zip(slope).for_each(|(to, slope)| *to += weight * slope);
+                    pixel
+                        .iter_mut()
+                        .zip(gradient)
+                        .for_each(|(to, gradient)| *to += weight * gradient);
                 }
             }
         }

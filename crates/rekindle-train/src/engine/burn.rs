@@ -184,18 +184,18 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
         Ok(all.collect::<Result<Vec<_>, _>>()?.concat())
     }
 
-    fn backward(&mut self, slope: &[f32]) -> Result<(), TrainError> {
+    fn backward(&mut self, gradient: &[f32]) -> Result<(), TrainError> {
         let scale = self.loss_scale();
-        let mut rest = slope;
+        let mut rest = gradient;
         for (logits, replica) in
             std::mem::take(&mut self.logits).into_iter().zip(&mut self.replicas)
         {
             let [samples, classes] = logits.dims();
             let (own, others) = rest.split_at((samples * classes).min(rest.len()));
             rest = others;
-            let own = own.iter().map(|slope| slope * scale).collect();
+            let own = own.iter().map(|gradient| gradient * scale).collect();
             let data = TensorData::new(own, [samples, classes]);
-            // Its gradient by the logits is the slope.
+            // Of the sum of logits times fixed numbers, those are the gradient by the logits.
             let loss = (logits.clone() * Tensor::from_data(data, &logits.device())).sum();
             let gradients = GradientsParams::from_grads(loss.backward(), &replica.model);
             replica.gradients.accumulate(&replica.model, gradients);

@@ -40,8 +40,8 @@ impl<B: AutodiffBackend> Engine<B> for Cpu<B> {
         Ok(self.trainer.forward(&features, pass)?.to_vec())
     }
 
-    fn backward(&mut self, slope: &[f32]) -> Result<(), TrainError> {
-        self.trainer.backward(slope)?;
+    fn backward(&mut self, gradient: &[f32]) -> Result<(), TrainError> {
+        self.trainer.backward(gradient)?;
         Ok(())
     }
 

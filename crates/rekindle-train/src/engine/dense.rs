@@ -43,7 +43,7 @@ struct Layer<I: Backend> {
     limits: Limits,
     /// Rates of the dropouts before it.
     dropouts: Vec<f64>,
-    /// Inputs and slopes of its outputs since the last step.
+    /// Inputs and gradients of its outputs since the last step.
     batches: Vec<[Tensor<I, 2>; 2]>,
     /// Times a weight of the kernel, it is added to its gradient.
     penalty: f32,
@@ -77,26 +77,26 @@ impl<I: Backend> Layer<I> {
         Some(mask)
     }
 
-    /// All batches since the last step as one: the inputs, and the slopes of the outputs.
+    /// All batches since the last step as one: the inputs, and the gradients of the outputs.
     fn batch(&mut self) -> Option<[Tensor<I, 2>; 2]> {
         let batches = mem::take(&mut self.batches);
         if batches.len() < 2 {
             return batches.into_iter().next();
         }
-        let (x, slopes) = batches.into_iter().map(|[x, slope]| (x, slope)).unzip();
-        Some([x, slopes].map(|parts: Vec<_>| Tensor::cat(parts, 0)))
+        let (x, gradients) = batches.into_iter().map(|[x, gradient]| (x, gradient)).unzip();
+        Some([x, gradients].map(|parts: Vec<_>| Tensor::cat(parts, 0)))
     }
 
     /// The sum of the squares of the gradients, of all batches.
     fn squares(&mut self) -> Option<Tensor<I, 1>> {
-        let [x, slope] = self.batch()?;
-        let kernel = x.clone().transpose().matmul(slope.clone());
+        let [x, gradient] = self.batch()?;
+        let kernel = x.clone().transpose().matmul(gradient.clone());
         let kernel = match self.penalty {
             0.0 => kernel,
             penalty => kernel + self.kernel() * penalty,
         };
-        let bias = slope.clone().sum_dim(0);
-        self.batches = vec![[x, slope]];
+        let bias = gradient.clone().sum_dim(0);
+        self.batches = vec![[x, gradient]];
         Some(kernel.square().sum() + bias.square().sum())
     }
 
@@ -172,7 +172,7 @@ impl<B: AutodiffBackend> Dense<B> {
             features.iter_mut().zip(mask).for_each(|(x, mask)| *x *= mask);
         }
         let mut came_in = Vec::new();
-        // The first mask has been applied, and no slope goes past it.
+        // The first mask has been applied, and no gradient goes past it.
         let (mut x, mut own) = (self.tensor(features, first.inputs()), None);
         for (layer, next) in
             self.layers.iter().zip(self.layers.iter().skip(1).map(Some).chain([None]))
@@ -212,20 +212,20 @@ impl<B: AutodiffBackend> Engine<B> for Dense<B> {
         values(logits)
     }
 
-    fn backward(&mut self, slope: &[f32]) -> Result<(), TrainError> {
+    fn backward(&mut self, gradient: &[f32]) -> Result<(), TrainError> {
         let classes = self.layers.last().map_or(0, Layer::outputs);
-        let mut slope = self.tensor(slope.to_vec(), classes);
+        let mut gradient = self.tensor(gradient.to_vec(), classes);
         let came_in = mem::take(&mut self.came_in);
         for (number, (x, mask)) in came_in.into_iter().enumerate().rev() {
             let before = number.checked_sub(1).map(|before| self.layers[before].limits);
             let layer = &mut self.layers[number];
             let next = before.map(|limits| {
-                gpu::dense_input_gradient(&slope, layer.weights(), &x, mask.as_ref(), limits)
+                gpu::dense_input_gradient(&gradient, layer.weights(), &x, mask.as_ref(), limits)
                     .unwrap_or_else(|| unreachable!("the backend has the kernels"))
             });
             let own = match next {
-                Some(next) => mem::replace(&mut slope, next),
-                None => slope.clone(),
+                Some(next) => mem::replace(&mut gradient, next),
+                None => gradient.clone(),
             };
             layer.batches.push([x, own]);
         }
@@ -250,14 +250,14 @@ impl<B: AutodiffBackend> Engine<B> for Dense<B> {
         let Step { rule, time, rate, scale } = *step;
         for layer in &mut self.layers {
             let penalty = mem::take(&mut layer.penalty);
-            let Some([x, slope]) = layer.batch() else { continue };
+            let Some([x, gradient]) = layer.batch() else { continue };
             let factor = self.scope.factors.get(&layer.name).copied().unwrap_or(1.0);
             let step = DenseStep { rule, time, rate: rate * factor, scale, penalty };
             // Nobody else has it, so that it is changed in place.
             let mut state = mem::take(&mut layer.state);
             let shape = state[0].dims();
             state.resize_with(1 + rule.slots(), || Tensor::zeros(shape, &self.device));
-            let state = gpu::dense_step(&x, &slope, state, step);
+            let state = gpu::dense_step(&x, &gradient, state, step);
             layer.state = state.unwrap_or_else(|| unreachable!("the backend has the kernels"));
         }
     }

@@ -69,7 +69,7 @@ pub(crate) trait Engine<B: AutodiffBackend> {
     fn forward(&mut self, features: Vec<f32>, pass: Pass) -> Result<Vec<f32>, TrainError>;
 
     /// Adds the gradients of the last forward pass, which was one in training.
-    fn backward(&mut self, slope: &[f32]) -> Result<(), TrainError>;
+    fn backward(&mut self, gradient: &[f32]) -> Result<(), TrainError>;
 
     /// Adds the gradients of the penalties times `scale`, and gives the penalties; before the gradients are looked at.
     fn penalize(&mut self, scale: f32) -> f64;
@@ -213,7 +213,7 @@ mod tests {
         let each = scope.input.count();
         let features: Vec<f32> =
             (0..10 * each).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
-        let slope: Vec<f32> = (0..30).map(|i| (i % 7) as f32 / 20.0 - 0.15).collect();
+        let gradient: Vec<f32> = (0..30).map(|i| (i % 7) as f32 / 20.0 - 0.15).collect();
         let mut seen: Vec<Vec<f32>> = Vec::new();
         for (mut engine, photos) in
             [(cpu(), 10), (cpu(), 4), (burn(1), 10), (burn(1), 3), (burn(3), 10), (burn(4), 5)]
@@ -227,7 +227,7 @@ mod tests {
                     let part = Some(Samples { first, of: 10 });
                     let pass = Pass::Training { seed: 1, step: time, part };
                     let logits = engine.forward(own.to_vec(), pass).expect("runs");
-                    engine.backward(&slope[first * 3..][..logits.len()]).expect("runs");
+                    engine.backward(&gradient[first * 3..][..logits.len()]).expect("runs");
                     all.extend(logits);
                 }
                 engine.step(&Step { rule: Rule::adam(), time, rate: 1e-3, scale: 1.0 });
@@ -273,14 +273,14 @@ mod tests {
         let (model, scope) = (model(), scope(&model(), &["head_batch_normalization"]));
         let features: Vec<f32> =
             (0..6 * 4 * 56).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
-        let slope: Vec<f32> = (0..18).map(|i| (i % 5) as f32 / 20.0 - 0.1).collect();
+        let gradient: Vec<f32> = (0..18).map(|i| (i % 5) as f32 / 20.0 - 0.1).collect();
         let run = |precision| {
             let place = Place { precision, ..place(1) };
             let mut engine =
                 burn::Burn::<B>::new(model.clone(), scope.clone(), &place).expect("Flex has it");
             let pass = Pass::Training { seed: 1, step: 0, part: None };
             let mut all = engine.forward(features.clone(), pass).expect("runs");
-            engine.backward(&slope).expect("runs");
+            engine.backward(&gradient).expect("runs");
             all.push(engine.penalize(1.0) as f32);
             all.push(engine.gradient_norm() as f32);
             let step = Step { rule: Rule::sgd(0.0, false), time: 1, rate: 1e-2, scale: 1.0 };
@@ -329,9 +329,9 @@ mod tests {
                     for half in 0..2 {
                         let pass = Pass::Training { seed: 1, step: 2 * time + half, part: None };
                         let logits = engine.forward(features.clone(), pass).expect("runs");
-                        let slope: Vec<f32> =
+                        let gradient: Vec<f32> =
                             (0..18).map(|i| (i % 5) as f32 / 20.0 - 0.1).collect();
-                        engine.backward(&slope).expect("runs");
+                        engine.backward(&gradient).expect("runs");
                         all.extend(logits);
                     }
                     all.push(engine.penalize(2.0) as f32);

@@ -1,4 +1,4 @@
-//! Loss scaling (Micikevicius et al., "Mixed Precision Training", 2018), as PyTorch's GradScaler has it: slopes are multiplied
+//! Loss scaling (Micikevicius et al., "Mixed Precision Training", 2018), as PyTorch's GradScaler has it: gradients are multiplied
 //! by a number so that gradients of f16 are not too small, and a step whose gradients were too large is left out.
 
 /// Steps without an overflow after which the scale is doubled.
@@ -10,7 +10,7 @@ const FIRST: f32 = 1024.0;
 /// The largest scale.
 const MOST: f32 = 65536.0;
 
-/// What slopes are multiplied by.
+/// What gradients are multiplied by.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scaler {
     scale: f32,
