@@ -222,10 +222,9 @@ pub(crate) fn pack<T: Copy + Default>(
     while start < padded {
         let width = columns.min(padded - start);
         for row in 0..depth {
-            let value = |output: usize| {
-                if output < outputs { weights[row * outputs + output] } else { T::default() }
-            };
-            packed.extend((start..start + width).map(value));
+            let own = &weights[row * outputs..][..outputs];
+            packed.extend_from_slice(&own[start..outputs.min(start + width)]);
+            packed.resize(packed.len().next_multiple_of(width), T::default());
         }
         start += width;
     }

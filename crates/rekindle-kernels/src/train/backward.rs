@@ -5,11 +5,11 @@ use rayon::prelude::*;
 use super::matmul::{Matrix, multiply};
 use super::stretch::Sizes;
 use super::{
-    Conv, Dense, Kept, Norm, Stretch, Trainer, Work, conv, depthwise, groups, layers, map, merge,
-    norm, plain, pool,
+    Conv, Dense, Kept, Norm, Pending, Stretch, Trainer, Work, conv, depthwise, groups, layers, map,
+    merge, norm, plain, pool,
 };
 use crate::PlanError;
-use crate::activation::slope_all;
+use crate::activation::gradient_all;
 
 impl Trainer {
     /// Adds the gradients of the last forward pass, from the gradient of its outputs. The gradient of the input, `[batch,
@@ -36,9 +36,12 @@ impl Trainer {
             }
         }
         // What no gradient has reached.
-        for parameter in self.parameters.iter_mut().filter(|parameter| parameter.stale) {
-            parameter.gradient.fill(0.0);
-            parameter.stale = false;
+        for parameter in &mut self.parameters {
+            if parameter.stale && parameter.pending.is_none() {
+                parameter.gradient.clear();
+                parameter.gradient.resize(parameter.values.len(), 0.0);
+                parameter.stale = false;
+            }
         }
         let [height, width, channels] = map(self.nodes[0].shape);
         Ok(gradients[0].take().map(|gradient| {
@@ -97,15 +100,22 @@ impl Trainer {
             }
             &Work::Activation(activation) => {
                 let (x, y) = (&self.values[input], &self.values[index]);
-                slope_all(activation, channels, x, y, &mut dy);
+                gradient_all(activation, channels, x, y, &mut dy);
                 dx = std::mem::take(&mut dy);
             }
-            &Work::Dense(Dense { kernel, bias, outputs }) => {
+            &Work::Dense(Dense { kernel, bias, outputs, product }) => {
                 let (batch, count) = (size / channels, channels);
-                self.with_stale(kernel, |trainer, dw, is_stale| {
-                    let x = Matrix::new(&trainer.values[input], batch, count).transposed();
-                    multiply(dw, x, Matrix::new(&dy, batch, outputs), !is_stale, true);
-                });
+                match product {
+                    Some(product) if self.parameters[kernel].trains => {
+                        self.settle(kernel);
+                        let dy = product.packed(&dy);
+                        self.parameters[kernel].pending = Some(Pending { product, input, dy });
+                    }
+                    _ => self.with_stale(kernel, |trainer, dw, is_stale| {
+                        let x = Matrix::new(&trainer.values[input], batch, count).transposed();
+                        multiply(dw, x, Matrix::new(&dy, batch, outputs), !is_stale, true);
+                    }),
+                }
                 if let Some(bias) = bias {
                     self.with_gradient(bias, |_, db| conv::backward_bias(&dy, db));
                 }
@@ -151,10 +161,10 @@ impl Trainer {
             Work::Plain(plain) => {
                 let shapes = [[height, width, channels], map(self.nodes[index].shape)];
                 // A buffer of its own: `plain` is borrowed of the trainer.
-                let mut slopes = vec![0.0; size];
+                let mut gradients = vec![0.0; size];
                 let values = [self.values[input].as_slice(), &self.values[index], &dy];
-                plain::backward(plain, values, shapes, &mut slopes);
-                dx = slopes;
+                plain::backward(plain, values, shapes, &mut gradients);
+                dx = gradients;
             }
             &Work::Stretch(Stretch { scale, shift, sizes }) => {
                 let sizes = Sizes { image: [height, width, channels], numbers: sizes };
@@ -274,8 +284,10 @@ impl Trainer {
 
     /// Adds to a parameter's gradient, if it has one.
     fn with_gradient(&mut self, parameter: usize, add: impl FnOnce(&Self, &mut [f32])) {
-        if std::mem::take(&mut self.parameters[parameter].stale) {
-            self.parameters[parameter].gradient.fill(0.0);
+        let own = &mut self.parameters[parameter];
+        if own.trains && std::mem::take(&mut own.stale) {
+            own.gradient.clear();
+            own.gradient.resize(own.values.len(), 0.0);
         }
         self.with_stale(parameter, |trainer, gradient, _| add(trainer, gradient));
     }
@@ -283,11 +295,14 @@ impl Trainer {
     /// The same for what can also put values in the place of those of an earlier step, if the last argument says so: a
     /// large kernel's take as long to clear as to compute.
     fn with_stale(&mut self, parameter: usize, add: impl FnOnce(&Self, &mut [f32], bool)) {
-        let mut gradient = std::mem::take(&mut self.parameters[parameter].gradient);
-        let is_stale = std::mem::take(&mut self.parameters[parameter].stale);
-        if !gradient.is_empty() {
-            add(self, &mut gradient, is_stale);
+        let own = &mut self.parameters[parameter];
+        if !own.trains {
+            return;
         }
+        let mut gradient = std::mem::take(&mut own.gradient);
+        gradient.resize(own.values.len(), 0.0);
+        let is_stale = std::mem::take(&mut own.stale);
+        add(self, &mut gradient, is_stale);
         self.parameters[parameter].gradient = gradient;
     }
 

@@ -6,10 +6,12 @@ use burn::tensor::backend::Backend;
 use rekindle_nn::ops::{self, BatchNorm, Fit, MergeKind, PoolKind};
 use rekindle_nn::{Activation, LayerView, Network, NetworkError, Op, Padding, Shape, Source};
 
-use super::{Conv, Dense, Kept, Node, Norm, Parameter, Stretch, Trainer, Window, Work, map};
-use crate::PlanError;
+use super::{
+    Conv, Dense, Kept, Node, Norm, Parameter, Product, Stretch, Trainer, Window, Work, map,
+};
 use crate::lower::{along, center_crop, group_axes, normalization, prelu_sizes, sizes};
 use crate::plain::{self, Axes, Plain};
+use crate::{Isa, PlanError};
 
 /// What a [`Trainer`] is made of.
 #[derive(Clone, Copy)]
@@ -55,7 +57,8 @@ impl Trainer {
             ))
             .into());
         }
-        let mut build = Build { config: *config, nodes: Vec::new(), parameters: Vec::new() };
+        let (isa, nodes, parameters) = (Isa::detect()?, Vec::new(), Vec::new());
+        let mut build = Build { config: *config, isa, nodes, parameters };
         build.nodes.push(Node {
             work: Work::Input,
             inputs: Vec::new(),
@@ -158,6 +161,7 @@ fn fuse(nodes: &mut [Node], output: usize) {
 
 struct Build<'a> {
     config: TrainerConfig<'a>,
+    isa: Isa,
     nodes: Vec<Node>,
     parameters: Vec<Parameter>,
 }
@@ -168,9 +172,17 @@ impl Build<'_> {
         let (spec, id) = layer.variables().find(|(spec, _)| spec.name == name)?;
         let values = layer.host(name)?;
         let trains = spec.trainable && (self.config.trains)(layer.name);
-        let gradient = if trains { vec![0.0; values.len()] } else { Vec::new() };
-        let (layer, spec, stale, changed) = (layer.name.to_owned(), spec.clone(), false, false);
-        self.parameters.push(Parameter { layer, spec, id, values, gradient, stale, changed });
+        self.parameters.push(Parameter {
+            layer: layer.name.to_owned(),
+            spec: spec.clone(),
+            id,
+            values,
+            trains,
+            gradient: Vec::new(),
+            stale: trains,
+            pending: None,
+            changed: false,
+        });
         Some(self.parameters.len() - 1)
     }
 
@@ -277,7 +289,8 @@ impl Build<'_> {
             Op::Dense(dense) => {
                 let kernel = self.parameter(layer, "kernel")?;
                 let bias = self.find(layer, "bias");
-                Work::Dense(Dense { kernel, bias, outputs: dense.units })
+                let product = Product::new(self.isa, from.channels(), dense.units);
+                Work::Dense(Dense { kernel, bias, outputs: dense.units, product })
             }
             Op::BatchNorm(norm) => self.norm(layer, norm)?,
             Op::Activation(activation) => {

@@ -17,6 +17,7 @@ mod norm;
 mod parameters;
 mod plain;
 mod pool;
+mod product;
 mod rule;
 mod run;
 mod stretch;
@@ -30,6 +31,7 @@ use rekindle_nn::{Activation, Samples, Shape, VariableSpec};
 use crate::plain::Plain;
 
 pub use build::TrainerConfig;
+use product::Product;
 pub use rule::Rule;
 
 /// Images that are worked on together by one thread.
@@ -46,19 +48,33 @@ pub struct Parameter {
     pub id: ParamId,
     /// In Keras's layout.
     pub values: Vec<f32>,
-    /// The sum of the gradients since [`Trainer::clear`]; empty where the parameter does not train.
-    pub gradient: Vec<f32>,
+    /// Whether gradients reach it.
+    trains: bool,
+    /// The sum of the gradients since [`Trainer::clear`]; empty before the first.
+    gradient: Vec<f32>,
     /// Whether the gradient's values are of an earlier step, and the next takes their place.
-    pub(crate) stale: bool,
+    stale: bool,
+    /// The gradient, where it has not been computed yet.
+    pending: Option<Pending>,
     /// Whether it changed since it came: by training, or moving statistics by a forward pass.
-    pub(crate) changed: bool,
+    changed: bool,
+}
+
+/// The gradient of a dense layer's kernel before it is computed: mostly it goes into the optimizer as it comes.
+#[derive(Debug)]
+struct Pending {
+    product: Product,
+    /// The node whose value is multiplied.
+    input: usize,
+    /// The gradient of the layer's output, packed.
+    dy: Vec<f32>,
 }
 
 impl Parameter {
     /// Whether gradients reach it.
     #[must_use]
     pub fn trains(&self) -> bool {
-        !self.gradient.is_empty()
+        self.trains
     }
 }
 
@@ -211,6 +227,8 @@ struct Dense {
     kernel: usize,
     bias: Option<usize>,
     outputs: usize,
+    /// Where the kernel is large.
+    product: Option<Product>,
 }
 
 /// Height, width and channels of a node's map.

@@ -6,7 +6,8 @@ use burn::module::ParamId;
 use burn::tensor::TensorData;
 use rayon::prelude::*;
 
-use super::{Parameter, Rule, Trainer};
+use super::product::Factors;
+use super::{Parameter, Pending, Rule, Trainer};
 use crate::PlanError;
 
 impl Trainer {
@@ -19,8 +20,34 @@ impl Trainer {
     /// Forgets the gradients.
     pub fn clear(&mut self) {
         for parameter in &mut self.parameters {
-            parameter.stale = parameter.trains();
+            parameter.stale = parameter.trains;
+            parameter.pending = None;
         }
+    }
+
+    /// The parameters that train, each with the sum of its gradients since [`clear`](Self::clear), in Keras's layout: empty
+    /// before the first, and behind an update that took it as it was computed.
+    pub fn gradients(&mut self) -> impl Iterator<Item = (&Parameter, &[f32])> {
+        self.settle_all();
+        let training = self.parameters.iter().filter(|parameter| parameter.trains);
+        training.map(|parameter| (parameter, parameter.gradient.as_slice()))
+    }
+
+    /// Computes a gradient that was put off.
+    pub(super) fn settle(&mut self, parameter: usize) {
+        let own = &mut self.parameters[parameter];
+        let Some(Pending { product, input, dy }) = own.pending.take() else { return };
+        let is_stale = std::mem::take(&mut own.stale);
+        // The first gradient of all is put in the place of nothing.
+        let adds = !is_stale && !own.gradient.is_empty();
+        own.gradient.resize(own.values.len(), 0.0);
+        let factors = Factors { x: &self.values[input], dy: &dy, batch: self.batch };
+        product.gradient(factors, adds, &mut own.gradient);
+    }
+
+    /// Computes all gradients that were put off.
+    pub(super) fn settle_all(&mut self) {
+        (0..self.parameters.len()).for_each(|parameter| self.settle(parameter));
     }
 
     /// Updates one parameter by its gradient times `scale`; see [`Rule::update`].
@@ -33,22 +60,37 @@ impl Trainer {
         scale: f32,
         slots: &mut [Vec<f32>],
     ) {
-        let Parameter { values, gradient, changed, .. } = &mut self.parameters[parameter];
+        let own = &mut self.parameters[parameter];
+        // One that nothing was added to before goes into the update as it is computed.
+        let is_first = own.stale || own.gradient.is_empty();
+        if own.pending.is_some() && !is_first {
+            self.settle(parameter);
+        }
+        let Parameter { values, gradient, pending, changed, .. } = &mut self.parameters[parameter];
         *changed = true;
-        rule.update(time, rate, scale, values, gradient, slots);
+        match pending.take() {
+            Some(Pending { product, input, dy }) => {
+                let factors = Factors { x: &self.values[input], dy: &dy, batch: self.batch };
+                product.update(factors, &rule.at(time, rate, scale), values, slots);
+                gradient.clear();
+            }
+            None => rule.update(time, rate, scale, values, gradient, slots),
+        }
     }
 
     /// Adds `scale` times the gradient of `factor * sum(value * value)` to a parameter's gradient, and gives that sum.
     pub fn add_l2(&mut self, parameter: usize, factor: f64, scale: f32) -> f64 {
+        self.settle(parameter);
         let Parameter { values, gradient, .. } = &mut self.parameters[parameter];
-        let slope = 2.0 * factor as f32 * scale;
-        gradient.iter_mut().zip(values.iter()).for_each(|(to, value)| *to += slope * value);
+        let share = 2.0 * factor as f32 * scale;
+        gradient.iter_mut().zip(values.iter()).for_each(|(to, value)| *to += share * value);
         values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>() * factor
     }
 
     /// The length of all gradients together.
     #[must_use]
-    pub fn gradient_norm(&self) -> f64 {
+    pub fn gradient_norm(&mut self) -> f64 {
+        self.settle_all();
         let squares = |parameter: &Parameter| -> f64 {
             let pieces = parameter.gradient.par_chunks(1 << 14);
             let sums = pieces.map(|piece| piece.iter().map(|&g| f64::from(g).powi(2)).sum());

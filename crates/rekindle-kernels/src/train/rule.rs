@@ -1,5 +1,7 @@
 //! The update rules of Keras's optimizers, each one pass over a parameter.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::vectorized::{fma, vectorized};
@@ -102,67 +104,107 @@ impl Rule {
         slots: &mut [Vec<f32>],
     ) {
         const PIECE: usize = 1 << 14;
-        assert_eq!(slots.len(), self.slots(), "a rule has all its slots");
+        let update = self.at(time, rate, scale);
+        let pieces = update.pieces(weights, slots, PIECE);
+        let pieces = pieces.into_par_iter().zip(gradient.par_chunks(PIECE));
+        pieces.for_each(|(mut piece, gradient)| update.apply(&mut piece, gradient));
+    }
+
+    /// What it does in step `time`, counted from 1, at a rate, with gradients times `scale`.
+    pub(super) fn at(&self, time: u64, rate: f64, scale: f32) -> Update {
         let own = (rate * self.correction(time)) as f32;
-        let plain = rate as f32;
-        match (*self, slots) {
-            (Self::Adam { beta_1, beta_2, epsilon, decay }, [mean, square]) => {
-                let keep = (1.0 - rate * decay) as f32;
-                let pieces = weights
-                    .par_chunks_mut(PIECE)
-                    .zip(gradient.par_chunks(PIECE))
-                    .zip(mean.par_chunks_mut(PIECE).zip(square.par_chunks_mut(PIECE)));
+        Update { rule: *self, rate, own, scale }
+    }
+}
+
+/// A rule in one step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Update {
+    rule: Rule,
+    rate: f64,
+    /// The rate with Adam's correction.
+    own: f32,
+    scale: f32,
+}
+
+/// Some of a parameter's weights, and what is remembered of them; slots that the rule has not are empty.
+pub(super) struct Piece<'a> {
+    pub weights: &'a mut [f32],
+    pub slots: [&'a mut [f32]; 2],
+}
+
+impl Piece<'_> {
+    /// Some of these.
+    pub fn part(&mut self, range: Range<usize>) -> Piece<'_> {
+        let slots = self.slots.each_mut().map(|slot| match slot.is_empty() {
+            true => &mut [][..],
+            false => &mut slot[range.clone()],
+        });
+        Piece { weights: &mut self.weights[range], slots }
+    }
+}
+
+impl Update {
+    /// A parameter in pieces of `size` weights; the last may have fewer.
+    pub fn pieces<'a>(
+        &self,
+        weights: &'a mut [f32],
+        slots: &'a mut [Vec<f32>],
+        size: usize,
+    ) -> Vec<Piece<'a>> {
+        assert_eq!(slots.len(), self.rule.slots(), "a rule has all its slots");
+        let mut slots = slots.iter_mut().map(|slot| slot.chunks_mut(size));
+        let [mut first, mut second] = [slots.next(), slots.next()];
+        let mut next = || {
+            [&mut first, &mut second]
+                .map(|slot| slot.as_mut().and_then(Iterator::next).unwrap_or_default())
+        };
+        weights.chunks_mut(size).map(|weights| Piece { weights, slots: next() }).collect()
+    }
+
+    /// Updates some weights by their gradients.
+    pub fn apply(&self, piece: &mut Piece<'_>, gradient: &[f32]) {
+        let (scale, plain) = (self.scale, self.rate as f32);
+        let Piece { weights, slots: [first, second] } = piece;
+        match self.rule {
+            Rule::Adam { beta_1, beta_2, epsilon, decay } => {
+                let keep = (1.0 - self.rate * decay) as f32;
                 // In f32 what is left of 1 would be off by 1e-5.
                 let betas = [beta_1, 1.0 - beta_1, beta_2, 1.0 - beta_2].map(|beta| beta as f32);
-                let settings = [epsilon as f32, own, keep, scale];
-                pieces.for_each(|((w, g), (m, v))| adam(betas, settings, w, g, m, v));
+                let settings = [epsilon as f32, self.own, keep, scale];
+                adam(betas, settings, weights, gradient, first, second);
             }
-            (Self::Sgd { .. }, []) => {
-                let pieces = weights.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
-                pieces.for_each(|(w, g)| {
-                    w.iter_mut().zip(g).for_each(|(w, g)| *w -= plain * scale * g);
-                });
+            Rule::Sgd { momentum: 0.0, .. } => {
+                let pairs = weights.iter_mut().zip(gradient);
+                pairs.for_each(|(w, g)| *w -= plain * scale * g);
             }
-            (Self::Sgd { momentum, nesterov }, [velocity]) => {
+            Rule::Sgd { momentum, nesterov } => {
                 let momentum = momentum as f32;
-                let pieces = weights.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
-                pieces.zip(velocity.par_chunks_mut(PIECE)).for_each(|((w, g), v)| {
-                    for ((w, g), v) in w.iter_mut().zip(g).zip(v) {
-                        let step = plain * scale * g;
-                        *v = momentum * *v - step;
-                        *w += if nesterov { momentum * *v - step } else { *v };
-                    }
-                });
+                for ((w, g), v) in weights.iter_mut().zip(gradient).zip(first.iter_mut()) {
+                    let step = plain * scale * g;
+                    *v = momentum * *v - step;
+                    *w += if nesterov { momentum * *v - step } else { *v };
+                }
             }
-            (Self::RmsProp { rho, momentum, epsilon }, [square, rest @ ..]) => {
+            Rule::RmsProp { rho, momentum, epsilon } => {
+                let has_velocity = momentum != 0.0;
                 let [rho, added, momentum, epsilon] =
                     [rho, 1.0 - rho, momentum, epsilon].map(|value| value as f32);
-                let mut none = Vec::new();
-                let velocity = rest.first_mut().unwrap_or(&mut none);
-                let has_velocity = !velocity.is_empty();
-                let pieces = weights.par_chunks_mut(PIECE).zip(gradient.par_chunks(PIECE));
-                let pieces = pieces.zip(square.par_chunks_mut(PIECE));
                 let step = |g: f32, s: &mut f32| {
                     let g = g * scale;
                     *s = rho * *s + added * g * g;
                     plain * g / (*s + epsilon).sqrt()
                 };
+                let squares = weights.iter_mut().zip(gradient).zip(first.iter_mut());
                 if has_velocity {
-                    pieces.zip(velocity.par_chunks_mut(PIECE)).for_each(|(((w, g), s), v)| {
-                        for (((w, g), s), v) in w.iter_mut().zip(g).zip(s).zip(v) {
-                            *v = momentum * *v + step(*g, s);
-                            *w -= *v;
-                        }
-                    });
+                    for (((w, g), s), v) in squares.zip(second.iter_mut()) {
+                        *v = momentum * *v + step(*g, s);
+                        *w -= *v;
+                    }
                 } else {
-                    pieces.for_each(|((w, g), s)| {
-                        for ((w, g), s) in w.iter_mut().zip(g).zip(s) {
-                            *w -= step(*g, s);
-                        }
-                    });
+                    squares.for_each(|((w, g), s)| *w -= step(*g, s));
                 }
             }
-            _ => unreachable!("the slots were counted"),
         }
     }
 }

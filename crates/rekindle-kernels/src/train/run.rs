@@ -25,6 +25,8 @@ impl Trainer {
         if inputs.is_empty() || !inputs.len().is_multiple_of(count) {
             return Err(PlanError::Input { expected: count, found: inputs.len() });
         }
+        // What they are products of is overwritten.
+        self.settle_all();
         self.batch = inputs.len() / count;
         let mut masks = match pass {
             Pass::Inference => None,
@@ -102,6 +104,11 @@ impl Trainer {
             }
             Work::Dense(dense) => {
                 let bias = dense.bias.map(values);
+                if let Some(product) = dense.product {
+                    product.forward(x, values(dense.kernel), bias, out);
+                    self.kept[index] = kept;
+                    return;
+                }
                 let (rows, outputs) = (x.len() / channels, dense.outputs);
                 let kernel = Matrix::new(values(dense.kernel), channels, outputs);
                 multiply(out, Matrix::new(x, rows, channels), kernel, false, true);

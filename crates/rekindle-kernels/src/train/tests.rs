@@ -37,7 +37,7 @@ fn values(count: usize, seed: u64) -> Vec<f32> {
 }
 
 /// Whether values are as others, but for rounding, by the length of their difference: where rounding moves a value over the
-/// kink of a function, single slopes are others. `least` is what each may be off anyway.
+/// kink of a function, single gradients are others. `least` is what each may be off anyway.
 fn compare(
     what: &str,
     found: &[f32],
@@ -74,15 +74,15 @@ fn check(recipe: &Recipe, is_live: bool) -> Result<(), TestCaseError> {
     if !expected.iter().all(|value| value.abs() < 1e30) {
         return Ok(());
     }
-    let slope = values(expected.len(), 2);
+    let gradient = values(expected.len(), 2);
     let gradients = match output {
         Features::Map(y) => {
-            let slope = TensorData::new(slope.clone(), y.dims());
-            (y * Tensor::from_data(slope, &device)).sum().backward()
+            let gradient = TensorData::new(gradient.clone(), y.dims());
+            (y * Tensor::from_data(gradient, &device)).sum().backward()
         }
         Features::Flat(y) => {
-            let slope = TensorData::new(slope.clone(), y.dims());
-            (y * Tensor::from_data(slope, &device)).sum().backward()
+            let gradient = TensorData::new(gradient.clone(), y.dims());
+            (y * Tensor::from_data(gradient, &device)).sum().backward()
         }
     };
     let mut visitor = Gradients { from: &gradients, found: HashMap::new() };
@@ -108,23 +108,17 @@ fn check(recipe: &Recipe, is_live: bool) -> Result<(), TestCaseError> {
     };
     let found = trainer.forward(&images, pass).map_err(fail)?.to_vec();
     compare("outputs", &found, &turned(&expected), 1e-3, 1e-6)?;
-    let found = trainer.backward(&turned(&slope)).map_err(fail)?;
+    let found = trainer.backward(&turned(&gradient)).map_err(fail)?;
     // Where sums cancel, what is left is rounding: shares of the largest gradient of any parameter.
     let all = visitor.found.values().flatten();
     let least = 5e-5 + 1e-4 * f64::from(all.fold(0.0_f32, |most, value| most.max(value.abs())));
     if let (Some(found), Some(expected)) = (found, input.grad(&gradients)) {
         compare("the input's gradient", &found, &floats(expected.into_data()), 1e-2, least)?;
     }
-    for parameter in trainer.parameters().iter().filter(|parameter| parameter.trains()) {
+    for (parameter, gradient) in trainer.gradients() {
         let name = format!("{}/{}", parameter.layer, parameter.spec.name);
         let Some(expected) = visitor.found.get(&parameter.id) else { continue };
-        compare(
-            &name,
-            &parameter.gradient,
-            &parameter.spec.from_burn(expected.clone()),
-            1e-2,
-            least,
-        )?;
+        compare(&name, gradient, &parameter.spec.from_burn(expected.clone()), 1e-2, least)?;
     }
     Ok(())
 }
