@@ -7,8 +7,11 @@ use rekindle_nn::Architecture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::beside::Beside;
 use crate::keras::{self, Origin, Placed};
-use crate::{ModelCard, WeightsError, hdf5, keras_zip, onnx, safetensors, sharded, tf_checkpoint};
+use crate::{
+    ModelCard, WeightsError, hdf5, json, onnx, safetensors, tf_checkpoint, zipped,
+};
 
 /// How a file holds numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +103,8 @@ pub struct Checkpoint {
     problem: Option<String>,
     /// What of the file is not among the tensors; each is a sentence.
     left_out: Vec<String>,
+    /// What other files say of the model.
+    beside: Option<Box<Beside>>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -155,9 +160,9 @@ impl Checkpoint {
         match start.as_slice() {
             [] => Err(WeightsError::format(path, "the file is empty")),
             _ if start.starts_with(HDF5_MAGIC) => hdf5::open(path),
-            _ if start.starts_with(b"PK\x03\x04") => keras_zip::open(path),
+            _ if start.starts_with(b"PK\x03\x04") => zipped::open(path),
             _ if tf_checkpoint::is_table(&mut file) => tf_checkpoint::open(path),
-            [b'{', ..] => sharded::open(path),
+            [b'{', ..] => json::open(path),
             // The field `ir_version` comes first.
             [0x08, ..] if start.get(8) != Some(&b'{') || is_onnx => onnx::open(path),
             _ if is_onnx => onnx::open(path),
@@ -212,6 +217,7 @@ impl Checkpoint {
             model: None,
             problem: None,
             left_out: Vec::new(),
+            beside: None,
         }
     }
 
@@ -259,8 +265,10 @@ impl Checkpoint {
         };
         if let Some(model) = self.model.take() {
             let numbered = matches!(naming, Naming::Numbers);
-            let read = keras::read(&model, &self.tensors, numbered, size);
-            return Ok(match read.and_then(keras::resolve) {
+            let beside = self.beside.take().map(|beside| *beside).unwrap_or_default();
+            let read = keras::read(&model, &self.tensors, numbered, size.or(beside.size));
+            let resolved = read.and_then(|model| keras::resolve(model, &beside));
+            return Ok(match resolved {
                 Ok((card, tensors)) => self.rearranged(card, tensors),
                 Err(problem) => self.with_problem(problem),
             });
@@ -295,6 +303,11 @@ impl Checkpoint {
     /// What of the file is not among the tensors, as the card will say.
     pub(crate) fn with_left_out(self, left_out: Vec<String>) -> Self {
         Self { left_out, ..self }
+    }
+
+    /// What other files say of the model.
+    pub(crate) fn with_beside(self, beside: Beside) -> Self {
+        Self { beside: Some(Box::new(beside)), ..self }
     }
 
     pub(crate) fn with_problem(self, problem: String) -> Self {

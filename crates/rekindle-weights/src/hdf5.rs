@@ -116,7 +116,7 @@ fn legacy(root: &Group, layers: Vec<String>, found: &mut Found) -> Result<(), St
 }
 
 /// The names of all layers in a configuration.
-fn layer_names(model: &serde_json::Value) -> HashSet<String> {
+pub(crate) fn layer_names(model: &serde_json::Value) -> HashSet<String> {
     let mut names = HashSet::new();
     let mut open = vec![model];
     while let Some(value) = open.pop() {
@@ -132,7 +132,7 @@ fn layer_names(model: &serde_json::Value) -> HashSet<String> {
 
 /// The layer and the variable that a weight's name means, where `known` layers may have a `/` in their names; `weights`
 /// are all of the layer or model `group`.
-fn owner(
+pub(crate) fn owner(
     group: &str,
     weight: &str,
     weights: &[String],
@@ -159,10 +159,10 @@ fn owner(
 }
 
 /// Keras 2.12 to 2.14's name for what a model's layers are grouped under.
-const OLD_LAYERS: &str = "_layer_checkpoint_dependencies";
+pub(crate) const OLD_LAYERS: &str = "_layer_checkpoint_dependencies";
 
 /// What a model's layers are grouped under.
-fn layers_group(groups: &[String]) -> Option<&str> {
+pub(crate) fn layers_group(groups: &[String]) -> Option<&str> {
     let names = ["layers", OLD_LAYERS];
     names.into_iter().find(|name| groups.iter().any(|group| group == name))
 }

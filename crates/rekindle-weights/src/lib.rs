@@ -6,6 +6,7 @@
 //! network, or says exactly what does not fit.
 
 mod atomic;
+mod beside;
 mod bundled;
 mod cache;
 mod card;
@@ -13,17 +14,23 @@ mod checkpoint;
 #[cfg(feature = "download")]
 mod download;
 mod error;
+mod files;
 mod hdf5;
+mod json;
 mod keras;
 mod keras_zip;
 mod load;
+mod npz;
 mod onnx;
 mod pretrained;
 mod recognise;
 mod safetensors;
 mod sharded;
+mod teachable;
 mod tf_checkpoint;
+mod tfjs;
 mod whole;
+mod zipped;
 
 pub use atomic::write_atomic;
 pub use cache::cache_folder;

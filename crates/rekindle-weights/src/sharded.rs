@@ -1,30 +1,23 @@
 //! The index of a sharded safetensors file: `{"weight_map": {"layer/variable": "file"}}`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Component, Path};
+use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, ReadTensor};
+use crate::files::in_folder;
 use crate::{WeightsError, safetensors};
-
-/// Far more than an index of the largest networks.
-const LONGEST: u64 = 100_000_000;
 
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
+pub(crate) fn open(path: &Path, index: Value) -> Result<Checkpoint, WeightsError> {
     let wrong = |reason: String| WeightsError::format(path, reason);
-    let io = |error| WeightsError::io(path, error);
-    let length = std::fs::metadata(path).map_err(io)?.len();
-    if length > LONGEST {
-        return Err(wrong(format!("an index of {length} bytes, expected at most {LONGEST}")));
-    }
-    let text = std::fs::read(path).map_err(io)?;
-    let index: Index = serde_json::from_slice(&text).map_err(|error| {
+    let index: Index = serde_json::from_value(index).map_err(|error| {
         wrong(format!("is JSON, but not the index of a sharded safetensors file: {error}"))
     })?;
     let mut shards: Vec<Box<dyn ReadTensor>> = Vec::new();
@@ -33,11 +26,10 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
     files.sort();
     files.dedup();
     for file in files {
-        let mut parts = Path::new(file).components();
-        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
+        let Some(place) = path.parent().and_then(|folder| in_folder(folder, file)) else {
             return Err(wrong(format!("names `{file}`, expected a file in its own folder")));
-        }
-        let shard = safetensors::open(&path.with_file_name(file))?;
+        };
+        let shard = safetensors::open(&place)?;
         let by_name: HashMap<String, usize> = (0..shard.tensors().len())
             .map(|index| (shard.name_in_file(index).to_owned(), index))
             .collect();
