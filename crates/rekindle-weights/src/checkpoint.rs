@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::beside::Beside;
 use crate::keras::{self, Origin, Placed};
 use crate::{
-    ModelCard, WeightsError, hdf5, json, onnx, safetensors, tf_checkpoint, zipped,
+    ModelCard, WeightsError, folder, hdf5, json, onnx, safetensors, tf_checkpoint, zipped,
 };
 
 /// How a file holds numbers.
@@ -151,6 +151,9 @@ impl Checkpoint {
         let path = path.as_ref();
         if let Some(index) = tf_checkpoint::index_of(path) {
             return tf_checkpoint::open(&index);
+        }
+        if let Some(folder) = folder::of(path) {
+            return folder::open(&folder);
         }
         let io = |error| WeightsError::io(path, error);
         let mut start = Vec::new();

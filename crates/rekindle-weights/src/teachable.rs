@@ -19,7 +19,7 @@ pub(crate) const METADATA: &str = "metadata.json";
 /// The classes of an export for Keras: `0 Class 1`.
 const LABELS: &str = "labels.txt";
 /// The model of an export for Keras.
-const KERAS: &str = "keras_model.h5";
+pub(crate) const KERAS: &str = "keras_model.h5";
 /// Both are some kB.
 const LONGEST: u64 = 10_000_000;
 /// Larger photos are no input of any network.
@@ -71,6 +71,14 @@ fn open_keras(zip: &mut Zip, prefix: &str, path: &Path) -> Result<Checkpoint, St
     let (file, size) = zip.hdf5(&format!("{prefix}{KERAS}"))?;
     let checkpoint = hdf5::read(file, size, path).map_err(|error| error.to_string())?;
     let beside = of_keras(&mut Files::Zip(zip, prefix))?;
+    Ok(checkpoint.with_beside(beside.unwrap_or_default()))
+}
+
+/// Opens an export for Keras that was unpacked.
+pub(crate) fn open_folder(folder: &Path) -> Result<Checkpoint, WeightsError> {
+    let checkpoint = hdf5::open(&folder.join(KERAS))?;
+    let beside = of_keras(&mut Files::Folder(folder))
+        .map_err(|reason| WeightsError::format(folder, reason))?;
     Ok(checkpoint.with_beside(beside.unwrap_or_default()))
 }
 

@@ -1,5 +1,6 @@
 //! Models of other programs than Keras answer as those do.
 
+mod saved_model;
 mod tfjs;
 
 use std::path::{Path, PathBuf};
