@@ -1,8 +1,10 @@
 //! What is said of a model beside its own file: class names, the images' size, how photos are prepared.
 
 use rekindle_nn::Op;
+use rekindle_nn::ops::Interpolation;
 
 use crate::ModelCard;
+use crate::torch::Scaling;
 
 /// What other files than the model's say of it.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +19,14 @@ pub(crate) struct Beside {
     pub preprocessing: Option<(String, String)>,
     /// How photos are resized; and the sentence that says why.
     pub photo_resize: Option<(Op, String)>,
+    /// What PyTorch's programs call the network.
+    pub model: Option<String>,
+    /// What photos are scaled by, of a network of PyTorch.
+    pub scaling: Option<Scaling>,
+    /// How photos are resized, of a network of PyTorch.
+    pub interpolation: Option<Interpolation>,
+    /// What else is to be said; each is a sentence.
+    pub assumed: Vec<String>,
 }
 
 impl Beside {
@@ -49,6 +59,7 @@ impl Beside {
                 }
             }
         }
+        card.assumed.extend(self.assumed.iter().cloned());
         if let Some((resize, why)) = &self.photo_resize
             && card.resize.is_none()
             && card.photo_resize.is_none()

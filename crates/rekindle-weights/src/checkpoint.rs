@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::beside::Beside;
 use crate::keras::{self, Origin, Placed};
 use crate::{
-    ModelCard, WeightsError, folder, hdf5, json, onnx, safetensors, tf_checkpoint, zipped,
+    ModelCard, WeightsError, folder, hdf5, json, onnx, safetensors, tf_checkpoint, torch, zipped,
 };
 
 /// How a file holds numbers.
@@ -81,8 +81,12 @@ pub(crate) enum Naming {
     Names,
     /// By names, sorted by them, so that their order is not that of the layers.
     Unordered,
+    /// By nothing but their order, which is that of the layers and of each layer's variables.
+    Sequence,
     /// By class and number: Keras 3's `.weights.h5` and `.keras`.
     Numbers,
+    /// By PyTorch's names of modules.
+    Modules,
     /// By what is done with them: ONNX.
     Graph(Box<onnx::Graph>),
 }
@@ -264,6 +268,10 @@ impl Checkpoint {
         }
         let naming = match std::mem::replace(&mut self.naming, Naming::Names) {
             Naming::Graph(graph) => return onnx::resolve(self, *graph, size),
+            Naming::Modules => {
+                let beside = self.beside.take().unwrap_or_default();
+                return Ok(torch::resolve(self, size, &beside));
+            }
             naming => naming,
         };
         if let Some(model) = self.model.take() {

@@ -31,6 +31,7 @@ mod sharded;
 mod teachable;
 mod tf_checkpoint;
 mod tfjs;
+mod torch;
 mod whole;
 mod zipped;
 

@@ -1,7 +1,9 @@
 //! Models of other programs than Keras answer as those do.
 
+mod pieces;
 mod saved_model;
 mod tfjs;
+mod torch;
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +19,13 @@ fn golden(name: &str) -> PathBuf {
 
 /// The file's network, with the weights that it holds.
 fn open(path: &Path) -> (ModelCard, Network<Flex>) {
-    let mut checkpoint = Checkpoint::open(path).expect("opens").resolve().expect("resolves");
+    open_for(path, None)
+}
+
+/// The same for images of this size.
+fn open_for(path: &Path, size: Option<[usize; 2]>) -> (ModelCard, Network<Flex>) {
+    let checkpoint = Checkpoint::open(path).expect("opens");
+    let mut checkpoint = checkpoint.resolve_for(size).expect("resolves");
     let card = checkpoint.card().cloned();
     let card = card.unwrap_or_else(|| panic!("{}: {:?}", path.display(), checkpoint.problem()));
     let network = Network::<Flex>::init(card.graph.clone(), 0, &Default::default());
