@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import warnings
+from collections import OrderedDict
 
 import numpy as np
 import timm
@@ -35,6 +36,27 @@ NETWORKS = [
     ("torchvision", "efficientnet_b0", 64, 8),
     ("torchvision", "efficientnet_b5", 64, 3),
     ("timm", "inception_v4", 139, 8),
+    ("timm", "mobilenetv3_large_100", 64, 8),
+    ("timm", "tf_mobilenetv3_large_075", 64, 8),
+    ("timm", "tf_mobilenetv3_large_minimal_100", 71, 8),
+    ("timm", "mobilenetv3_small_075", 71, 8),
+    ("timm", "tf_mobilenetv3_small_100", 64, 8),
+    ("torchvision", "mobilenet_v3_large", 64, 8),
+    ("torchvision", "mobilenet_v3_small", 71, 8),
+    ("timm", "densenet121", 64, 8),
+    ("torchvision", "densenet169", 71, 8),
+    ("timm", "legacy_xception", 96, 8),
+    ("torchvision", "inception_v3", 107, 8),
+    ("timm", "inception_v3", 107, 8),
+    ("timm", "convnext_tiny", 64, 8),
+    ("torchvision", "convnext_tiny", 64, 8),
+    ("timm", "tf_efficientnetv2_b0", 64, 8),
+    ("timm", "tf_efficientnetv2_b3", 71, 8),
+    ("timm", "tf_efficientnetv2_s", 64, 8),
+    ("timm", "efficientnetv2_s", 64, 8),
+    ("torchvision", "efficientnet_v2_s", 64, 8),
+    ("torchvision", "vgg16", 48, None),
+    ("timm", "vgg19", 48, None),
 ]
 
 
@@ -58,9 +80,13 @@ def value(name, shape):
 
 def network(program, name, classes):
     if program == "timm":
-        model = timm.create_model(name, pretrained=False, num_classes=classes)
+        model = timm.create_model(name, pretrained=False, num_classes=classes or 1000)
         return model, model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
-    model = getattr(torchvision.models, name)(weights=None, num_classes=classes)
+    settings = {"init_weights": False} if name == "inception_v3" else {}
+    model = getattr(torchvision.models, name)(weights=None, num_classes=classes or 1000, **settings)
+    if name == "inception_v3":
+        # Its trained weights take images scaled like the others, and rescale them to these in front.
+        return model, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     return model, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -68,6 +94,8 @@ def golden(program, name, size, classes):
     torch.manual_seed(0)
     model, mean, deviation = network(program, name, classes)
     model.eval()
+    # Without a classifier, for networks whose classifier is hundreds of megabytes.
+    model = model if classes else torch.nn.Sequential(OrderedDict(features=model.features))
     state = model.state_dict()
     for key, tensor in state.items():
         if tensor.is_floating_point():
@@ -76,11 +104,20 @@ def golden(program, name, size, classes):
     batch = torch.from_numpy(scaled.transpose(2, 0, 1)[None].astype(np.float32))
     with torch.no_grad():
         logits = model(batch)[0].double()
+    if not classes:
+        # Of maps, some values.
+        answer = logits.flatten()
+        top = list(range(0, len(answer), len(answer) // 20))
+        return described(program, name, size, state, 0.0, top, answer)
     # Neither uniform nor one class.
     gain = float(6.0 / (logits.max() - logits.min()))
     answer = torch.softmax(logits * gain, 0)
     print(f"{program} {name}: logits {logits.min():.3g} to {logits.max():.3g}, probabilities to {answer.max():.3g}")
     top = [int(index) for index in answer.argsort(descending=True)[:10]]
+    return described(program, name, size, state, gain, top, answer)
+
+
+def described(program, name, size, state, gain, top, answer):
     return {
         "program": program,
         "name": name,

@@ -417,7 +417,9 @@ fn behind(graph: &Graph, rescaling: Rescaling) -> Result<Graph, String> {
 impl Dialect {
     /// What a layer may be called.
     fn modules(&self, layer: &Layer) -> Vec<String> {
-        let Some([conv, norm]) = self.units else { return names::renamed(self.rules, &layer.name) };
+        let Some([conv, norm]) = self.units else {
+            return names::renamed(self.rules, self.list, &layer.name);
+        };
         // The rules have one name for a convolution and its normalization.
         let is_norm = matches!(layer.op, Op::BatchNorm(_));
         let name = layer.name.strip_suffix("/BatchNorm").unwrap_or(&layer.name);
@@ -427,7 +429,7 @@ impl Dialect {
             Op::Conv2d(_) => conv,
             _ => "",
         };
-        let modules = names::renamed(self.rules, &name).into_iter();
+        let modules = names::renamed(self.rules, self.list, &name).into_iter();
         modules.map(|module| format!("{module}{suffix}")).collect()
     }
 }

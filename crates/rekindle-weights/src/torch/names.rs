@@ -2,17 +2,21 @@
 //!
 //! A rule is a pattern and what becomes of it. In a pattern `{n}` is a number, `{L}` (a capital) is a letter, which counts
 //! from `a` = 0, and `%` is anything. In what becomes of it `{n-1}`, `{n+2}`, `{n*3-1}` compute, `{n/1,2,3}` says in which
-//! of groups of these sizes number n is, and where in it: `group.place`; and `|` separates names of which one exists.
+//! of groups of these sizes number n is, and where in it: `group.place`; `{n#}` is entry n of a list of names, whose
+//! beginnings are shared; and `|` separates names of which one exists.
 
 /// A pattern and what becomes of it.
 pub(super) type Rule = (&'static str, &'static str);
 
+/// Names in order: their beginnings, and the ends of each.
+pub(super) type List = [(&'static str, &'static [&'static str])];
+
 /// What the rules make of a layer's name, the first that fits: candidates, of which one exists.
-pub(super) fn renamed(rules: &[Rule], layer: &str) -> Vec<String> {
+pub(super) fn renamed(rules: &[Rule], list: &List, layer: &str) -> Vec<String> {
     let found =
         rules.iter().find_map(|(pattern, target)| Some((captured(pattern, layer)?, target)));
     let Some((captures, target)) = found else { return Vec::new() };
-    target.split('|').filter_map(|target| filled(target, &captures)).collect()
+    target.split('|').filter_map(|target| filled(target, &captures, list)).collect()
 }
 
 /// The numbers at a pattern's places, if the text is of that pattern.
@@ -46,7 +50,7 @@ fn captured(pattern: &str, text: &str) -> Option<Vec<(char, usize)>> {
 }
 
 /// A target with its places filled; nothing where a number would be below 0.
-fn filled(target: &str, captures: &[(char, usize)]) -> Option<String> {
+fn filled(target: &str, captures: &[(char, usize)], list: &List) -> Option<String> {
     let mut result = String::new();
     let mut target = target;
     while let Some((literal, rest)) = target.split_once('{') {
@@ -54,7 +58,7 @@ fn filled(target: &str, captures: &[(char, usize)]) -> Option<String> {
         let (place, rest) = rest.split_once('}')?;
         let name = place.chars().next()?;
         let (_, value) = captures.iter().find(|(own, _)| *own == name)?;
-        result.push_str(&computed(&place[1..], *value)?);
+        result.push_str(&computed(&place[1..], *value, list)?);
         target = rest;
     }
     result.push_str(target);
@@ -62,7 +66,11 @@ fn filled(target: &str, captures: &[(char, usize)]) -> Option<String> {
 }
 
 /// What an expression makes of a number.
-fn computed(expression: &str, value: usize) -> Option<String> {
+fn computed(expression: &str, value: usize, list: &List) -> Option<String> {
+    if expression == "#" {
+        let names = list.iter().flat_map(|(start, ends)| ends.iter().map(move |end| (start, end)));
+        return names.map(|(start, end)| format!("{start}{end}")).nth(value);
+    }
     if let Some(sizes) = expression.strip_prefix('/') {
         let mut left = value;
         for (group, size) in sizes.split(',').enumerate() {
@@ -100,6 +108,7 @@ mod tests {
             ("block{b}_sep{k}", "block{b-1}.rep.{k*3-2}|other.{k}"),
             ("%_head_dense", "head.fc"),
             ("bn", "norm5"),
+            ("conv2d_{i}", "{i#}"),
         ];
         for (layer, expected) in [
             ("conv3_block12_0_bn", &["layer2.11.downsample.1"][..]),
@@ -113,9 +122,16 @@ mod tests {
             ("convnext_tiny_head_dense", &["head.fc"]),
             ("bn", &["norm5"]),
             ("bn1", &[]),
+            ("conv2d_1", &["A.b"]),
+            ("conv2d_2", &["B.c"]),
+            ("conv2d_3", &[]),
             ("conv99999999999999999999_block1_0_bn", &[]),
         ] {
-            assert_eq!(renamed(&rules, layer), expected, "{layer}");
+            assert_eq!(
+                renamed(&rules, &[("A.", &["a", "b"]), ("B.", &["c"])], layer),
+                expected,
+                "{layer}"
+            );
         }
     }
 }
