@@ -1,6 +1,7 @@
-"""Writes tests/golden/torch/: the tensors of timm's and torchvision's networks, names and shapes, and what these answer.
+"""Writes tests/golden/torch/: the tensors of timm's and torchvision's networks, names and shapes, and what these answer;
+and transformers' own.
 
-Run from the repository root, in a venv with `pip install torch torchvision timm`:
+Run from the repository root, in a venv with `pip install torch torchvision timm transformers`:
     python tests/keras/torch_networks.py [NAME ...]
 
 Golden files hold no weights: every tensor is filled from a formula of its name (formula.py, and the test). The answers are
@@ -11,6 +12,7 @@ import gzip
 import json
 import os
 import sys
+import tempfile
 import warnings
 from collections import OrderedDict
 
@@ -18,6 +20,8 @@ import numpy as np
 import timm
 import torch
 import torchvision
+import transformers
+from timm.models._hub import save_config_for_hf
 
 import formula
 
@@ -57,7 +61,13 @@ NETWORKS = [
     ("torchvision", "efficientnet_v2_s", 64, 8),
     ("torchvision", "vgg16", 48, None),
     ("timm", "vgg19", 48, None),
+    # With the configurations of a folder of Hugging Face's.
+    ("timm", "tf_efficientnet_b1", 64, 5),
+    ("transformers", "resnet", 64, 5),
+    ("transformers", "convnext", 64, 5),
 ]
+FOLDERS = ("tf_efficientnet_b1", "resnet", "convnext")
+LABELS = [f"kind {number}" for number in range(5)]
 
 
 def images(size):
@@ -82,6 +92,15 @@ def network(program, name, classes):
     if program == "timm":
         model = timm.create_model(name, pretrained=False, num_classes=classes or 1000)
         return model, model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
+    if program == "transformers":
+        labels = {"num_labels": classes, "id2label": dict(enumerate(LABELS))}
+        if name == "resnet":
+            model = transformers.ResNetForImageClassification(transformers.ResNetConfig(**labels))
+        else:
+            # The epsilon of its last normalization: so large that it shows.
+            config = transformers.ConvNextConfig(layer_norm_eps=0.01, **labels)
+            model = transformers.ConvNextForImageClassification(config)
+        return model, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
     settings = {"init_weights": False} if name == "inception_v3" else {}
     model = getattr(torchvision.models, name)(weights=None, num_classes=classes or 1000, **settings)
     if name == "inception_v3":
@@ -103,7 +122,8 @@ def golden(program, name, size, classes):
     scaled = (images(size) / 255 - mean) / deviation
     batch = torch.from_numpy(scaled.transpose(2, 0, 1)[None].astype(np.float32))
     with torch.no_grad():
-        logits = model(batch)[0].double()
+        logits = model(batch)
+        logits = (logits.logits if program == "transformers" else logits)[0].double()
     if not classes:
         # Of maps, some values.
         answer = logits.flatten()
@@ -114,7 +134,23 @@ def golden(program, name, size, classes):
     answer = torch.softmax(logits * gain, 0)
     print(f"{program} {name}: logits {logits.min():.3g} to {logits.max():.3g}, probabilities to {answer.max():.3g}")
     top = [int(index) for index in answer.argsort(descending=True)[:10]]
-    return described(program, name, size, state, gain, top, answer)
+    described_one = described(program, name, size, state, gain, top, answer)
+    if name in FOLDERS:
+        described_one |= configurations(program, model, mean, deviation)
+    return described_one
+
+
+def configurations(program, model, mean, deviation):
+    """What the programs themselves write beside model.safetensors."""
+    with tempfile.TemporaryDirectory() as folder:
+        read = lambda name: json.load(open(os.path.join(folder, name)))
+        if program == "timm":
+            save_config_for_hf(model, os.path.join(folder, "config.json"), model_config={"label_names": LABELS})
+            return {"config": read("config.json")}
+        model.config.save_pretrained(folder)
+        processor = transformers.ConvNextImageProcessor(image_mean=list(mean), image_std=list(deviation), size={"shortest_edge": 224})
+        processor.save_pretrained(folder)
+        return {"config": read("config.json"), "preprocessor": read("preprocessor_config.json")}
 
 
 def described(program, name, size, state, gain, top, answer):

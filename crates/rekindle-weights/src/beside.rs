@@ -25,6 +25,8 @@ pub(crate) struct Beside {
     pub scaling: Option<Scaling>,
     /// How photos are resized, of a network of PyTorch.
     pub interpolation: Option<Interpolation>,
+    /// The epsilon of the last LayerNormalization, of a network of PyTorch.
+    pub last_epsilon: Option<f64>,
     /// What else is to be said; each is a sentence.
     pub assumed: Vec<String>,
 }

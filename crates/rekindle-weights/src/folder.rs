@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoint;
-use crate::{WeightsError, json, saved_model, teachable, tfjs};
+use crate::{WeightsError, hugging_face, json, saved_model, teachable, tfjs};
 
 /// The folder that a path means: a folder, or a file of a SavedModel that is none without the others.
 pub(crate) fn of(path: &Path) -> Option<PathBuf> {
@@ -29,8 +29,17 @@ pub(crate) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
     if has(teachable::KERAS) {
         return teachable::open_folder(folder);
     }
+    if has(hugging_face::CONFIG) && has("model.weights.h5") {
+        return Err(WeightsError::format(
+            folder,
+            "holds what was in a `.keras` file: zip its files again, without the folder, and call that `model.keras`",
+        ));
+    }
+    if has(hugging_face::CONFIG) {
+        return hugging_face::open(folder);
+    }
     Err(WeightsError::format(
         folder,
-        "is a folder of no known kind: expected a SavedModel (saved_model.pb), a TF.js model (model.json), or a Teachable Machine export (keras_model.h5); give the file of weights itself",
+        "is a folder of no known kind: expected a SavedModel (saved_model.pb), a TF.js model (model.json), a Teachable Machine export (keras_model.h5), or Hugging Face's config.json and model.safetensors; give the file of weights itself",
     ))
 }

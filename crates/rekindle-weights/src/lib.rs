@@ -17,6 +17,7 @@ mod error;
 mod files;
 mod folder;
 mod hdf5;
+mod hugging_face;
 mod json;
 mod keras;
 mod keras_zip;

@@ -69,6 +69,20 @@ pub(super) fn adapted(graph: &Graph, otherwise: Otherwise) -> Result<Graph, Stri
         .map_err(|error| error.to_string())
 }
 
+/// The graph with another epsilon in its last LayerNormalization.
+pub(super) fn with_last_epsilon(graph: &Graph, epsilon: f64) -> Result<Graph, String> {
+    let mut layers = graph.layers().to_vec();
+    let mut norms = layers.iter_mut().rev().filter_map(|layer| match &mut layer.op {
+        Op::LayerNorm(norm) => Some(norm),
+        _ => None,
+    });
+    if let Some(norm) = norms.next() {
+        norm.epsilon = epsilon;
+    }
+    Graph::new(graph.input(), layers, graph.output(), graph.base())
+        .map_err(|error| error.to_string())
+}
+
 /// The graph without the layers in front of the first convolution that only scale.
 fn without_front(graph: &Graph) -> Result<Graph, String> {
     let mut gone = HashSet::new();

@@ -21,6 +21,9 @@ use crate::beside::Beside;
 use crate::checkpoint::Checkpoint;
 use crate::{ModelCard, TensorInfo};
 
+/// What programs put in front of all names when they wrap a network.
+const WRAPPERS: [&str; 3] = ["timm_model.", "module.", "model."];
+
 /// Whether tensors of these names are PyTorch's.
 pub(crate) fn is_named<'a>(mut names: impl Iterator<Item = &'a str> + Clone) -> bool {
     names.clone().any(|name| name.contains('.')) && names.all(|name| !name.contains('/'))
@@ -106,8 +109,12 @@ impl<'a> Search<'a> {
         beside: &'a Beside,
     ) -> Result<Self, String> {
         let all = 0..checkpoint.tensors().len();
+        let names: Vec<&str> = all.map(|index| checkpoint.name_in_file(index)).collect();
+        let wrapper =
+            WRAPPERS.iter().find(|wrapper| names.iter().all(|n| n.starts_with(**wrapper)));
+        let wrapper = wrapper.map_or(0, |wrapper| wrapper.len());
         let numbers: HashMap<&str, usize> =
-            all.map(|index| (checkpoint.name_in_file(index), index)).collect();
+            names.into_iter().enumerate().map(|(index, name)| (&name[wrapper..], index)).collect();
         Ok(Self { checkpoint, numbers, size: size.or(beside.size), beside })
     }
 
@@ -210,6 +217,10 @@ impl<'a> Search<'a> {
             .with_top(outputs.map(|outputs| outputs.max(2)));
         let family = architecture.graph().map_err(text)?;
         let graph = adapted(&family, dialect.otherwise).map_err(none)?;
+        let graph = match self.beside.last_epsilon {
+            Some(epsilon) => adapt::with_last_epsilon(&graph, epsilon).map_err(none)?,
+            None => graph,
+        };
         let two_classes = outputs == Some(1);
         let (placed, aside) = self.placed(dialect, &graph, two_classes)?;
         Ok(Candidate { dialect, model, architecture, graph, placed, aside, two_classes })
@@ -349,7 +360,8 @@ impl<'a> Search<'a> {
             card.photo_resize = Some(resizing.interpolation(interpolation).fit(Fit::Crop).into());
         }
         card.assumed = assumed;
-        self.beside.apply(&mut card)?;
+        // Such networks take images of any size, and a user may have asked for another.
+        Beside { size: None, ..self.beside.clone() }.apply(&mut card)?;
         Ok(Found { card, placed })
     }
 }
@@ -431,5 +443,62 @@ impl Dialect {
         };
         let modules = names::renamed(self.rules, self.list, &name).into_iter();
         modules.map(|module| format!("{module}{suffix}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Every variable of every network of every dialect has a tensor's name of its own.
+    #[test]
+    fn rules_name_every_layer_once() {
+        let mut networks = 0;
+        for (dialect, model) in DIALECTS
+            .iter()
+            .flat_map(|dialect| dialect.models.iter().map(move |model| (dialect, model)))
+        {
+            let plain =
+                Architecture::by_name(model.family).unwrap_or_else(|| panic!("{}", model.family));
+            let plain = model.alpha.map_or(plain, |alpha| plain.with_alpha(alpha));
+            let known = plain.with_minimalistic(model.minimalistic).with_top(Some(7));
+            let graph = known.graph().unwrap_or_else(|error| panic!("{:?}: {error}", model.names));
+            let graph = adapted(&graph, dialect.otherwise).expect("adapts");
+            let mut seen = HashSet::new();
+            for (position, layer) in graph.layers().iter().enumerate() {
+                for variable in graph.variables(position) {
+                    let modules = dialect.modules(layer);
+                    let names: Vec<String> = modules
+                        .iter()
+                        .map(|module| values::tensor(module, layer, variable.name))
+                        .collect();
+                    assert!(!names.is_empty(), "{:?}: `{}`", model.names, layer.name);
+                    assert!(seen.insert(names.clone()), "{:?}: {names:?} twice", model.names);
+                }
+            }
+            networks += 1;
+        }
+        assert!(networks > 60, "{networks}");
+    }
+
+    #[test]
+    fn channels_of_other_means_are_scaled_in_front() {
+        let known = Architecture::by_name("resnet-50").expect("known").with_size(32);
+        let mut card = ModelCard::new(known.graph().expect("valid"));
+        let before = card.graph.layers().len();
+        let scaling = Scaling { mean: vec![0.1, 0.2, 0.3], deviation: vec![1.0, 0.5, 0.25] };
+        scale(&mut card, &scaling).expect("scales");
+        assert_eq!((card.preprocessing.as_str(), card.graph.layers().len()), ("none", before + 1));
+        let Op::Rescaling(rescaling) = &card.graph.layers()[0].op else {
+            panic!("a layer in front")
+        };
+        assert!(
+            (rescaling.scale[2] * 255.0 - 4.0).abs() < 1e-9
+                && (rescaling.offset[1] + 0.4).abs() < 1e-9
+        );
+        let wrong = Scaling { mean: vec![0.1], deviation: vec![1.0] };
+        assert!(scale(&mut card, &wrong).expect_err("one channel").contains("expected 3"));
     }
 }

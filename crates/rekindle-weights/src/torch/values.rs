@@ -135,3 +135,36 @@ impl ReadTensor for Reader {
         Ok(change.apply(self.inner.read(*index)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rekindle_nn::Architecture;
+
+    use super::*;
+
+    /// PyTorch flattens maps by channels, Keras by pixels.
+    #[test]
+    fn a_dense_layer_behind_maps_is_permuted() {
+        let known = Architecture::by_name("vgg-16").expect("known").with_size(64);
+        let graph = known.with_top(Some(5)).graph().expect("valid");
+        let position = graph.position("fc1").expect("a layer");
+        let spec = graph.variables(position).remove(0);
+        assert_eq!(spec.shape, [2 * 2 * 512, 4096]);
+        let (rows, channels) = (4096, 512);
+        for shape in [vec![rows, 2 * 2 * channels], vec![rows, channels, 2, 2]] {
+            let change = Change::of(&graph, position, &spec, &shape).expect("fits");
+            assert!(
+                matches!(change, Change::Flattened { rows: 4096, channels: 512 }),
+                "{change:?}"
+            );
+        }
+        assert!(Change::of(&graph, position, &spec, &[rows, channels, 4, 1]).is_none());
+        assert!(Change::of(&graph, position, &spec, &[2 * 2 * channels, rows]).is_none());
+        // Two rows of three channels of two pixels.
+        let values = (0..12).map(|value| value as f32).collect();
+        let turned = Change::Flattened { rows: 2, channels: 3 }.apply(values);
+        assert_eq!(turned, [0.0, 6.0, 2.0, 8.0, 4.0, 10.0, 1.0, 7.0, 3.0, 9.0, 5.0, 11.0]);
+        let one = Change::Transposed { rows: 1 }.behind_zeros().apply(vec![1.0, 2.0]);
+        assert_eq!(one, [0.0, 1.0, 0.0, 2.0]);
+    }
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{answer, golden, open_for, refused, same};
@@ -20,6 +21,9 @@ pub struct Golden {
     gain: f64,
     top: Vec<usize>,
     probabilities: Vec<f32>,
+    /// Of a folder of Hugging Face's.
+    config: Option<Value>,
+    preprocessor: Option<Value>,
 }
 
 impl Golden {
@@ -69,6 +73,18 @@ impl Golden {
         let path = folder.join(file);
         safetensors::serialize_to_file(views, None, &path).expect("writes");
         path
+    }
+
+    /// Writes a folder as Hugging Face has it.
+    fn folder(&self, folder: &Path) -> PathBuf {
+        let write = |name: &str, value: &Option<Value>| match value {
+            Some(value) => std::fs::write(folder.join(name), value.to_string()).expect("writes"),
+            None => drop(std::fs::remove_file(folder.join(name))),
+        };
+        write("config.json", &self.config);
+        write("preprocessor_config.json", &self.preprocessor);
+        self.write(folder, "model.safetensors", |_| {});
+        folder.to_owned()
     }
 
     /// The most probable classes as the golden file has them.
@@ -129,6 +145,11 @@ fn folder() -> TempDir {
 fn every_network_answers_as_its_own_program_does() {
     let folder = folder();
     for (file, golden) in Golden::all() {
+        if golden.config.is_some() {
+            let path = golden.folder(folder.path());
+            same(&file, &golden.answer(&path), &golden.probabilities, 1e-5);
+            continue;
+        }
         let path = golden.write(folder.path(), &format!("{}.safetensors", golden.name), |_| {});
         same(&file, &golden.answer(&path), &golden.probabilities, 1e-5);
         std::fs::remove_file(path).expect("removes");
@@ -205,4 +226,136 @@ fn a_network_without_a_classifier_or_with_one_output_is_taken() {
     let both = answer(&model);
     assert!((both[0] + both[1] - 1.0).abs() < 1e-6 && both[0] != both[1], "{both:?}");
     assert_eq!(model.0.preprocessing, "torch");
+}
+
+#[test]
+fn folders_say_classes_sizes_and_preprocessing() {
+    let folder = folder();
+    let expected: Vec<String> = (0..5).map(|number| format!("kind {number}")).collect();
+    for (file, size, preprocessing, interpolation) in [
+        ("timm_tf_efficientnet_b1", 240, "torch", "Bicubic"),
+        ("transformers_resnet", 224, "none", "Bicubic"),
+        ("transformers_convnext", 224, "none", "Bicubic"),
+    ] {
+        Golden::of(file).folder(folder.path());
+        let (card, _) = open_for(folder.path(), None);
+        assert_eq!(card.classes, expected, "{file}");
+        assert_eq!(card.graph.input().as_map(), Some([size, size, 3]), "{file}");
+        assert_eq!(card.preprocessing, preprocessing, "{file}");
+        let resize = format!("{:?}", card.photo_resize);
+        assert!(resize.contains(interpolation) && resize.contains("Crop"), "{resize}");
+        let is_told = card.assumed.iter().any(|line| line.contains("crop_pct"));
+        assert!(is_told, "{file}: {:?}", card.assumed);
+    }
+}
+
+#[test]
+fn what_a_folder_says_is_honoured_or_refused() {
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change, &[&str]); 13] = [
+        (
+            "timm_tf_efficientnet_b1",
+            |c| c["architecture"] = json!("resnetblur50"),
+            &["`resnetblur50`", "not supported", "resnet50"],
+        ),
+        (
+            "timm_tf_efficientnet_b1",
+            |c| c["model_args"]["output_stride"] = json!(16),
+            &["`model_args` has `output_stride` 16"],
+        ),
+        (
+            "timm_tf_efficientnet_b1",
+            |c| c["global_pool"] = json!("max"),
+            &["`global_pool` is \"max\"", "avg"],
+        ),
+        (
+            "timm_tf_efficientnet_b1",
+            |c| c["pretrained_cfg"]["mean"] = json!([0.5, "x", 1]),
+            &["the mean is"],
+        ),
+        (
+            "timm_tf_efficientnet_b1",
+            |c| c["pretrained_cfg"]["std"] = json!([0, 0, 0]),
+            &["the deviation"],
+        ),
+        (
+            "timm_tf_efficientnet_b1",
+            |c| c["pretrained_cfg"]["mean"] = json!([0.1]),
+            &["1 means and 3 deviations"],
+        ),
+        (
+            "timm_tf_efficientnet_b1",
+            |c| c["pretrained_cfg"]["input_size"] = json!([3, 0, 9]),
+            &["a size of 0"],
+        ),
+        (
+            "timm_tf_efficientnet_b1",
+            |c| c["label_names"] = json!(["a", "b"]),
+            &["names 2 classes, but the model has 5"],
+        ),
+        (
+            "transformers_resnet",
+            |c| c["layer_type"] = json!("basic"),
+            &["`layer_type` is \"basic\"", "bottleneck"],
+        ),
+        (
+            "transformers_resnet",
+            |c| c["downsample_in_bottleneck"] = json!(true),
+            &["`downsample_in_bottleneck` is true"],
+        ),
+        (
+            "transformers_resnet",
+            |c| c["model_type"] = json!("vit"),
+            &["`transformers:vit`, which is not supported"],
+        ),
+        (
+            "transformers_resnet",
+            |c| drop(c["id2label"].as_object_mut().expect("labels").remove("2")),
+            &["none for 2"],
+        ),
+        (
+            "transformers_convnext",
+            |c| c["layer_norm_eps"] = json!("tiny"),
+            &["`layer_norm_eps` is \"tiny\""],
+        ),
+    ];
+    let folder = folder();
+    let mut last = "";
+    for (file, change, expected) in changes {
+        let golden = Golden::of(file);
+        if file != last {
+            golden.folder(folder.path());
+            last = file;
+        }
+        let mut config = golden.config.clone().expect("a configuration");
+        change(&mut config);
+        std::fs::write(folder.path().join("config.json"), config.to_string()).expect("writes");
+        let error = refused(folder.path());
+        for word in expected {
+            assert!(error.contains(word), "{file}: {error}");
+        }
+    }
+    std::fs::write(folder.path().join("config.json"), "{}").expect("writes");
+    assert!(refused(folder.path()).contains("neither timm's `architecture`"));
+    let golden = Golden::of("transformers_resnet");
+    golden.folder(folder.path());
+    let path = folder.path().join("preprocessor_config.json");
+    for (setting, value, expected) in [
+        ("rescale_factor", json!(1), "`rescale_factor` is 1"),
+        ("do_rescale", json!(false), "`do_rescale` is false"),
+        ("resample", json!(9), "`resample` is 9"),
+        ("size", json!("big"), "`size` is \"big\""),
+    ] {
+        let mut settings = golden.preprocessor.clone().expect("settings");
+        settings[setting] = value;
+        std::fs::write(&path, settings.to_string()).expect("writes");
+        assert!(refused(folder.path()).contains(expected), "{}", refused(folder.path()));
+    }
+    std::fs::rename(
+        folder.path().join("model.safetensors"),
+        folder.path().join("pytorch_model.bin"),
+    )
+    .expect("renames");
+    std::fs::remove_file(path).expect("removes");
+    assert!(refused(folder.path()).contains("import torch, safetensors.torch"));
 }

@@ -5,6 +5,7 @@ mod efficientnet;
 mod inception;
 mod mobilenet;
 mod plain;
+mod transformers;
 
 use super::adapt::Otherwise;
 use super::names::{List, Rule};
@@ -100,4 +101,6 @@ pub(super) static DIALECTS: &[Dialect] = &[
     inception::V3,
     inception::V4,
     convnext::CONVNEXT,
+    transformers::RESNET,
+    transformers::CONVNEXT,
 ];
