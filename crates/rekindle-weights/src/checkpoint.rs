@@ -143,10 +143,13 @@ impl ReadTensor for Rearranged {
 const HDF5_MAGIC: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 
 impl Checkpoint {
-    /// Opens a file by its content: Keras's HDF5 (`.h5`, `.weights.h5`), `.keras`, ONNX, safetensors, the
-    /// index of a sharded safetensors file, or a TensorFlow checkpoint of version 1 (one file, as TF-Slim's
-    /// `inception_v1.ckpt`) or 2. The latter is an index and files of data, of which any may be named (`X.index`,
-    /// `X.data-00000-of-00001`), or `X`, as TensorFlow does; of a SavedModel it is `variables/variables.index`.
+    /// Opens a file by its content: Keras's HDF5 (`.h5`, `.weights.h5`), `.keras`, ONNX, safetensors, the index of a
+    /// sharded safetensors or Keras file, TF.js's `model.json`, a zip of Teachable Machine's, NumPy's `.npz`, or a TensorFlow
+    /// checkpoint of version 1 (one file, as TF-Slim's `inception_v1.ckpt`) or 2. The latter is an index and files of data, of
+    /// which any may be named (`X.index`, `X.data-00000-of-00001`), or `X`, as TensorFlow does.
+    ///
+    /// A folder is opened by the files in it: Keras 2's SavedModel, TF.js's or Teachable Machine's files, Hugging Face's
+    /// `config.json` and `model.safetensors`.
     ///
     /// # Errors
     /// When the file cannot be read, is of no such format, or is damaged; a safetensors file of ours

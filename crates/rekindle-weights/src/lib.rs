@@ -1,5 +1,6 @@
-//! Weights for Rekindle's networks: reads Keras's HDF5 and `.keras` files, ONNX, safetensors and TensorFlow's
-//! checkpoints, in pure Rust, and writes safetensors that say what they hold.
+//! Weights for Rekindle's networks: reads Keras's HDF5, `.keras` files and SavedModels, TensorFlow's checkpoints, TF.js's
+//! layers models, ONNX, NumPy's archives, and safetensors of Keras's and of PyTorch's names, in pure Rust, and writes
+//! safetensors that say what they hold.
 //!
 //! A [`Checkpoint`] lists a file's tensors; [`Checkpoint::resolve`] reads which network they are of: the file's own
 //! configuration or graph, or where it has none the known network whose variables they are. [`load`] puts them into a
