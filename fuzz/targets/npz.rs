@@ -12,8 +12,8 @@ mod attempt;
 fuzz_target!(|data: &[u8]| {
     let [1, array @ ..] = data else { return attempt::attempt(data, ".npz") };
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let options = zip::write::SimpleFileOptions::default()
-        .compression_method(zip::CompressionMethod::Stored);
+    let options =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
     archive.start_file("layer/kernel.npy", options).expect("starts");
     archive.write_all(array).expect("writes");
     let bytes = archive.finish().expect("finishes").into_inner();

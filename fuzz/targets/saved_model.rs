@@ -7,9 +7,8 @@ mod attempt;
 
 const INDEX: &[u8] =
     include_bytes!("../../tests/golden/saved_model/keras2/variables/variables.index");
-const DATA: &[u8] = include_bytes!(
-    "../../tests/golden/saved_model/keras2/variables/variables.data-00000-of-00001"
-);
+const DATA: &[u8] =
+    include_bytes!("../../tests/golden/saved_model/keras2/variables/variables.data-00000-of-00001");
 
 // The first byte says which of the two files that may hold a configuration the rest is.
 fuzz_target!(|data: &[u8]| {
