@@ -7,8 +7,11 @@ use rekindle_nn::Architecture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::beside::Beside;
 use crate::keras::{self, Origin, Placed};
-use crate::{ModelCard, WeightsError, hdf5, keras_zip, onnx, safetensors, sharded, tf_checkpoint};
+use crate::{
+    ModelCard, WeightsError, folder, hdf5, json, onnx, safetensors, tf_checkpoint, torch, zipped,
+};
 
 /// How a file holds numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,8 +81,12 @@ pub(crate) enum Naming {
     Names,
     /// By names, sorted by them, so that their order is not that of the layers.
     Unordered,
+    /// By nothing but their order, which is that of the layers and of each layer's variables.
+    Sequence,
     /// By class and number: Keras 3's `.weights.h5` and `.keras`.
     Numbers,
+    /// By PyTorch's names of modules.
+    Modules,
     /// By what is done with them: ONNX.
     Graph(Box<onnx::Graph>),
 }
@@ -100,6 +107,8 @@ pub struct Checkpoint {
     problem: Option<String>,
     /// What of the file is not among the tensors; each is a sentence.
     left_out: Vec<String>,
+    /// What other files say of the model.
+    beside: Option<Box<Beside>>,
 }
 
 impl std::fmt::Debug for Checkpoint {
@@ -134,10 +143,13 @@ impl ReadTensor for Rearranged {
 const HDF5_MAGIC: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 
 impl Checkpoint {
-    /// Opens a file by its content: Keras's HDF5 (`.h5`, `.weights.h5`), `.keras`, ONNX, safetensors, the
-    /// index of a sharded safetensors file, or a TensorFlow checkpoint of version 1 (one file, as TF-Slim's
-    /// `inception_v1.ckpt`) or 2. The latter is an index and files of data, of which any may be named (`X.index`,
-    /// `X.data-00000-of-00001`), or `X`, as TensorFlow does; of a SavedModel it is `variables/variables.index`.
+    /// Opens a file by its content: Keras's HDF5 (`.h5`, `.weights.h5`), `.keras`, ONNX, safetensors, the index of a
+    /// sharded safetensors or Keras file, TF.js's `model.json`, a zip of Teachable Machine's, NumPy's `.npz`, or a TensorFlow
+    /// checkpoint of version 1 (one file, as TF-Slim's `inception_v1.ckpt`) or 2. The latter is an index and files of data, of
+    /// which any may be named (`X.index`, `X.data-00000-of-00001`), or `X`, as TensorFlow does.
+    ///
+    /// A folder is opened by the files in it: Keras 2's SavedModel, TF.js's or Teachable Machine's files, Hugging Face's
+    /// `config.json` and `model.safetensors`.
     ///
     /// # Errors
     /// When the file cannot be read, is of no such format, or is damaged; a safetensors file of ours
@@ -147,6 +159,9 @@ impl Checkpoint {
         if let Some(index) = tf_checkpoint::index_of(path) {
             return tf_checkpoint::open(&index);
         }
+        if let Some(folder) = folder::of(path) {
+            return folder::open(&folder);
+        }
         let io = |error| WeightsError::io(path, error);
         let mut start = Vec::new();
         let mut file = File::open(path).map_err(io)?;
@@ -155,9 +170,9 @@ impl Checkpoint {
         match start.as_slice() {
             [] => Err(WeightsError::format(path, "the file is empty")),
             _ if start.starts_with(HDF5_MAGIC) => hdf5::open(path),
-            _ if start.starts_with(b"PK\x03\x04") => keras_zip::open(path),
+            _ if start.starts_with(b"PK\x03\x04") => zipped::open(path),
             _ if tf_checkpoint::is_table(&mut file) => tf_checkpoint::open(path),
-            [b'{', ..] => sharded::open(path),
+            [b'{', ..] => json::open(path),
             // The field `ir_version` comes first.
             [0x08, ..] if start.get(8) != Some(&b'{') || is_onnx => onnx::open(path),
             _ if is_onnx => onnx::open(path),
@@ -212,6 +227,7 @@ impl Checkpoint {
             model: None,
             problem: None,
             left_out: Vec::new(),
+            beside: None,
         }
     }
 
@@ -255,12 +271,18 @@ impl Checkpoint {
         }
         let naming = match std::mem::replace(&mut self.naming, Naming::Names) {
             Naming::Graph(graph) => return onnx::resolve(self, *graph, size),
+            Naming::Modules => {
+                let beside = self.beside.take().unwrap_or_default();
+                return Ok(torch::resolve(self, size, &beside));
+            }
             naming => naming,
         };
         if let Some(model) = self.model.take() {
             let numbered = matches!(naming, Naming::Numbers);
-            let read = keras::read(&model, &self.tensors, numbered, size);
-            return Ok(match read.and_then(keras::resolve) {
+            let beside = self.beside.take().map(|beside| *beside).unwrap_or_default();
+            let read = keras::read(&model, &self.tensors, numbered, size.or(beside.size));
+            let resolved = read.and_then(|model| keras::resolve(model, &beside));
+            return Ok(match resolved {
                 Ok((card, tensors)) => self.rearranged(card, tensors),
                 Err(problem) => self.with_problem(problem),
             });
@@ -295,6 +317,11 @@ impl Checkpoint {
     /// What of the file is not among the tensors, as the card will say.
     pub(crate) fn with_left_out(self, left_out: Vec<String>) -> Self {
         Self { left_out, ..self }
+    }
+
+    /// What other files say of the model.
+    pub(crate) fn with_beside(self, beside: Beside) -> Self {
+        Self { beside: Some(Box::new(beside)), ..self }
     }
 
     pub(crate) fn with_problem(self, problem: String) -> Self {

@@ -30,6 +30,23 @@ fn damaged(path: &Path, error: hdf5_pure::Error) -> WeightsError {
     WeightsError::format(path, format!("damaged HDF5: {error}"))
 }
 
+/// Opens one of several files that Keras 3 has put a model's layers into, which may be none of it.
+pub(crate) fn open_shard(path: &Path) -> Result<Checkpoint, WeightsError> {
+    let length = std::fs::metadata(path).map_err(|error| WeightsError::io(path, error))?.len();
+    let file = File::open_streaming(path).map_err(|error| damaged(path, error))?;
+    let mut found = Found { file_length: length, is_shard: true, ..Found::default() };
+    let groups = file.root().groups().map_err(|error| damaged(path, error))?;
+    if groups.iter().any(|group| group == "layers") {
+        let layers = file.group("layers").map_err(|error| damaged(path, error))?;
+        numbered(&layers, "", 0, &mut found)
+            .map_err(|reason| WeightsError::format(path, reason))?;
+    }
+    let Found { tensors, datasets, .. } = found;
+    let dtypes = tensors.iter().map(|tensor| tensor.dtype).collect();
+    let reader = Box::new(Reader { _file: file, datasets, dtypes });
+    Ok(Checkpoint::new(path, tensors, None, reader))
+}
+
 /// Reads an open file of `length` bytes; `path` is for errors.
 pub(crate) fn read(file: File, length: u64, path: &Path) -> Result<Checkpoint, WeightsError> {
     let wrong = |reason: String| WeightsError::format(path, reason);
@@ -77,6 +94,8 @@ struct Found {
     datasets: Vec<Dataset>,
     seen: HashSet<String>,
     groups: usize,
+    /// Whether other files have others of the layers, so that numbers are what the file says.
+    is_shard: bool,
     /// The names of the layers that the file's own configuration lists.
     known: HashSet<String>,
 }
@@ -116,7 +135,7 @@ fn legacy(root: &Group, layers: Vec<String>, found: &mut Found) -> Result<(), St
 }
 
 /// The names of all layers in a configuration.
-fn layer_names(model: &serde_json::Value) -> HashSet<String> {
+pub(crate) fn layer_names(model: &serde_json::Value) -> HashSet<String> {
     let mut names = HashSet::new();
     let mut open = vec![model];
     while let Some(value) = open.pop() {
@@ -132,7 +151,7 @@ fn layer_names(model: &serde_json::Value) -> HashSet<String> {
 
 /// The layer and the variable that a weight's name means, where `known` layers may have a `/` in their names; `weights`
 /// are all of the layer or model `group`.
-fn owner(
+pub(crate) fn owner(
     group: &str,
     weight: &str,
     weights: &[String],
@@ -159,10 +178,10 @@ fn owner(
 }
 
 /// Keras 2.12 to 2.14's name for what a model's layers are grouped under.
-const OLD_LAYERS: &str = "_layer_checkpoint_dependencies";
+pub(crate) const OLD_LAYERS: &str = "_layer_checkpoint_dependencies";
 
 /// What a model's layers are grouped under.
-fn layers_group(groups: &[String]) -> Option<&str> {
+pub(crate) fn layers_group(groups: &[String]) -> Option<&str> {
     let names = ["layers", OLD_LAYERS];
     names.into_iter().find(|name| groups.iter().any(|group| group == name))
 }
@@ -195,7 +214,12 @@ fn numbered(layers: &Group, prefix: &str, depth: usize, found: &mut Found) -> Re
         return Err(format!("`{prefix}` is nested more than {DEEPEST} deep: the file is damaged"));
     }
     let text = |error: hdf5_pure::Error| error.to_string();
-    for (child, name) in consecutive(layers.groups().map_err(text)?) {
+    let children = layers.groups().map_err(text)?;
+    let children = match found.is_shard {
+        true => children.into_iter().map(|name| (name.clone(), name)).collect(),
+        false => consecutive(children),
+    };
+    for (child, name) in children {
         found.groups += 1;
         if found.groups > MOST_GROUPS {
             return Err(format!("more than {MOST_GROUPS} groups: the file is damaged"));

@@ -1,11 +1,13 @@
-//! Weights for Rekindle's networks: reads Keras's HDF5 and `.keras` files, ONNX, safetensors and TensorFlow's
-//! checkpoints, in pure Rust, and writes safetensors that say what they hold.
+//! Weights for Rekindle's networks: reads Keras's HDF5, `.keras` files and SavedModels, TensorFlow's checkpoints, TF.js's
+//! layers models, ONNX, NumPy's archives, and safetensors of Keras's and of PyTorch's names, in pure Rust, and writes
+//! safetensors that say what they hold.
 //!
 //! A [`Checkpoint`] lists a file's tensors; [`Checkpoint::resolve`] reads which network they are of: the file's own
 //! configuration or graph, or where it has none the known network whose variables they are. [`load`] puts them into a
 //! network, or says exactly what does not fit.
 
 mod atomic;
+mod beside;
 mod bundled;
 mod cache;
 mod card;
@@ -14,17 +16,27 @@ mod checkpoint;
 mod download;
 mod error;
 mod export;
+mod files;
+mod folder;
 mod hdf5;
+mod hugging_face;
+mod json;
 mod keras;
 mod keras_zip;
 mod load;
+mod npz;
 mod onnx;
 mod pretrained;
 mod recognise;
 mod safetensors;
+mod saved_model;
 mod sharded;
+mod teachable;
 mod tf_checkpoint;
+mod tfjs;
+mod torch;
 mod whole;
+mod zipped;
 
 pub use atomic::write_atomic;
 pub use cache::cache_folder;

@@ -10,9 +10,9 @@ use half::{bf16, f16};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{Checkpoint, ReadTensor};
+use crate::checkpoint::{Checkpoint, Naming, ReadTensor};
 use crate::hdf5::split_name;
-use crate::{Dtype, ModelCard, TensorInfo, WeightsError, write_atomic};
+use crate::{Dtype, ModelCard, TensorInfo, WeightsError, torch, write_atomic};
 
 /// The metadata key of the [`ModelCard`].
 const CARD: &str = "rekindle";
@@ -64,6 +64,7 @@ fn open_source(
     names.retain(|name| metadata.info(name).is_some());
     let texts = metadata.metadata().clone().unwrap_or_default();
     let is_ours = texts.contains_key(CARD);
+    let is_torch = !is_ours && torch::is_named(names.iter().map(String::as_str));
     let (mut tensors, mut places) = (Vec::new(), Vec::new());
     for name in &names {
         let Some(info) = metadata.info(name) else { continue };
@@ -80,6 +81,17 @@ fn open_source(
                 )));
             }
         };
+        let place = (
+            8 + header + info.data_offsets.0 as u64,
+            dtype,
+            info.data_offsets.1 - info.data_offsets.0,
+        );
+        if is_torch {
+            let (layer, variable) = torch::split(name);
+            tensors.push(TensorInfo { layer, variable, shape: info.shape.clone(), dtype });
+            places.push(place);
+            continue;
+        }
         if !name.contains('/') {
             return Err(wrong(format!(
                 "`{name}` is not named `layer/variable`, as Keras's variables are"
@@ -91,11 +103,7 @@ fn open_source(
             _ => split_name("", name),
         };
         tensors.push(TensorInfo { layer, variable, shape: info.shape.clone(), dtype });
-        places.push((
-            8 + header + info.data_offsets.0 as u64,
-            dtype,
-            info.data_offsets.1 - info.data_offsets.0,
-        ));
+        places.push(place);
     }
     let card = texts.get(CARD).map(|text| parse_card(text, path)).transpose()?;
     let mut reader = Reader { source, places };
@@ -119,7 +127,9 @@ fn open_source(
             )));
         }
     }
-    Ok(Checkpoint::new(path, tensors, card, Box::new(reader)).with_names(names))
+    let naming = if is_torch { Naming::Modules } else { Naming::Names };
+    let checkpoint = Checkpoint::new(path, tensors, card, Box::new(reader));
+    Ok(checkpoint.with_names(names).with_naming(naming))
 }
 
 fn parse_card(text: &str, path: &Path) -> Result<ModelCard, WeightsError> {

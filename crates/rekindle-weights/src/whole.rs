@@ -16,6 +16,9 @@ pub(crate) struct Whole {
     pub graph: Graph,
     /// Layers in which a part that was a model of its own ends, the best guess at a base first.
     pub ends: Vec<String>,
+    /// The preprocessing that something beside the file says, where the network has none itself; and the sentence that
+    /// says so.
+    pub preprocessing: Option<(String, String)>,
 }
 
 /// What a file's network is.
@@ -32,7 +35,7 @@ pub(crate) struct Settled {
 
 /// Finds out what a network is; the error says why it is nothing that Rekindle can use.
 pub(crate) fn settle(whole: Whole) -> Result<Settled, String> {
-    let Whole { graph, ends } = whole;
+    let Whole { graph, ends, preprocessing: said } = whole;
     if graph.input().as_map().is_none() {
         return Err(format!(
             "the model takes values of shape {}, expected images: batch, height, width, channels",
@@ -51,11 +54,15 @@ pub(crate) fn settle(whole: Whole) -> Result<Settled, String> {
     card.transparency = Some("drop".into());
     let known = card.architecture().or(begins.map(|begins| begins.architecture));
     let known = known.or_else(|| alike(&card.graph, &mut assumed));
-    match (front, known) {
-        (Some((scale, offset)), _) => card.preprocessing = preprocessing(scale, offset),
+    match (front, said, known) {
+        (Some((scale, offset)), ..) => card.preprocessing = preprocessing(scale, offset),
         // The graph itself begins with the preprocessing.
-        (None, _) if begins_with_affine(&card.graph) => card.preprocessing = "none".into(),
-        (None, Some(known)) => {
+        (None, ..) if begins_with_affine(&card.graph) => card.preprocessing = "none".into(),
+        (None, Some((said, why)), _) => {
+            card.preprocessing = said;
+            assumed.push(why);
+        }
+        (None, None, Some(known)) => {
             card.preprocessing = known.family.preprocessing.into();
             if card.preprocessing != "none" {
                 assumed.push(format!(
@@ -64,7 +71,7 @@ pub(crate) fn settle(whole: Whole) -> Result<Settled, String> {
                 ));
             }
         }
-        (None, None) => {
+        (None, None, None) => {
             card.preprocessing = "none".into();
             assumed.push(
                 "the file has no preprocessing: pixels are assumed to be taken as they are, from 0 to 255".into(),

@@ -26,6 +26,7 @@ use self::build::{Built, build};
 use self::config::flatten;
 use self::front::{images, plain};
 use self::place::{Filed, place};
+use crate::beside::Beside;
 use crate::recognise::{Recognised, recognise};
 use crate::whole::{Settled, Whole, settle};
 use crate::{ModelCard, TensorInfo};
@@ -110,10 +111,12 @@ fn sized(flat: &config::Flat, channels: usize, assumed: &mut Vec<String>) -> Res
     if size == FIRST { Ok(first) } else { build(flat, Shape::map(size, size, channels), None) }
 }
 
-/// What a model is: its card, and its tensors by the names of the card's graph.
-pub(crate) fn resolve(model: Model) -> Result<(ModelCard, Vec<Placed>), String> {
+/// What a model is: its card, and its tensors by the names of the card's graph; `beside` is what other files say of it.
+pub(crate) fn resolve(model: Model, beside: &Beside) -> Result<(ModelCard, Vec<Placed>), String> {
     let Model { graph, tensors, ends, resizing, assumed } = model;
-    let Settled { mut card, names, two_classes } = settle(Whole { graph, ends })?;
+    let preprocessing = beside.preprocessing.clone();
+    let settled = settle(Whole { graph, ends, preprocessing })?;
+    let Settled { mut card, names, two_classes } = settled;
     if let Some(resizing) = resizing {
         match plain(&resizing) {
             Some(name) => card.resize = Some(name.to_owned()),
@@ -121,6 +124,7 @@ pub(crate) fn resolve(model: Model) -> Result<(ModelCard, Vec<Placed>), String> 
         }
     }
     card.assumed = assumed.into_iter().chain(card.assumed).collect();
+    beside.apply(&mut card)?;
     let tensors = tensors.into_iter().map(|(mut info, origin)| {
         let origin = match origin {
             Origin::Same(index) if two_classes.as_ref() == Some(&info.layer) => {

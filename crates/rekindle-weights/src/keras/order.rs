@@ -58,7 +58,9 @@ pub(crate) fn weights_only(
                 card.assumed.extend(of_imagenet(&graph));
                 fits.push(Fit { architecture, card, placed, by_name: true, named, extra });
             }
-            if !matches!(naming, Naming::Unordered) {
+            if matches!(naming, Naming::Sequence) {
+                fits.extend(one_by_one(&filed, architecture, &graph, &layers));
+            } else if !matches!(naming, Naming::Unordered) {
                 let in_order = in_order(&filed, architecture, &graph, &layers);
                 fits.extend(in_order.map(|fit| Fit { named, ..fit }));
             }
@@ -196,6 +198,30 @@ fn placed(
     let (layer, name) = (layer.name.clone(), variable.name.to_owned());
     let found = TensorInfo { layer, variable: name, ..info.clone() };
     (info.shape == variable.shape).then_some((found, Origin::Same(index)))
+}
+
+/// The network whose variables, one behind the other, have the shapes of the file's tensors.
+fn one_by_one(
+    filed: &Filed<'_>,
+    architecture: Architecture,
+    graph: &Graph,
+    layers: &[Wanted],
+) -> Option<Fit> {
+    let wanted = layers
+        .iter()
+        .flat_map(|layer| layer.variables.iter().map(move |variable| (layer, variable)));
+    let placed: Option<Vec<Placed>> = wanted
+        .enumerate()
+        .map(|(index, (layer, variable))| {
+            (index < filed.tensors.len()).then(|| placed(filed, layer, variable, index))?
+        })
+        .collect();
+    let placed = placed.filter(|placed| placed.len() == filed.tensors.len())?;
+    let mut card = ModelCard::new(graph.clone());
+    card.assumed.push("the weights have no names: they are taken in the order of the layers, which their shapes fit".into());
+    card.assumed.extend(architecture.classes().and_then(of_the_top));
+    card.assumed.extend(of_imagenet(graph));
+    Some(Fit { architecture, card, placed, by_name: false, named: 0, extra: 0 })
 }
 
 /// The network by order and shape, with nothing else in the file, or one dense layer behind it.

@@ -74,7 +74,7 @@ fn placed(
     let names_in_file: Vec<String> =
         network.layers().iter().map(|layer| layer.name.clone()).collect();
     // Keras's reader ends in the same steps: preprocessing, probabilities, known names.
-    let settled = settle(Whole { graph: network, ends: Vec::new() })?;
+    let settled = settle(Whole { graph: network, ends: Vec::new(), preprocessing: None })?;
     let Settled { mut card, names, two_classes } = settled;
     card.folded = folded;
     card.assumed = assumed.into_iter().chain(card.assumed).collect();
