@@ -333,6 +333,9 @@ pub struct EvaluateArgs {
     pub dir: PathBuf,
     #[command(flatten)]
     pub photos: PhotoArgs,
+    /// Stop at a file that is not an image, instead of skipping it
+    #[arg(long)]
+    pub strict: bool,
     /// Where a picture of the confusion matrix goes, as a PNG
     #[arg(long, value_name = "FILE")]
     pub confusion: Option<PathBuf>,

@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, backend::Backend};
-use rekindle_vision::Sample;
+use rekindle_vision::{Sample, Skipped};
 use serde::Serialize;
 
 /// The values of a tensor, on the host.
@@ -37,6 +37,8 @@ pub struct Evaluation {
     pub confusion: Vec<Vec<usize>>,
     /// How well each class does.
     pub per_class: Vec<ClassMetrics>,
+    /// Files that were not used, each with its reason.
+    pub skipped: Vec<Skipped>,
     /// What was said of each photo.
     #[serde(skip)]
     pub judged: Vec<Judged>,
@@ -134,6 +136,7 @@ impl Evaluation {
             classes: classes.to_vec(),
             confusion,
             per_class,
+            skipped: Vec::new(),
             judged,
         }
     }
@@ -184,6 +187,9 @@ impl fmt::Display for Evaluation {
             "{} images - loss: {:.4} - accuracy: {:.4} - macro F1: {:.4}",
             self.images, self.loss, self.accuracy, self.macro_f1
         )?;
+        if let Some(summary) = Skipped::summary(&self.skipped) {
+            writeln!(f, "{summary}")?;
+        }
         if self.classes.len() > 5 && !self.confusion.is_empty() {
             writeln!(f, "top-5 accuracy: {:.4}", self.top_5_accuracy)?;
         }

@@ -43,6 +43,8 @@ pub(crate) struct Recipe<'a, B: Backend> {
     pub views: Option<Views<'a>>,
     /// Whether a file that is not an image stops.
     pub strict: bool,
+    /// Whether all photos of a class may be damaged: not of those to train on.
+    pub may_lack_classes: bool,
     /// Bytes that may be in memory.
     pub limit: u64,
     pub cache: Option<&'a FeatureCache>,
@@ -146,8 +148,8 @@ impl FeatureStore {
     /// Computes the features of `samples`, which are of these classes.
     ///
     /// # Errors
-    /// When the network cannot take the photos, all photos of a class that has any are damaged, or
-    /// one is and that is to stop.
+    /// When the network cannot take the photos, all photos of a class are damaged where that must not be, or one is
+    /// and that is to stop.
     pub(crate) fn compute<B: Backend>(
         recipe: &Recipe<'_, B>,
         samples: &[Sample],
@@ -224,10 +226,11 @@ impl FeatureStore {
             }
             // Later views are of the photos that could be decoded, in one order.
             kept = ordered;
-            if let Some((sample, file)) = damaged
-                .iter()
-                .find(|(sample, _)| !kept.iter().any(|(_, kept)| kept.class() == sample.class()))
-            {
+            let is_gone = |(sample, _): &&(&Sample, Skipped)| {
+                !recipe.may_lack_classes
+                    && !kept.iter().any(|(_, kept)| kept.class() == sample.class())
+            };
+            if let Some((sample, file)) = damaged.iter().find(is_gone) {
                 let reason = format!("{}: {}", file.path.display(), file.reason);
                 let class = classes.get(sample.class()).cloned().unwrap_or_default();
                 return Err(TrainError::NoPhotos { class, reason });

@@ -62,8 +62,7 @@ pub struct FitReport {
     pub valid_images: usize,
     /// Photos, of both, whose features were in the cache.
     pub cached_images: usize,
-    /// Files that were not used.
-    #[serde(skip)]
+    /// Files that were not used, each with its reason.
     pub skipped: Vec<Skipped>,
     /// Seconds in the frozen part.
     pub feature_seconds: f64,

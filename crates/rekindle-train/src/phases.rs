@@ -7,7 +7,7 @@ use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::AutodiffBackend;
 use rekindle_kernels::gpu::can_exchange;
 use rekindle_nn::{Graph, Network, Op, Parameters, Source};
-use rekindle_vision::{Sample, Skipped};
+use rekindle_vision::{Parts, Sample, Skipped};
 use sha2::{Digest, Sha256};
 
 use crate::archive::hex;
@@ -86,7 +86,7 @@ fn prepare<B: AutodiffBackend>(
         let expected = "none for 4 channels, or images of 3 or 1";
         return Err(TrainError::Setting { setting: "augmentation", found, expected });
     }
-    let (mut train, mut valid) = data.split()?;
+    let Parts { mut train, mut valid, skipped } = data.parts()?;
     let (model, classes) = match learner.trained.take() {
         Some(classes) => (network, classes),
         None => {
@@ -123,7 +123,7 @@ fn prepare<B: AutodiffBackend>(
         classes,
         train,
         valid,
-        skipped: data.skipped().to_vec(),
+        skipped,
         strict: data.is_strict(),
         class_weights,
         place,
@@ -210,6 +210,7 @@ fn stores<B: AutodiffBackend>(
         photos: prepared.photos,
         views,
         strict: prepared.strict,
+        may_lack_classes: false,
         limit,
         cache,
     };
@@ -230,7 +231,10 @@ fn stores<B: AutodiffBackend>(
     };
     // Both together stay below the limit.
     let taken = train.as_ref().map_or(0, FeatureStore::memory);
-    let recipe = recipe(None, cache, learner.memory_limit.saturating_sub(taken));
+    let recipe = Recipe {
+        may_lack_classes: true,
+        ..recipe(None, cache, learner.memory_limit.saturating_sub(taken))
+    };
     let (valid, damaged) = FeatureStore::compute(&recipe, &prepared.valid, classes, observer)?;
     skipped.extend(damaged);
     for file in skipped {

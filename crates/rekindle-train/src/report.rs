@@ -6,7 +6,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::codecs::jpeg::JpegEncoder;
-use rekindle_vision::{Resize, open_image, resize};
+use rekindle_vision::{Resize, Skipped, open_image, resize};
 use rekindle_weights::{WeightsError, write_atomic};
 
 use crate::{Evaluation, FitReport, History, Judged, TrainError};
@@ -65,9 +65,12 @@ fn page(title: &str, fit: &FitReport, evaluation: Option<&Evaluation>) -> String
         matrix(&mut page, evaluation);
         mistakes(&mut page, evaluation);
     }
-    if !fit.skipped.is_empty() {
+    let of_evaluation = evaluation.map_or(&[][..], |evaluation| &evaluation.skipped);
+    let other = of_evaluation.iter().filter(|file| !fit.skipped.contains(file));
+    let skipped: Vec<&Skipped> = fit.skipped.iter().chain(other).collect();
+    if !skipped.is_empty() {
         page += "<h2>Files that were not used</h2><ul>";
-        for file in &fit.skipped {
+        for file in skipped {
             let (path, reason) = (file.path.display().to_string(), &file.reason);
             let _ = write!(page, "<li>{}: {}</li>", escape(&path), escape(reason));
         }

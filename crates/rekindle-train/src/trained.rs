@@ -7,7 +7,9 @@ use burn::tensor::backend::Backend;
 use image::RgbImage;
 use rekindle_kernels::Precision;
 use rekindle_nn::{Family, Network, Op, Shape};
-use rekindle_vision::{ImageFolder, Orientation, Photo, Preprocessing, Resize, Transparency};
+use rekindle_vision::{
+    ImageFolder, Orientation, Photo, Preprocessing, Resize, Transparency, VisionError,
+};
 use rekindle_weights::{Checkpoint, ModelCard, load, save, variables_to_save};
 
 use crate::evaluate::judged;
@@ -253,8 +255,14 @@ impl<B: Backend> TrainedModel<B> {
     /// Predicts every photo of a folder and compares with the names of its folders.
     ///
     /// # Errors
-    /// When the folder has a class that the model does not know, or a photo cannot be decoded.
+    /// When the folder has a class that the model does not know, no photo can be decoded, or one cannot and the folder is
+    /// [strict](ImageFolder::strict). Else what cannot be used is in [`Evaluation::skipped`].
     pub fn evaluate(&self, folder: &ImageFolder) -> Result<Evaluation, TrainError> {
+        let mut skipped = folder.skipped().to_vec();
+        if let (true, Some(file)) = (folder.is_strict(), skipped.first()) {
+            let (path, reason) = (file.path.clone(), file.reason.clone());
+            return Err(VisionError::Image { path, reason }.into());
+        }
         let numbers = numbers(folder, &self.classes, self.is_named)?;
         let samples = folder.samples();
         let jobs: Vec<Job<'_>> =
@@ -264,8 +272,9 @@ impl<B: Backend> TrainedModel<B> {
         let frozen = self.frozen(&device)?;
         let at_once = frozen.photos_at_once(&self.model, None, &self.photos, &device)?;
         self.photos.for_each_batch(&jobs, at_once, folder.is_strict(), |batch| {
-            for (_, file) in &batch.skipped {
+            for (_, file) in batch.skipped {
                 tracing::warn!("skipped {}: {}", file.path.display(), file.reason);
+                skipped.push(file);
             }
             if batch.rows.is_empty() {
                 return Ok(());
@@ -278,7 +287,12 @@ impl<B: Backend> TrainedModel<B> {
             }
             Ok(())
         })?;
-        Ok(Evaluation::of(&self.classes, found, folder.is_multi_label()))
+        if let (true, Some(file)) = (found.is_empty(), skipped.last()) {
+            let (path, reason) = (file.path.clone(), file.reason.clone());
+            return Err(TrainError::NoneUsable { folder: folder.path().to_owned(), path, reason });
+        }
+        let evaluation = Evaluation::of(&self.classes, found, folder.is_multi_label());
+        Ok(Evaluation { skipped, ..evaluation })
     }
 
     /// Takes square photos of another size; a head that flattens cannot.

@@ -31,7 +31,7 @@ pub use decode::{
     Transparency, decode, open_image, orientation,
 };
 pub use error::VisionError;
-pub use folder::{ImageFolder, Sample, Skipped, Split};
+pub use folder::{ImageFolder, Parts, Sample, Skipped, Split, list_photos};
 pub use labels::{Label, decode_predictions, imagenet_labels, top};
 pub use preprocess::Preprocessing;
 pub use resize::{Pixels, Resize, resize};

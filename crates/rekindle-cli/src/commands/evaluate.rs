@@ -28,7 +28,7 @@ fn evaluate<B: Backend>(args: &EvaluateArgs, device: &B::Device) -> Outcome {
         true => ImageFolder::from_list(&args.dir)?,
         false => ImageFolder::labelled(&args.dir)?,
     };
-    let evaluation = model.evaluate(&photos)?;
+    let evaluation = model.evaluate(&photos.strict(args.strict))?;
     if let Some(path) = &args.confusion {
         evaluation.draw_confusion(path)?;
     }

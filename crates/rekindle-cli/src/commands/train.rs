@@ -13,6 +13,7 @@ use rekindle::train::{
     Bars, CsvLog, Event, FitConfig, FitReport, JsonLog, Observer, TensorBoard, TrainError,
     write_html,
 };
+use rekindle::vision::Skipped;
 use rekindle::weights::{WeightsError, write_atomic};
 use serde::Serialize;
 
@@ -307,19 +308,17 @@ fn unfrozen<B: AutodiffBackend>(
     learner
 }
 
-/// What was done, in one line.
+/// What was done, in one line, and in another what was not used.
 pub fn described(report: &FitReport) -> String {
-    let skipped = match report.skipped.len() {
-        0 => String::new(),
-        count => format!(", {count} files skipped"),
-    };
+    let skipped = Skipped::summary(&report.skipped);
+    let skipped = skipped.map_or(String::new(), |files| format!("\n{files}"));
     let waiting = match report.feature_seconds {
         0.0 => 0.0,
         seconds => 100.0 * report.waiting_seconds / seconds,
     };
     format!(
-        "{} photos trained on, {} validated on{skipped}; {:.1} s, {:.1} s of it in the frozen network, which waited {waiting:.0} % of \
-         that for photos",
+        "{} photos trained on, {} validated on; {:.1} s, {:.1} s of it in the frozen network, which waited {waiting:.0} % of \
+         that for photos{skipped}",
         report.train_images, report.valid_images, report.fit_seconds, report.feature_seconds
     )
 }
