@@ -1,6 +1,5 @@
 use burn::tensor::backend::Backend;
 use rekindle::devices::Job;
-use rekindle::prelude::*;
 use rekindle::train::write_html;
 
 use crate::args::EvaluateArgs;
@@ -23,12 +22,9 @@ impl Job for Evaluate<'_> {
 fn evaluate<B: Backend>(args: &EvaluateArgs, device: &B::Device) -> Outcome {
     let model = super::load::<B>(&args.model, args.labels.as_deref(), args.photos.size, device)?;
     let model = super::of_photos(model, &args.photos).with_precision(args.device.precision)?;
-    // A single class will do.
-    let photos = match args.dir.is_file() {
-        true => ImageFolder::from_list(&args.dir)?,
-        false => ImageFolder::labelled(&args.dir)?,
-    };
-    let evaluation = model.evaluate(&photos.strict(args.strict))?;
+    let photos = super::labelled(&args.dir, args.folders)?;
+    super::say(&photos);
+    let evaluation = model.evaluate(&photos)?;
     if let Some(path) = &args.confusion {
         evaluation.draw_confusion(path)?;
     }

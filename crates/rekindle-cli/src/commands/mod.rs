@@ -14,9 +14,10 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use rekindle::nn::Size;
 use rekindle::prelude::*;
+use rekindle::vision::VisionError;
 use rekindle::weights::Downloader;
 
-use crate::args::PhotoArgs;
+use crate::args::{FolderArgs, PhotoArgs};
 
 /// A trained model, with other names for its classes if there is a file of them.
 fn load<B: Backend>(
@@ -66,7 +67,29 @@ fn of_photos<B: Backend>(mut model: TrainedModel<B>, args: &PhotoArgs) -> Traine
     model.with_fast_decode(args.fast_decode)
 }
 
-/// The photos of a folder, or of a list.
-fn photos(path: &Path) -> Result<ImageFolder, Box<dyn std::error::Error>> {
-    Ok(if path.is_file() { ImageFolder::from_list(path)? } else { ImageFolder::open(path)? })
+/// The photos of a folder, or of a list, to train on.
+fn photos(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
+    let folder = match (path.is_file(), args.classes_are_folders) {
+        (true, _) => ImageFolder::from_list(path)?,
+        (false, false) => ImageFolder::open(path)?,
+        (false, true) => ImageFolder::open_classes(path)?,
+    };
+    Ok(folder.strict(args.strict))
+}
+
+/// The same to evaluate on, where a single class will do.
+fn labelled(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
+    let folder = match (path.is_file(), args.classes_are_folders) {
+        (true, _) => ImageFolder::from_list(path)?,
+        (false, false) => ImageFolder::labelled(path)?,
+        (false, true) => ImageFolder::labelled_classes(path)?,
+    };
+    Ok(folder.strict(args.strict))
+}
+
+/// Prints how a folder is understood.
+fn say(folder: &ImageFolder) {
+    for note in folder.notes() {
+        eprintln!("note: {note}");
+    }
 }

@@ -80,11 +80,13 @@ struct Report<'a> {
 
 pub fn run(args: &TrainArgs) -> Outcome {
     let start = Instant::now();
-    let folder = super::photos(&args.dir)?.seed(args.seed).strict(args.strict);
-    let folder = match &args.valid_dir {
-        Some(dir) => folder.valid_folder(dir),
-        None => folder.valid_split(args.valid_split),
+    let folder = super::photos(&args.dir, args.folders)?.seed(args.seed);
+    let folder = match (&args.valid_dir, args.valid_split) {
+        (Some(dir), _) => folder.valid_folder(dir),
+        (None, Some(share)) => folder.valid_split(share),
+        (None, None) => folder,
     };
+    super::say(&folder);
     stop_at_ctrl_c();
     args.device.device.run(Fit { args, folder, start })?
 }
