@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::keras::{self, Origin, Placed};
-use crate::{ModelCard, WeightsError, hdf5, keras_zip, onnx, safetensors, sharded, tf_checkpoint};
+use crate::{
+    ModelCard, WeightsError, foreign, hdf5, keras_zip, onnx, safetensors, sharded, tf_checkpoint,
+};
 
 /// How a file holds numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +150,9 @@ impl Checkpoint {
             return tf_checkpoint::open(&index);
         }
         let io = |error| WeightsError::io(path, error);
+        if let Some(reason) = foreign::refusal(path).map_err(io)? {
+            return Err(WeightsError::format(path, reason));
+        }
         let mut start = Vec::new();
         let mut file = File::open(path).map_err(io)?;
         file.by_ref().take(9).read_to_end(&mut start).map_err(io)?;

@@ -13,6 +13,7 @@ mod checkpoint;
 #[cfg(feature = "download")]
 mod download;
 mod error;
+mod foreign;
 mod hdf5;
 mod keras;
 mod keras_zip;
