@@ -1,9 +1,71 @@
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, backend::Backend};
-use rekindle_vision::{Sample, Skipped};
+use rekindle_vision::{ImageFolder, Sample, Skipped, VisionError};
 use serde::Serialize;
+
+use crate::advice::of_evaluation;
+use crate::names::numbers;
+use crate::{Observer, TrainError, TrainedModel};
+
+impl<B: Backend> TrainedModel<B> {
+    /// Predicts every photo of a folder and compares with the names of its folders.
+    ///
+    /// # Errors
+    /// When the folder has a class that the model does not know, no photo can be decoded, or one cannot and the folder is
+    /// [strict](ImageFolder::strict). Else what cannot be used is in [`Evaluation::skipped`].
+    pub fn evaluate(&self, folder: &ImageFolder) -> Result<Evaluation, TrainError> {
+        self.evaluate_with(folder, &mut ())
+    }
+
+    /// The same, with somebody who is told how far it is.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn evaluate_with(
+        &self,
+        folder: &ImageFolder,
+        observer: &mut dyn Observer,
+    ) -> Result<Evaluation, TrainError> {
+        let mut skipped = folder.skipped().to_vec();
+        if let (true, Some(file)) = (folder.is_strict(), skipped.first()) {
+            let (path, reason) = (file.path.clone(), file.reason.clone());
+            return Err(VisionError::Image { path, reason }.into());
+        }
+        let classes = self.classes();
+        let numbers = numbers(folder, classes, self.is_named())?;
+        let samples = folder.samples();
+        let labels = |sample: &Sample| -> Vec<usize> {
+            sample.labels.iter().map(|&label| numbers[label]).collect()
+        };
+        let mut found = Vec::with_capacity(samples.len());
+        self.each_photo(samples, folder.is_strict(), observer, |row, answer| {
+            match answer {
+                Ok(probabilities) => {
+                    found.push(judged(&samples[row], labels(&samples[row]), probabilities));
+                }
+                Err(file) => {
+                    tracing::warn!("skipped {}: {}", file.path.display(), file.reason);
+                    skipped.push(file);
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        if let (true, Some(file)) = (found.is_empty(), skipped.last()) {
+            let (path, reason) = (file.path.clone(), file.reason.clone());
+            return Err(TrainError::NoneUsable { folder: folder.path().to_owned(), path, reason });
+        }
+        let mut counts = vec![0; classes.len()];
+        found.iter().flat_map(|photo| &photo.labels).for_each(|&label| counts[label] += 1);
+        for warning in of_evaluation(classes, &counts) {
+            tracing::warn!("{warning}");
+        }
+        let evaluation = Evaluation::of(classes, found, folder.is_multi_label());
+        Ok(Evaluation { skipped, ..evaluation })
+    }
+}
 
 /// The values of a tensor, on the host.
 pub(crate) fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {

@@ -1,25 +1,29 @@
 //! A run: photos, their features, and the phases of training one after the other.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::AutodiffBackend;
 use rekindle_kernels::gpu::can_exchange;
 use rekindle_nn::{Graph, Network, Op, Parameters, Source};
-use rekindle_vision::{Parts, Sample, Skipped};
+use rekindle_vision::{Parts, Sample, Skipped, Split};
 use sha2::{Digest, Sha256};
 
+use crate::advice::{Counts, warnings};
 use crate::archive::hex;
 use crate::batches::{Batches, Live, Stored};
 use crate::checkpoint::Snapshot;
 use crate::engine::{Place, Scope};
 use crate::features::{BATCH, Prefix, Recipe, Views};
 use crate::fit::{Phase, Run, fit};
-use crate::learner::{FitReport, numbers};
+use crate::learner::FitReport;
+use crate::names::numbers;
 use crate::photos::Job;
 use crate::progress::{Event, Observer};
 use crate::rate_finder::RateFinder;
+use crate::start::{Start, network_name};
 use crate::{
     BatchNormMode, FeatureStore, FineTune, FitConfig, Freeze, Loss, Photos, TrainError,
     TrainedModel, TransferLearner,
@@ -34,6 +38,9 @@ struct Prepared<B: AutodiffBackend> {
     valid: Vec<Sample>,
     skipped: Vec<Skipped>,
     strict: bool,
+    split: Split,
+    /// What was already said of the photos.
+    warned: HashSet<String>,
     class_weights: Vec<f32>,
     place: Place<B::Device>,
     feature_seconds: f64,
@@ -114,10 +121,19 @@ fn prepare<B: AutodiffBackend>(
     for label in train.iter_mut().chain(&mut valid).flat_map(|sample| &mut sample.labels) {
         *label = numbers[*label];
     }
-    let mut counts = vec![0; classes.len()];
-    train.iter().flat_map(|sample| &sample.labels).for_each(|&label| counts[label] += 1);
-    let class_weights = learner.config.class_weights.resolve(&counts)?;
-    Ok(Prepared {
+    let counts = Counts::of(&train, &valid, classes.len());
+    let class_weights = learner.config.class_weights.resolve(&counts.train)?;
+    let of_class = |(class, name): (usize, &String)| (name.clone(), counts.all(class));
+    let start = Start {
+        network: network_name(model.graph()),
+        classes: classes.iter().enumerate().map(of_class).collect(),
+        train_images: train.len(),
+        valid_images: valid.len(),
+        photos,
+        origins: learner.origins,
+    };
+    learner.observer.on_event(&Event::Started(&start));
+    let mut prepared = Prepared {
         model,
         photos,
         classes,
@@ -125,12 +141,27 @@ fn prepare<B: AutodiffBackend>(
         valid,
         skipped,
         strict: data.is_strict(),
+        split: data.validation().clone(),
+        warned: HashSet::new(),
         class_weights,
         place,
         feature_seconds: 0.0,
         waiting_seconds: 0.0,
         cached: 0,
-    })
+    };
+    prepared.warn(&counts, &learner.config);
+    Ok(prepared)
+}
+
+impl<B: AutodiffBackend> Prepared<B> {
+    /// Says what will hardly train well, once.
+    fn warn(&mut self, counts: &Counts, config: &FitConfig) {
+        for warning in warnings(&self.classes, counts, &self.split, &config.class_weights) {
+            if self.warned.insert(warning.clone()) {
+                tracing::warn!("{warning}");
+            }
+        }
+    }
 }
 
 /// What trains in a phase.
@@ -237,6 +268,17 @@ fn stores<B: AutodiffBackend>(
     };
     let (valid, damaged) = FeatureStore::compute(&recipe, &prepared.valid, classes, observer)?;
     skipped.extend(damaged);
+    if !skipped.is_empty() {
+        // What is left may be too few.
+        let gone: HashSet<&Path> = skipped.iter().map(|file| file.path.as_path()).collect();
+        let is_there = |sample: &&Sample| !gone.contains(sample.path.as_path());
+        let left = |samples: &[Sample]| -> Vec<Sample> {
+            samples.iter().filter(is_there).cloned().collect()
+        };
+        let (train, valid) = (left(&prepared.train), left(&prepared.valid));
+        let counts = Counts::of(&train, &valid, prepared.classes.len());
+        prepared.warn(&counts, &learner.config);
+    }
     for file in skipped {
         if !prepared.skipped.contains(&file) {
             prepared.skipped.push(file);

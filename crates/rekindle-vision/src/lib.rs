@@ -16,6 +16,7 @@
 //! ```
 
 mod augment;
+mod class_names;
 mod decode;
 mod error;
 mod folder;
@@ -26,6 +27,7 @@ mod preprocess;
 mod resize;
 
 pub use augment::{Augment, Augmentation, Mix, Mixing};
+pub use class_names::read_class_names;
 pub use decode::{
     Channels, Decoding, JpegDecoder, MAX_FILE_BYTES, MAX_IMAGE_BYTES, MAX_SIDE, Orientation, Photo,
     Transparency, decode, open_image, orientation,

@@ -231,6 +231,12 @@ impl ImageFolder {
         &self.path
     }
 
+    /// Where the photos to validate on come from.
+    #[must_use]
+    pub fn validation(&self) -> &Split {
+        &self.split
+    }
+
     /// What a user should know of how the folder is understood, a sentence each: which part of one that is split is used
     /// for what.
     #[must_use]

@@ -32,8 +32,14 @@ fn many(classes: &[(&str, usize)]) -> tempfile::TempDir {
 
 #[test]
 fn classes_are_sorted_folders_and_strangers_are_listed() {
-    let dir =
-        folder(&["b/1.JPG", "a/deep/2.png", "a/notes.txt", "a/.hidden.txt", "stray.jpg", "B/3.webp"]);
+    let dir = folder(&[
+        "b/1.JPG",
+        "a/deep/2.png",
+        "a/notes.txt",
+        "a/.hidden.txt",
+        "stray.jpg",
+        "B/3.webp",
+    ]);
     let folder = ImageFolder::open(dir.path()).expect("opens");
     assert_eq!(folder.classes(), ["B", "a", "b"]);
     assert_eq!(folder.samples().iter().map(|s| s.class()).collect::<Vec<_>>(), [0, 1, 2]);
