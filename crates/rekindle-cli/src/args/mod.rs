@@ -78,6 +78,7 @@ pub struct PredictArgs {
     /// A trained model; or a Keras classifier: .keras, .h5, .onnx; or mobilenet-v2 or inception-v3, for Keras's
     /// own ImageNet classifier
     pub model: PathBuf,
+    /// Photos, folders of them, or patterns as 'photos/*.jpg'
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// How many classes to print
@@ -85,9 +86,15 @@ pub struct PredictArgs {
     pub top: usize,
     #[command(flatten)]
     pub photos: PhotoArgs,
-    /// The names of the classes, one on each line, in the order of the model's outputs [default: the model's]
-    #[arg(long)]
+    /// The names of the classes in the order of the model's outputs: one on each line, or JSON [default: the model's, else those of a labels.txt beside it]
+    #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
+    /// Stop at the first file that cannot be predicted
+    #[arg(long)]
+    pub strict: bool,
+    /// Where the predictions go as a table: a row for each file, with the best classes or the error
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub csv: Option<PathBuf>,
     /// Where the first photo goes with the places in warm colors that made the network decide (Grad-CAM), as a PNG
     #[arg(long, value_name = "FILE")]
     pub explain: Option<PathBuf>,
@@ -101,8 +108,8 @@ pub struct PredictArgs {
 pub struct EvaluateArgs {
     /// A trained model
     pub model: PathBuf,
-    /// The names of the classes, one on each line, in the order of the model's outputs [default: the model's]
-    #[arg(long)]
+    /// The names of the classes in the order of the model's outputs: one on each line, or JSON [default: the model's, else those of a labels.txt beside it]
+    #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
     /// One folder of photos for each class, or a list of them: .csv or .jsonl
     pub dir: PathBuf,

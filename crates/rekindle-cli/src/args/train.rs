@@ -23,8 +23,8 @@ pub struct TrainArgs {
     /// Go on with a trained model's head, network and preprocessing, of Rekindle's or a Keras classifier
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["base", "weights", "head", "alpha", "minimalistic"])]
     pub from: Option<PathBuf>,
-    /// The names of the classes of `--from`, one on each line [default: the model's]
-    #[arg(long, requires = "from")]
+    /// The names of the classes of `--from`, in the order of its outputs: one on each line, or JSON [default: the model's, else those of a labels.txt beside it]
+    #[arg(long, value_name = "FILE", requires = "from")]
     pub labels: Option<PathBuf>,
     #[command(flatten)]
     pub photos: PhotoArgs,

@@ -1,6 +1,6 @@
 use burn::tensor::backend::Backend;
 use rekindle::devices::Job;
-use rekindle::train::write_html;
+use rekindle::train::{Bars, describe_folder, write_html};
 
 use crate::args::EvaluateArgs;
 use crate::{Outcome, print};
@@ -20,11 +20,12 @@ impl Job for Evaluate<'_> {
 }
 
 fn evaluate<B: Backend>(args: &EvaluateArgs, device: &B::Device) -> Outcome {
-    let model = super::load::<B>(&args.model, args.labels.as_deref(), args.photos.size, device)?;
-    let model = super::of_photos(model, &args.photos).with_precision(args.device.precision)?;
+    let model = super::load::<B>(&args.model, args.labels.as_deref(), &args.photos, device)?;
+    let model = model.with_precision(args.device.precision)?;
     let photos = super::labelled(&args.dir, args.folders)?;
     super::say(&photos);
-    let evaluation = model.evaluate(&photos)?;
+    eprintln!("{}; {}", describe_folder(&photos), model.described());
+    let evaluation = model.evaluate_with(&photos, &mut Bars::default())?;
     if let Some(path) = &args.confusion {
         evaluation.draw_confusion(path)?;
     }

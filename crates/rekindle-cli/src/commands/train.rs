@@ -7,7 +7,7 @@ use burn::prelude::DeviceOps;
 use burn::tensor::backend::{AutodiffBackend, Backend, DeviceId};
 use rekindle::devices::Job;
 use rekindle::kernels::serves;
-use rekindle::nn::{Shape, Size};
+use rekindle::nn::Size;
 use rekindle::prelude::*;
 use rekindle::train::{
     Bars, CsvLog, Event, FitConfig, FitReport, JsonLog, Observer, TensorBoard, TrainError,
@@ -35,7 +35,9 @@ impl Lines {
 
 impl Observer for Lines {
     fn on_event(&mut self, event: &Event<'_>) {
-        if !self.plain {
+        if let Event::Started(start) = event {
+            eprintln!("{start}");
+        } else if !self.plain {
             self.bars.on_event(event);
         } else if let Event::Skipped(file) = event {
             tracing::warn!("skipped {}: {}", file.path.display(), file.reason);
@@ -202,7 +204,7 @@ fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>
 ) -> Result<TransferLearner<A>, Box<dyn std::error::Error>> {
     let mut learner = match &args.from {
         Some(path) => {
-            let trained = super::load::<B>(path, args.labels.as_deref(), args.photos.size, device)?;
+            let trained = super::load::<B>(path, args.labels.as_deref(), &args.photos, device)?;
             TransferLearner::<A>::from_trained(&trained)
         }
         None => {
@@ -225,11 +227,11 @@ fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>
                 }
             };
             let base = weights.backbone::<A>(architecture, square, device)?;
-            let base = match args.photos.size.map(Size::pixels) {
-                Some([height, width]) => base.with_input(Shape::map(height, width, 3))?,
-                None => base,
-            };
-            TransferLearner::new(base).head(args.head.config())
+            let learner = TransferLearner::new(base).head(args.head.config());
+            match args.photos.size.map(Size::pixels) {
+                Some([height, width]) => learner.images(height, width)?,
+                None => learner,
+            }
         }
     };
     let photos = &args.photos;
