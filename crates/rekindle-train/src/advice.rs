@@ -91,6 +91,19 @@ pub(crate) fn warnings(
     warnings
 }
 
+/// What is said of photos with an EXIF orientation that is ignored.
+pub(crate) fn of_orientation(askew: usize) -> Option<String> {
+    let photos = match askew {
+        0 => return None,
+        1 => "1 photo has".to_owned(),
+        _ => format!("{askew} photos have"),
+    };
+    Some(format!(
+        "{photos} an EXIF orientation, as of cameras held on their side, which is ignored, as in Keras: --orientation apply \
+         (Orientation::Apply) turns photos upright"
+    ))
+}
+
 /// What of the photos that a model was evaluated on says little.
 pub(crate) fn of_evaluation(classes: &[String], counts: &[usize]) -> Vec<String> {
     let those = |is_meant: &dyn Fn(usize) -> bool| -> Vec<usize> {
@@ -160,6 +173,8 @@ mod tests {
         let all = of_evaluation(&classes, &[10, 9, 0]);
         assert!(all[0].starts_with("no photos of `c`, so that"), "{all:?}");
         assert!(all[1].starts_with("fewer than 10 photos of `b` (9), so that"), "{all:?}");
+        assert_eq!(of_orientation(0), None);
+        assert!(of_orientation(2).is_some_and(|said| said.starts_with("2 photos have an EXIF")));
         let many = said(&[1; 20], &[1; 20], Split::Folder("x".into()), even);
         assert!(many[0].contains("`c7` (2), and 12 more"), "{many:?}");
     }

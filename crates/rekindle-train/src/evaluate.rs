@@ -57,11 +57,6 @@ impl<B: Backend> TrainedModel<B> {
             let (path, reason) = (file.path.clone(), file.reason.clone());
             return Err(TrainError::NoneUsable { folder: folder.path().to_owned(), path, reason });
         }
-        let mut counts = vec![0; classes.len()];
-        found.iter().flat_map(|photo| &photo.labels).for_each(|&label| counts[label] += 1);
-        for warning in of_evaluation(classes, &counts) {
-            tracing::warn!("{warning}");
-        }
         let evaluation = Evaluation::of(classes, found, folder.is_multi_label());
         Ok(Evaluation { skipped, ..evaluation })
     }
@@ -210,6 +205,13 @@ impl Evaluation {
             self.judged.iter().filter(|photo| !photo.is_right()).collect();
         wrong.sort_by(|a, b| b.probabilities[b.best()].total_cmp(&a.probabilities[a.best()]));
         wrong
+    }
+
+    /// What of its numbers says little, and what to do, a sentence each: of classes with few photos or none.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let counts: Vec<usize> = self.per_class.iter().map(|class| class.images).collect();
+        of_evaluation(&self.classes, &counts)
     }
 
     /// Draws the confusion matrix, as a PNG.

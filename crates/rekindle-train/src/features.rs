@@ -33,6 +33,8 @@ pub struct FeatureStore {
     views: usize,
     cached: usize,
     waited: Duration,
+    /// How many photos have an EXIF orientation that is ignored.
+    askew: usize,
 }
 
 /// How a [`FeatureStore`] is made.
@@ -159,7 +161,7 @@ impl FeatureStore {
         let prefix = recipe.prefix;
         let (shape, rows) = (Shape::Flat(0), Rows::default());
         let (labels, waited) = (Vec::new(), Duration::ZERO);
-        let mut store = Self { shape, rows, labels, views: 1, cached: 0, waited };
+        let mut store = Self { shape, rows, labels, views: 1, cached: 0, waited, askew: 0 };
         let mut skipped = Vec::new();
         let mut kept: Vec<(usize, &Sample)> = samples.iter().enumerate().collect();
         store.views = recipe.views.map_or(1, |views| views.count.max(1));
@@ -203,6 +205,8 @@ impl FeatureStore {
             let waited =
                 recipe.photos.for_each_batch(&jobs, prefix.at_once, recipe.strict, |batch| {
                     done += batch.rows.len() + batch.skipped.len();
+                    // All views are of the same photos.
+                    store.askew += if view == 0 { batch.askew } else { 0 };
                     if !batch.rows.is_empty() {
                         started.push_back(prefix.start(batch.images)?);
                         if started.len() > prefix.units.len()
@@ -250,7 +254,7 @@ impl FeatureStore {
     pub fn from_values(shape: Shape, values: Vec<f32>, classes: Vec<usize>) -> Self {
         let labels = classes.into_iter().map(|class| vec![class]).collect();
         let (rows, waited) = (Rows::Memory(values), Duration::ZERO);
-        Self { shape, rows, labels, views: 1, cached: 0, waited }
+        Self { shape, rows, labels, views: 1, cached: 0, waited, askew: 0 }
     }
 
     /// How many photos there are.
@@ -268,6 +272,11 @@ impl FeatureStore {
     /// Bytes of memory that they take.
     pub(crate) fn memory(&self) -> u64 {
         self.rows.memory()
+    }
+
+    /// How many photos have an EXIF orientation that is ignored.
+    pub(crate) fn askew(&self) -> usize {
+        self.askew
     }
 
     /// How long the frozen part waited for photos to be decoded.

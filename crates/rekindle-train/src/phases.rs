@@ -11,7 +11,7 @@ use rekindle_nn::{Graph, Network, Op, Parameters, Source};
 use rekindle_vision::{Parts, Sample, Skipped, Split};
 use sha2::{Digest, Sha256};
 
-use crate::advice::{Counts, warnings};
+use crate::advice::{Counts, of_orientation, warnings};
 use crate::archive::hex;
 use crate::batches::{Batches, Live, Stored};
 use crate::checkpoint::Snapshot;
@@ -156,7 +156,11 @@ fn prepare<B: AutodiffBackend>(
 impl<B: AutodiffBackend> Prepared<B> {
     /// Says what will hardly train well, once.
     fn warn(&mut self, counts: &Counts, config: &FitConfig) {
-        for warning in warnings(&self.classes, counts, &self.split, &config.class_weights) {
+        self.say(warnings(&self.classes, counts, &self.split, &config.class_weights));
+    }
+
+    fn say(&mut self, warnings: impl IntoIterator<Item = String>) {
+        for warning in warnings {
             if self.warned.insert(warning.clone()) {
                 tracing::warn!("{warning}");
             }
@@ -247,17 +251,19 @@ fn stores<B: AutodiffBackend>(
     };
     let cache = learner.cache.as_ref();
     let classes = &prepared.classes;
-    let mut skipped = Vec::new();
+    let (mut skipped, mut askew) = (Vec::new(), 0);
     let train = if is_live {
         // Only which of them can be decoded.
-        let (found, damaged) = decodable(prepared, observer)?;
+        let (found, damaged, own) = decodable(prepared, observer)?;
         prepared.train = found;
+        askew += own;
         skipped.extend(damaged);
         None
     } else {
         let recipe = recipe(views, cache, learner.memory_limit);
         let (store, damaged) = FeatureStore::compute(&recipe, &prepared.train, classes, observer)?;
         skipped.extend(damaged);
+        askew += store.askew();
         Some(store)
     };
     // Both together stay below the limit.
@@ -268,6 +274,7 @@ fn stores<B: AutodiffBackend>(
     };
     let (valid, damaged) = FeatureStore::compute(&recipe, &prepared.valid, classes, observer)?;
     skipped.extend(damaged);
+    prepared.say(of_orientation(askew + valid.askew()));
     if !skipped.is_empty() {
         // What is left may be too few.
         let gone: HashSet<&Path> = skipped.iter().map(|file| file.path.as_path()).collect();
@@ -291,17 +298,18 @@ fn stores<B: AutodiffBackend>(
     Ok(Stores { train, valid })
 }
 
-/// The training photos that can be decoded, and the files that cannot.
+/// The training photos that can be decoded, the files that cannot, and how many have an EXIF orientation that is ignored.
 fn decodable<B: AutodiffBackend>(
     prepared: &Prepared<B>,
     observer: &mut dyn Observer,
-) -> Result<(Vec<Sample>, Vec<Skipped>), TrainError> {
+) -> Result<(Vec<Sample>, Vec<Skipped>, usize), TrainError> {
     let samples = &prepared.train;
     let jobs: Vec<Job<'_>> = samples.iter().map(|sample| Job { sample, change: None }).collect();
-    let (mut found, mut skipped) = (Vec::new(), Vec::new());
+    let (mut found, mut skipped, mut askew) = (Vec::new(), Vec::new(), 0);
     prepared.photos.for_each_batch(&jobs, BATCH, prepared.strict, |batch| {
         found.extend(batch.rows.into_iter().map(|row| samples[row].clone()));
         skipped.extend(batch.skipped);
+        askew += batch.askew;
         observer
             .on_event(&Event::Features { done: found.len() + skipped.len(), total: samples.len() });
         Ok(())
@@ -314,7 +322,7 @@ fn decodable<B: AutodiffBackend>(
             return Err(TrainError::NoPhotos { class: prepared.classes[class].clone(), reason });
         }
     }
-    Ok((found, skipped.into_iter().map(|(_, file)| file).collect()))
+    Ok((found, skipped.into_iter().map(|(_, file)| file).collect(), askew))
 }
 
 /// How many parameters train, and how many do not.

@@ -7,6 +7,7 @@ use burn::tensor::backend::Backend;
 use rekindle_vision::{Sample, Skipped, imagenet_labels, top};
 use serde::Serialize;
 
+use crate::advice::of_orientation;
 use crate::photos::Job;
 use crate::{Event, Observer, TrainError, TrainedModel};
 
@@ -77,9 +78,10 @@ impl<B: Backend> TrainedModel<B> {
             0 | 1 => 1,
             _ => frozen.photos_at_once(self.model(), None, photos, &device)?,
         };
-        let (mut done, mut is_stopped) = (0, false);
+        let (mut done, mut is_stopped, mut askew) = (0, false, 0);
         let total = samples.len();
         let ended = photos.for_each_batch(&jobs, at_once, strict, |batch| {
+            askew += batch.askew;
             let probabilities = match batch.rows.is_empty() {
                 true => Vec::new(),
                 false => self.probabilities(batch.images)?,
@@ -108,6 +110,9 @@ impl<B: Backend> TrainedModel<B> {
             observer.on_event(&Event::Predicted { done, total });
             Ok(())
         });
+        if let Some(said) = of_orientation(askew) {
+            tracing::warn!("{said}");
+        }
         if is_stopped { Ok(()) } else { ended.map(drop) }
     }
 }

@@ -26,6 +26,9 @@ fn evaluate<B: Backend>(args: &EvaluateArgs, device: &B::Device) -> Outcome {
     super::say(&photos);
     eprintln!("{}; {}", describe_folder(&photos), model.described());
     let evaluation = model.evaluate_with(&photos, &mut Bars::default())?;
+    for warning in evaluation.warnings() {
+        tracing::warn!("{warning}");
+    }
     if let Some(path) = &args.confusion {
         evaluation.draw_confusion(path)?;
     }

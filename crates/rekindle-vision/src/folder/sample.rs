@@ -64,7 +64,7 @@ pub struct Skipped {
 }
 
 /// Reasons beyond so many are counted together.
-const REASONS: usize = 6;
+const REASONS: usize = 10;
 
 impl Skipped {
     /// The reason in short, which files that are alike have in common: its first clause.
@@ -122,9 +122,9 @@ mod tests {
             of(&["empty", "a HEIC photo, which", "cut: there", "a HEIC photo; so"]).as_deref(),
             Some("4 files skipped: a HEIC photo (2), empty (1), cut (1)")
         );
-        let many: Vec<String> = (0..9).map(|number| format!("reason {number}")).collect();
+        let many: Vec<String> = (0..13).map(|number| format!("reason {number}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let summary = of(&many).expect("some");
-        assert!(summary.ends_with("reason 5 (1), other reasons (3)"), "{summary}");
+        assert!(summary.ends_with("reason 9 (1), other reasons (3)"), "{summary}");
     }
 }
