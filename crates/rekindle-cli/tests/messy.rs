@@ -196,7 +196,11 @@ fn all_that_a_user_has_to_know_of_a_messy_folder_is_said() {
     let output = rekindle(&["predict", &model, path(&photos), "--csv", &table, "--top", "2"]);
     let said = text(&output.stderr);
     assert!(output.status.success() && output.stdout.is_empty(), "{said}");
-    has_line(&said, "40 photos; mobilenet-v2 1.0 of 3 classes (birds, houses, mammals); size 32", &[]);
+    has_line(
+        &said,
+        "40 photos; mobilenet-v2 1.0 of 3 classes (birds, houses, mammals); size 32",
+        &[],
+    );
     has_line(
         &said,
         "38 predicted; 8 files skipped: the JPEG is truncated (2)",

@@ -84,8 +84,6 @@ pub struct PredictArgs {
     /// How many classes to print
     #[arg(long, default_value_t = 5)]
     pub top: usize,
-    #[command(flatten)]
-    pub photos: PhotoArgs,
     /// The names of the classes in the order of the model's outputs: one on each line, or JSON [default: the model's, else those of a labels.txt beside it]
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -102,6 +100,8 @@ pub struct PredictArgs {
     pub device: DeviceArgs,
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub photos: PhotoArgs,
 }
 
 #[derive(Debug, Args)]
@@ -113,10 +113,6 @@ pub struct EvaluateArgs {
     pub labels: Option<PathBuf>,
     /// One folder of photos for each class, or a list of them: .csv or .jsonl
     pub dir: PathBuf,
-    #[command(flatten)]
-    pub photos: PhotoArgs,
-    #[command(flatten)]
-    pub folders: FolderArgs,
     /// Where a picture of the confusion matrix goes, as a PNG
     #[arg(long, value_name = "FILE")]
     pub confusion: Option<PathBuf>,
@@ -127,6 +123,10 @@ pub struct EvaluateArgs {
     pub device: DeviceArgs,
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub photos: PhotoArgs,
+    #[command(flatten)]
+    pub folders: FolderArgs,
 }
 
 #[derive(Debug, Args)]

@@ -26,8 +26,6 @@ pub struct TrainArgs {
     /// The names of the classes of `--from`, in the order of its outputs: one on each line, or JSON [default: the model's, else those of a labels.txt beside it]
     #[arg(long, value_name = "FILE", requires = "from")]
     pub labels: Option<PathBuf>,
-    #[command(flatten)]
-    pub photos: PhotoArgs,
     #[arg(long, value_enum, default_value_t = Head::Pool)]
     pub head: Head,
     #[arg(long, default_value_t = 10)]
@@ -38,14 +36,6 @@ pub struct TrainArgs {
     /// The learning rate
     #[arg(long, default_value_t = 1e-3)]
     pub lr: f64,
-    #[command(flatten)]
-    pub optimization: OptimizationArgs,
-    #[command(flatten)]
-    pub unfreezing: UnfreezingArgs,
-    #[command(flatten)]
-    pub augmentation: AugmentationArgs,
-    #[command(flatten)]
-    pub records: RecordArgs,
     /// The same seed gives the same numbers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -55,8 +45,6 @@ pub struct TrainArgs {
     /// Photos to validate on, in folders of the same classes
     #[arg(long)]
     pub valid_dir: Option<PathBuf>,
-    #[command(flatten)]
-    pub folders: FolderArgs,
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Numbers of several GPUs of --device's kind that share the work: 0,1
@@ -71,6 +59,18 @@ pub struct TrainArgs {
     /// Where a picture of the learning curves goes
     #[arg(long)]
     pub curves: Option<PathBuf>,
+    #[command(flatten)]
+    pub photos: PhotoArgs,
+    #[command(flatten)]
+    pub folders: FolderArgs,
+    #[command(flatten)]
+    pub optimization: OptimizationArgs,
+    #[command(flatten)]
+    pub unfreezing: UnfreezingArgs,
+    #[command(flatten)]
+    pub augmentation: AugmentationArgs,
+    #[command(flatten)]
+    pub records: RecordArgs,
 }
 
 #[derive(Debug, Args)]

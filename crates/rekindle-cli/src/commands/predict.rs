@@ -112,7 +112,7 @@ enum Sink {
     /// A table for each photo, as soon as it is there.
     Tables,
     Json(Vec<Row>),
-    Csv(csv::Writer<File>),
+    Csv(Box<csv::Writer<File>>),
 }
 
 impl Sink {
@@ -220,7 +220,7 @@ fn write_csv<B: Backend>(
         writer.write_field(format!("probability_{rank}"))?;
     }
     writer.write_record(Some("error"))?;
-    let mut sink = Sink::Csv(writer);
+    let mut sink = Sink::Csv(Box::new(writer));
     let failed = each(model, args, inputs, &mut sink)?;
     if let Sink::Csv(mut writer) = sink {
         writer.flush()?;

@@ -7,7 +7,6 @@ use crate::Decoding;
 const JPEG: &[u8] = b"\xFF\xD8\xFF\xE0";
 
 /// A folder with these files, JPEGs by their first bytes but for what is called `.txt`.
-
 fn folder(files: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
     for file in files {
