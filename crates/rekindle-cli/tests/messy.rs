@@ -147,7 +147,7 @@ fn all_that_a_user_has_to_know_of_a_messy_folder_is_said() {
         "39 photos of 3 classes (birds 23, houses 15, mammals 1), 31 to train on, 8 to validate on; mobilenet-v2",
         &[
             "size 32 x 32 (as asked), resize bilinear (the default), JPEG decoder pillow (goes with the resize)",
-            "preprocessing tf (the network's own), transparency white (the default), orientation ignore (the default)",
+            "preprocessing tf (from the file), transparency white (the default), orientation ignore (the default)",
         ],
     );
     // What will hardly work, and what to do.
@@ -301,6 +301,22 @@ fn patterns_and_labels_beside_a_model_are_used_and_said() {
     let (_, _, said) = run(&[]);
     has_line(&said, "note: the file names no classes, and", &["2 names, and the model 3 outputs"]);
 
+    // A network to start from says how it takes photos, too.
+    let tutorial = dir.path().join("tutorial.keras");
+    let packed = repository("tests/golden/checkpoints/mobilenet_v2_keras3_tutorial.keras.gz");
+    let mut packed = flate2::read::GzDecoder::new(fs::File::open(packed).expect("opens"));
+    std::io::copy(&mut packed, &mut fs::File::create(&tutorial).expect("creates")).expect("gzip");
+    let classes = dir.path().join("classes");
+    copy(&demo("birds")[..3], &classes.join("birds"));
+    copy(&demo("houses")[..3], &classes.join("houses"));
+    let out = dir.path().join("m.rekindle");
+    for (file, origin) in [(&tutorial, "from the file"), (&model, "the network's own")] {
+        let weights = ["--weights", path(file), "--out", path(&out), "--epochs", "1", "--plain"];
+        let output = rekindle(&[&["train", path(&classes)][..], &weights].concat());
+        let said = text(&output.stderr);
+        has_line(&said, "6 photos of 2 classes", &[&format!("preprocessing tf ({origin})")]);
+    }
+
     let output = rekindle(&["predict", path(&model), &(path(&photos).to_owned() + "/*.bmp")]);
     assert_eq!(output.status.code(), Some(1));
     has_line(&text(&output.stderr), "error: ", &["*.bmp: no photo is called so"]);
@@ -362,4 +378,38 @@ fn a_split_folder_is_used_as_such() {
         "WARN validation takes one photo of `birds` (of 2), more than the share of 20 %",
         &["--valid-split 0"],
     );
+}
+
+/// Only Linux's file systems take such names.
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_no_utf_8_are_trained_on_and_predicted() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().expect("a folder");
+    let at = |bytes: &[u8]| dir.path().join(OsStr::from_bytes(bytes));
+    copy(&demo("birds")[..3], &at(b"photos/birds"));
+    copy(&demo("houses")[..2], &at(b"photos/caf\xE9"));
+    fs::copy(&demo("houses")[3], at(b"photos/caf\xE9/cr\xE8me.jpg")).expect("copies");
+    fs::write(at(b"photos/caf\xE9/\xFF.txt"), "text").expect("writes");
+    let run = |words: &[&[u8]]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle"));
+        let output = command.args(words.iter().map(|word| OsStr::from_bytes(word))).output();
+        let output = output.expect("starts");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let [photos, model, table, report] = [&b"photos"[..], b"m.rekindle", b"t\xE9.csv", b"r.json"]
+        .map(|name| at(name).into_os_string().as_bytes().to_vec());
+    let settings: [&[u8]; 5] = [b"--size", b"32", b"--epochs", b"1", b"--plain"];
+    let train: [&[u8]; 6] = [b"train", &photos, b"--out", &model, b"--report", &report];
+    let said = run(&[&train[..], &settings].concat());
+    has_line(&said, "6 photos of 2 classes (birds 3, caf\u{FFFD} 3)", &[]);
+    let json = fs::read_to_string(at(b"r.json")).expect("a report");
+    assert!(json.contains("caf\u{FFFD}/\u{FFFD}.txt"), "{json}");
+    run(&[b"evaluate", &model, &photos]);
+    run(&[b"predict", &model, &photos, b"--csv", &table]);
+    let table = fs::read(at(b"t\xE9.csv")).expect("a table");
+    let has = |name: &[u8]| table.windows(name.len()).any(|bytes| bytes == name);
+    assert!(has(b"photos/caf\xE9/cr\xE8me.jpg,"), "{}", String::from_utf8_lossy(&table));
 }

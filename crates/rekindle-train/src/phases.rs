@@ -40,7 +40,7 @@ struct Prepared<B: AutodiffBackend> {
     strict: bool,
     split: Split,
     /// What was already said of the photos.
-    warned: HashSet<String>,
+    warned: Vec<String>,
     class_weights: Vec<f32>,
     place: Place<B::Device>,
     feature_seconds: f64,
@@ -126,7 +126,7 @@ fn prepare<B: AutodiffBackend>(
     let of_class = |(class, name): (usize, &String)| (name.clone(), counts.all(class));
     let start = Start {
         network: network_name(model.graph()),
-        classes: classes.iter().enumerate().map(of_class).collect(),
+        classes: classes.iter().enumerate().map(of_class).filter(|(_, count)| *count > 0).collect(),
         train_images: train.len(),
         valid_images: valid.len(),
         photos,
@@ -142,7 +142,7 @@ fn prepare<B: AutodiffBackend>(
         skipped,
         strict: data.is_strict(),
         split: data.validation().clone(),
-        warned: HashSet::new(),
+        warned: Vec::new(),
         class_weights,
         place,
         feature_seconds: 0.0,
@@ -161,8 +161,9 @@ impl<B: AutodiffBackend> Prepared<B> {
 
     fn say(&mut self, warnings: impl IntoIterator<Item = String>) {
         for warning in warnings {
-            if self.warned.insert(warning.clone()) {
+            if !self.warned.contains(&warning) {
                 tracing::warn!("{warning}");
+                self.warned.push(warning);
             }
         }
     }
@@ -457,6 +458,7 @@ pub(crate) fn run<B: AutodiffBackend>(
         valid_images: counts.1,
         cached_images: prepared.cached,
         skipped: prepared.skipped,
+        warnings: prepared.warned,
         feature_seconds: prepared.feature_seconds,
         waiting_seconds: prepared.waiting_seconds,
         fit_seconds: start.elapsed().as_secs_f64(),

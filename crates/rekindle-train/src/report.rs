@@ -47,18 +47,23 @@ fn page(title: &str, fit: &FitReport, evaluation: Option<&Evaluation>) -> String
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
     );
-    // Writing to a string cannot fail.
-    let _ = write!(
-        page,
-        "<p>{} photos trained on, {} validated on, {} classes; {:.1} s, {:.1} s of it in the frozen network; {} of {} parameters trained.</p>",
-        fit.train_images,
-        fit.valid_images,
-        fit.classes.len(),
-        fit.fit_seconds,
-        fit.feature_seconds,
-        fit.parameters.trainable,
-        fit.parameters.total
-    );
+    // Writing to a string cannot fail. A model that was loaded says nothing of its training.
+    if fit.train_images > 0 {
+        let _ = write!(
+            page,
+            "<p>{} photos trained on, {} validated on, {} classes; {:.1} s, {:.1} s of it in the frozen network; {} of {} parameters trained.</p>",
+            fit.train_images,
+            fit.valid_images,
+            fit.classes.len(),
+            fit.fit_seconds,
+            fit.feature_seconds,
+            fit.parameters.trainable,
+            fit.parameters.total
+        );
+    }
+    for warning in &fit.warnings {
+        let _ = write!(page, "<p>Note: {}</p>", escape(warning));
+    }
     curves(&mut page, &fit.history);
     if let Some(evaluation) = evaluation {
         metrics(&mut page, evaluation);

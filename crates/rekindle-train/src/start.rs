@@ -18,8 +18,8 @@ const NAMED: usize = 6;
 pub struct Start {
     /// The network's name, or how many layers it has.
     pub network: String,
-    /// The classes, and how many photos of each there are to train on and to validate on. Whether they can be decoded is
-    /// not known yet.
+    /// The classes that there are photos of, and how many there are of each, to train on and to validate on. Whether they
+    /// can be decoded is not known yet.
     pub classes: Vec<(String, usize)>,
     /// Photos to train on.
     pub train_images: usize,

@@ -226,8 +226,12 @@ fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>
                     weights
                 }
             };
-            let base = weights.backbone::<A>(architecture, square, device)?;
+            let (base, card) = weights.backbone_with_card::<A>(architecture, square, device)?;
             let learner = TransferLearner::new(base).head(args.head.config());
+            let learner = match &card {
+                Some(card) => learner.photos_of(card)?,
+                None => learner,
+            };
             match args.photos.size.map(Size::pixels) {
                 Some([height, width]) => learner.images(height, width)?,
                 None => learner,

@@ -109,7 +109,8 @@ struct Class {
 /// The folder's name; bytes that are not UTF-8 become U+FFFD.
 fn class_name(root: &Path, classes: &[Class], name: &OsStr) -> Result<String, VisionError> {
     let name = name.to_string_lossy().into_owned();
-    match classes.iter().any(|class| class.name == name) {
+    // Others differ as the folders do.
+    match name.contains('\u{FFFD}') && classes.iter().any(|class| class.name == name) {
         false => Ok(name),
         true => {
             let reason = format!(

@@ -1,10 +1,12 @@
+mod photos;
+
 use std::path::PathBuf;
 
 use burn::tensor::backend::AutodiffBackend;
 use rekindle_kernels::Precision;
 use rekindle_kernels::train::Rule;
 use rekindle_nn::ops::Resizing;
-use rekindle_nn::{HeadConfig, Network, Parameters, Shape, require_gradients};
+use rekindle_nn::{HeadConfig, Network, Parameters, require_gradients};
 use rekindle_vision::{
     Augmentation, ImageFolder, Orientation, Preprocessing, Resize, Skipped, Transparency,
 };
@@ -66,6 +68,8 @@ pub struct FitReport {
     pub cached_images: usize,
     /// Files that were not used, each with its reason.
     pub skipped: Vec<Skipped>,
+    /// What of the photos was found to train hardly well, with what to do, a sentence each.
+    pub warnings: Vec<String>,
     /// Seconds in the frozen part.
     pub feature_seconds: f64,
     /// Seconds of these in which the device waited for photos to be read, decoded and resized.
@@ -371,57 +375,6 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.config.seed = seed;
-        self
-    }
-
-    /// Takes photos of this height and width in pixels; default is what the network was made for.
-    ///
-    /// # Errors
-    /// When the network cannot take that size.
-    pub fn images(mut self, height: usize, width: usize) -> Result<Self, TrainError> {
-        let channels = self.network.graph().input().channels();
-        self.network = self.network.with_input(Shape::map(height, width, channels))?;
-        self.origins.size = Origin::User;
-        Ok(self)
-    }
-
-    /// How photos are brought to the network's size; default [`Resize::Bilinear`].
-    #[must_use]
-    pub fn resize(mut self, resize: Resize) -> Self {
-        self.resize = resize;
-        self.resizing = None;
-        self.origins.resize = Origin::User;
-        self
-    }
-
-    /// What becomes of photos' transparency; default [`Transparency::White`].
-    #[must_use]
-    pub fn transparency(mut self, transparency: Transparency) -> Self {
-        self.transparency = transparency;
-        self.origins.transparency = Origin::User;
-        self
-    }
-
-    /// What becomes of photos' EXIF orientation; default [`Orientation::Ignore`], as in Keras.
-    #[must_use]
-    pub fn orientation(mut self, orientation: Orientation) -> Self {
-        self.orientation = orientation;
-        self.origins.orientation = Origin::User;
-        self
-    }
-
-    /// Decodes large JPEGs at a half, quarter or eighth of their size: faster, with slightly other pixels than Keras's.
-    #[must_use]
-    pub fn fast_decode(mut self, fast: bool) -> Self {
-        self.fast_decode = fast;
-        self
-    }
-
-    /// How pixels become the network's input; default is what Keras's network takes.
-    #[must_use]
-    pub fn preprocessing(mut self, preprocessing: Preprocessing) -> Self {
-        self.preprocessing = preprocessing;
-        self.origins.preprocessing = Origin::User;
         self
     }
 
