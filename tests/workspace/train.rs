@@ -135,11 +135,29 @@ fn damaged_photos_are_skipped_or_stop() {
     let error = fit(true, Count::default()).expect_err("strict").to_string();
     assert!(error.contains("damaged.png"), "{error}");
 
-    for file in fs::read_dir(dir.path().join("birds")).expect("lists") {
-        fs::write(file.expect("reads").path(), b"").expect("empties");
-    }
+    let spoil = |bytes: &[u8]| {
+        for file in fs::read_dir(dir.path().join("birds")).expect("lists") {
+            fs::write(file.expect("reads").path(), bytes).expect("writes");
+        }
+    };
+    spoil(b"\xFF\xD8\xFF\xE0 and nothing");
     let error = fit(false, Count::default()).expect_err("no birds").to_string();
-    assert!(error.contains("class `birds`") && error.contains("empty"), "{error}");
+    assert!(error.contains("class `birds`") && error.contains("truncated"), "{error}");
+    // To validate on, a class need not be there.
+    let whole = small_folder();
+    let photos = ImageFolder::open(whole.path()).expect("opens").valid_folder(dir.path());
+    let learner = TransferLearner::new(base(32)).data(photos).epochs(1).observer(());
+    let trained = learner.fit().expect("fits");
+    assert_eq!((trained.report().train_images, trained.report().valid_images), (12, 6));
+    assert_eq!(trained.report().skipped.len(), 7);
+    let evaluation = trained.evaluate(&ImageFolder::open(dir.path()).expect("opens"));
+    assert_eq!(evaluation.expect("evaluates").skipped.len(), 7);
+    let photos = ImageFolder::open(dir.path()).expect("opens").strict(true);
+    let error = trained.evaluate(&photos).expect_err("strict").to_string();
+    assert!(error.contains("truncated") && error.contains("birds"), "{error}");
+    spoil(b"");
+    let error = ImageFolder::open(dir.path()).expect_err("no birds").to_string();
+    assert!(error.contains("birds: no photos") && error.contains("is empty (7)"), "{error}");
 }
 
 #[test]

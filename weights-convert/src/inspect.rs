@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use rekindle_weights::TensorInfo;
+use rekindle_weights::{ModelCard, Origin, TensorInfo};
 use serde::Serialize;
 
 use crate::{Outcome, described, open};
@@ -13,6 +13,8 @@ struct Report<'a> {
     /// Why a whole model cannot be used.
     problem: Option<&'a str>,
     folded: bool,
+    /// How photos become the network's input.
+    photos: Option<Photos>,
     /// What the file does not say.
     assumed: &'a [String],
     tensors: Vec<Row<'a>>,
@@ -26,6 +28,68 @@ struct Row<'a> {
     tensor: &'a TensorInfo,
     /// Whether it is a variable of the network or of its head.
     used: bool,
+}
+
+/// What is known of a network's photos, and from where.
+#[derive(Serialize)]
+struct Photos {
+    size: Setting,
+    resize: Setting,
+    preprocessing: Setting,
+    transparency: Setting,
+    orientation: Setting,
+}
+
+#[derive(Serialize)]
+struct Setting {
+    value: String,
+    from: Origin,
+    /// Whether it may be wrong.
+    assumed: bool,
+}
+
+impl Photos {
+    fn of(card: &ModelCard) -> Self {
+        let origins = card.photo_origins();
+        let setting = |value: &str, from: Origin| Setting {
+            value: value.to_owned(),
+            from,
+            assumed: from.is_assumed(),
+        };
+        let or = |value: &Option<String>, default: &str| {
+            value.clone().unwrap_or_else(|| default.to_owned())
+        };
+        let size = match card.graph.input().as_map() {
+            Some([height, width, _]) => format!("{height} x {width}"),
+            None => card.graph.input().to_string(),
+        };
+        let resize = match &card.photo_resize {
+            Some(own) => format!("as its layer {} does", own.class()),
+            None => or(&card.resize, ModelCard::RESIZE),
+        };
+        let transparency = or(&card.transparency, ModelCard::TRANSPARENCY);
+        let orientation = or(&card.orientation, ModelCard::ORIENTATION);
+        Self {
+            size: setting(&size, origins.size),
+            resize: setting(&resize, origins.resize),
+            preprocessing: setting(&card.preprocessing, origins.preprocessing),
+            transparency: setting(&transparency, origins.transparency),
+            orientation: setting(&orientation, origins.orientation),
+        }
+    }
+
+    fn line(&self) -> String {
+        let of =
+            |name: &str, setting: &Setting| format!("{name} {} ({})", setting.value, setting.from);
+        let parts = [
+            of("size", &self.size),
+            of("resize", &self.resize),
+            of("preprocessing", &self.preprocessing),
+            of("transparency", &self.transparency),
+            of("orientation", &self.orientation),
+        ];
+        format!("photos: {}", parts.join(", "))
+    }
 }
 
 pub fn run(file: &Path, json: bool) -> Outcome {
@@ -48,6 +112,7 @@ pub fn run(file: &Path, json: bool) -> Outcome {
     let report = Report {
         network: card.map(described),
         problem: checkpoint.problem(),
+        photos: card.map(Photos::of),
         folded: card.is_some_and(|card| card.folded),
         assumed: card.map_or(checkpoint.left_out(), |card| &card.assumed),
         tensors: rows,
@@ -81,7 +146,9 @@ pub fn run(file: &Path, json: bool) -> Outcome {
         if card.folded {
             print!("; normalizations are folded into convolutions: for inference and frozen use");
         }
-        print!("; preprocessing {}", card.preprocessing);
+    }
+    if let Some(photos) = &report.photos {
+        print!("\n{}", photos.line());
     }
     for sentence in report.assumed {
         print!("\nassumed: {sentence}");

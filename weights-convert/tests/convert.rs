@@ -52,6 +52,21 @@ fn tensors_are_listed_with_what_they_become() {
     );
     assert!(tensors.iter().all(|tensor| tensor["used"] == true));
 
+    // Weights say nothing of photos.
+    let photos = |found: &Value, setting: &str| {
+        let setting = &found["photos"][setting];
+        format!("{} {} {}", setting["value"], setting["from"], setting["assumed"])
+    };
+    assert_eq!(photos(&found, "size"), r#""224 x 224" "network" true"#);
+    assert_eq!(photos(&found, "preprocessing"), r#""tf" "network" true"#);
+    assert_eq!(photos(&found, "resize"), r#""bilinear" "assumed" true"#);
+    let whole = unpack("mobilenet_v2_keras3_sequential.keras", &folder);
+    let found = json(&["inspect".as_ref(), &whole, "--json".as_ref()]);
+    assert_eq!(photos(&found, "size"), r#""32 x 32" "file" false"#);
+    let text = String::from_utf8(convert(&["inspect".as_ref(), &whole]).stdout).expect("UTF-8");
+    let line = text.lines().find(|line| line.starts_with("photos: ")).expect("there");
+    assert!(line.contains("size 32 x 32 (from the file), resize bilinear (assumed)"), "{line}");
+
     let file = unpack("bad_extra_layer.h5", &folder);
     let output = convert(&["inspect".as_ref(), &file]);
     let text = String::from_utf8(output.stdout).expect("UTF-8");

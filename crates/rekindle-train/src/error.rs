@@ -46,6 +46,16 @@ pub enum TrainError {
         /// Why its first photo could not.
         reason: String,
     },
+    /// Nothing is left to evaluate.
+    #[error("{}: no photo could be decoded; the last: {}: {reason}", folder.display(), path.display())]
+    NoneUsable {
+        /// The folder.
+        folder: PathBuf,
+        /// One of its files.
+        path: PathBuf,
+        /// Why it could not.
+        reason: String,
+    },
     /// What the network computes of a photo is no number.
     #[error(
         "the network's output is not a number: its weights are damaged, or the preprocessing `{preprocessing}` is not what it was trained with; `inspect` shows what the file says, and --preprocess takes another"

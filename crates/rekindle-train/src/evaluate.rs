@@ -1,9 +1,66 @@
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, backend::Backend};
-use rekindle_vision::Sample;
+use rekindle_vision::{ImageFolder, Sample, Skipped, VisionError};
 use serde::Serialize;
+
+use crate::advice::of_evaluation;
+use crate::names::numbers;
+use crate::{Observer, TrainError, TrainedModel};
+
+impl<B: Backend> TrainedModel<B> {
+    /// Predicts every photo of a folder and compares with the names of its folders.
+    ///
+    /// # Errors
+    /// When the folder has a class that the model does not know, no photo can be decoded, or one cannot and the folder is
+    /// [strict](ImageFolder::strict). Else what cannot be used is in [`Evaluation::skipped`].
+    pub fn evaluate(&self, folder: &ImageFolder) -> Result<Evaluation, TrainError> {
+        self.evaluate_with(folder, &mut ())
+    }
+
+    /// The same, with somebody who is told how far it is.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn evaluate_with(
+        &self,
+        folder: &ImageFolder,
+        observer: &mut dyn Observer,
+    ) -> Result<Evaluation, TrainError> {
+        let mut skipped = folder.skipped().to_vec();
+        if let (true, Some(file)) = (folder.is_strict(), skipped.first()) {
+            let (path, reason) = (file.path.clone(), file.reason.clone());
+            return Err(VisionError::Image { path, reason }.into());
+        }
+        let classes = self.classes();
+        let numbers = numbers(folder, classes, self.is_named())?;
+        let samples = folder.samples();
+        let labels = |sample: &Sample| -> Vec<usize> {
+            sample.labels.iter().map(|&label| numbers[label]).collect()
+        };
+        let mut found = Vec::with_capacity(samples.len());
+        self.each_photo(samples, folder.is_strict(), observer, |row, answer| {
+            match answer {
+                Ok(probabilities) => {
+                    found.push(judged(&samples[row], labels(&samples[row]), probabilities));
+                }
+                Err(file) => {
+                    tracing::warn!("skipped {}: {}", file.path.display(), file.reason);
+                    skipped.push(file);
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        if let (true, Some(file)) = (found.is_empty(), skipped.last()) {
+            let (path, reason) = (file.path.clone(), file.reason.clone());
+            return Err(TrainError::NoneUsable { folder: folder.path().to_owned(), path, reason });
+        }
+        let evaluation = Evaluation::of(classes, found, folder.is_multi_label());
+        Ok(Evaluation { skipped, ..evaluation })
+    }
+}
 
 /// The values of a tensor, on the host.
 pub(crate) fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
@@ -37,6 +94,8 @@ pub struct Evaluation {
     pub confusion: Vec<Vec<usize>>,
     /// How well each class does.
     pub per_class: Vec<ClassMetrics>,
+    /// Files that were not used, each with its reason.
+    pub skipped: Vec<Skipped>,
     /// What was said of each photo.
     #[serde(skip)]
     pub judged: Vec<Judged>,
@@ -134,6 +193,7 @@ impl Evaluation {
             classes: classes.to_vec(),
             confusion,
             per_class,
+            skipped: Vec::new(),
             judged,
         }
     }
@@ -145,6 +205,13 @@ impl Evaluation {
             self.judged.iter().filter(|photo| !photo.is_right()).collect();
         wrong.sort_by(|a, b| b.probabilities[b.best()].total_cmp(&a.probabilities[a.best()]));
         wrong
+    }
+
+    /// What of its numbers says little, and what to do, a sentence each: of classes with few photos or none.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let counts: Vec<usize> = self.per_class.iter().map(|class| class.images).collect();
+        of_evaluation(&self.classes, &counts)
     }
 
     /// Draws the confusion matrix, as a PNG.
@@ -184,6 +251,9 @@ impl fmt::Display for Evaluation {
             "{} images - loss: {:.4} - accuracy: {:.4} - macro F1: {:.4}",
             self.images, self.loss, self.accuracy, self.macro_f1
         )?;
+        if let Some(summary) = Skipped::summary(&self.skipped) {
+            writeln!(f, "{summary}")?;
+        }
         if self.classes.len() > 5 && !self.confusion.is_empty() {
             writeln!(f, "top-5 accuracy: {:.4}", self.top_5_accuracy)?;
         }

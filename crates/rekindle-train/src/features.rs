@@ -33,6 +33,8 @@ pub struct FeatureStore {
     views: usize,
     cached: usize,
     waited: Duration,
+    /// How many photos have an EXIF orientation that is ignored.
+    askew: usize,
 }
 
 /// How a [`FeatureStore`] is made.
@@ -43,6 +45,8 @@ pub(crate) struct Recipe<'a, B: Backend> {
     pub views: Option<Views<'a>>,
     /// Whether a file that is not an image stops.
     pub strict: bool,
+    /// Whether all photos of a class may be damaged: not of those to train on.
+    pub may_lack_classes: bool,
     /// Bytes that may be in memory.
     pub limit: u64,
     pub cache: Option<&'a FeatureCache>,
@@ -146,8 +150,8 @@ impl FeatureStore {
     /// Computes the features of `samples`, which are of these classes.
     ///
     /// # Errors
-    /// When the network cannot take the photos, all photos of a class that has any are damaged, or
-    /// one is and that is to stop.
+    /// When the network cannot take the photos, all photos of a class are damaged where that must not be, or one is
+    /// and that is to stop.
     pub(crate) fn compute<B: Backend>(
         recipe: &Recipe<'_, B>,
         samples: &[Sample],
@@ -157,7 +161,7 @@ impl FeatureStore {
         let prefix = recipe.prefix;
         let (shape, rows) = (Shape::Flat(0), Rows::default());
         let (labels, waited) = (Vec::new(), Duration::ZERO);
-        let mut store = Self { shape, rows, labels, views: 1, cached: 0, waited };
+        let mut store = Self { shape, rows, labels, views: 1, cached: 0, waited, askew: 0 };
         let mut skipped = Vec::new();
         let mut kept: Vec<(usize, &Sample)> = samples.iter().enumerate().collect();
         store.views = recipe.views.map_or(1, |views| views.count.max(1));
@@ -201,6 +205,8 @@ impl FeatureStore {
             let waited =
                 recipe.photos.for_each_batch(&jobs, prefix.at_once, recipe.strict, |batch| {
                     done += batch.rows.len() + batch.skipped.len();
+                    // All views are of the same photos.
+                    store.askew += if view == 0 { batch.askew } else { 0 };
                     if !batch.rows.is_empty() {
                         started.push_back(prefix.start(batch.images)?);
                         if started.len() > prefix.units.len()
@@ -224,10 +230,11 @@ impl FeatureStore {
             }
             // Later views are of the photos that could be decoded, in one order.
             kept = ordered;
-            if let Some((sample, file)) = damaged
-                .iter()
-                .find(|(sample, _)| !kept.iter().any(|(_, kept)| kept.class() == sample.class()))
-            {
+            let is_gone = |(sample, _): &&(&Sample, Skipped)| {
+                !recipe.may_lack_classes
+                    && !kept.iter().any(|(_, kept)| kept.class() == sample.class())
+            };
+            if let Some((sample, file)) = damaged.iter().find(is_gone) {
                 let reason = format!("{}: {}", file.path.display(), file.reason);
                 let class = classes.get(sample.class()).cloned().unwrap_or_default();
                 return Err(TrainError::NoPhotos { class, reason });
@@ -247,7 +254,7 @@ impl FeatureStore {
     pub fn from_values(shape: Shape, values: Vec<f32>, classes: Vec<usize>) -> Self {
         let labels = classes.into_iter().map(|class| vec![class]).collect();
         let (rows, waited) = (Rows::Memory(values), Duration::ZERO);
-        Self { shape, rows, labels, views: 1, cached: 0, waited }
+        Self { shape, rows, labels, views: 1, cached: 0, waited, askew: 0 }
     }
 
     /// How many photos there are.
@@ -265,6 +272,11 @@ impl FeatureStore {
     /// Bytes of memory that they take.
     pub(crate) fn memory(&self) -> u64 {
         self.rows.memory()
+    }
+
+    /// How many photos have an EXIF orientation that is ignored.
+    pub(crate) fn askew(&self) -> usize {
+        self.askew
     }
 
     /// How long the frozen part waited for photos to be decoded.

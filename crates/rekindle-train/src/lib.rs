@@ -5,6 +5,7 @@
 //! into batches, [`FeatureStore`] holds what the frozen part computed once for each photo,
 //! [`TrainedModel`] predicts, saves and loads.
 
+mod advice;
 mod archive;
 mod batches;
 mod cache;
@@ -22,6 +23,7 @@ mod history;
 mod learner;
 mod logs;
 mod loss;
+mod names;
 mod phases;
 mod photos;
 mod predict;
@@ -30,6 +32,7 @@ mod rate_finder;
 mod report;
 mod rows;
 mod schedule;
+mod start;
 mod trained;
 
 pub use cache::FeatureCache;
@@ -51,6 +54,8 @@ pub use rate_finder::RateFinder;
 pub use rekindle_kernels::Precision;
 pub use rekindle_kernels::train::Rule;
 pub use rekindle_vision::{Augment, Augmentation, Mix};
+pub use rekindle_weights::{Origin, Origins};
 pub use report::write_html;
 pub use schedule::{Moment, Schedule};
+pub use start::{Start, describe_folder};
 pub use trained::TrainedModel;

@@ -1,25 +1,29 @@
 //! A run: photos, their features, and the phases of training one after the other.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::backend::AutodiffBackend;
 use rekindle_kernels::gpu::can_exchange;
 use rekindle_nn::{Graph, Network, Op, Parameters, Source};
-use rekindle_vision::{Sample, Skipped};
+use rekindle_vision::{Parts, Sample, Skipped, Split};
 use sha2::{Digest, Sha256};
 
+use crate::advice::{Counts, of_orientation, warnings};
 use crate::archive::hex;
 use crate::batches::{Batches, Live, Stored};
 use crate::checkpoint::Snapshot;
 use crate::engine::{Place, Scope};
 use crate::features::{BATCH, Prefix, Recipe, Views};
 use crate::fit::{Phase, Run, fit};
-use crate::learner::{FitReport, numbers};
+use crate::learner::FitReport;
+use crate::names::numbers;
 use crate::photos::Job;
 use crate::progress::{Event, Observer};
 use crate::rate_finder::RateFinder;
+use crate::start::{Start, network_name};
 use crate::{
     BatchNormMode, FeatureStore, FineTune, FitConfig, Freeze, Loss, Photos, TrainError,
     TrainedModel, TransferLearner,
@@ -34,6 +38,9 @@ struct Prepared<B: AutodiffBackend> {
     valid: Vec<Sample>,
     skipped: Vec<Skipped>,
     strict: bool,
+    split: Split,
+    /// What was already said of the photos.
+    warned: Vec<String>,
     class_weights: Vec<f32>,
     place: Place<B::Device>,
     feature_seconds: f64,
@@ -86,7 +93,7 @@ fn prepare<B: AutodiffBackend>(
         let expected = "none for 4 channels, or images of 3 or 1";
         return Err(TrainError::Setting { setting: "augmentation", found, expected });
     }
-    let (mut train, mut valid) = data.split()?;
+    let Parts { mut train, mut valid, skipped } = data.parts()?;
     let (model, classes) = match learner.trained.take() {
         Some(classes) => (network, classes),
         None => {
@@ -114,23 +121,52 @@ fn prepare<B: AutodiffBackend>(
     for label in train.iter_mut().chain(&mut valid).flat_map(|sample| &mut sample.labels) {
         *label = numbers[*label];
     }
-    let mut counts = vec![0; classes.len()];
-    train.iter().flat_map(|sample| &sample.labels).for_each(|&label| counts[label] += 1);
-    let class_weights = learner.config.class_weights.resolve(&counts)?;
-    Ok(Prepared {
+    let counts = Counts::of(&train, &valid, classes.len());
+    let class_weights = learner.config.class_weights.resolve(&counts.train)?;
+    let of_class = |(class, name): (usize, &String)| (name.clone(), counts.all(class));
+    let start = Start {
+        network: network_name(model.graph()),
+        classes: classes.iter().enumerate().map(of_class).filter(|(_, count)| *count > 0).collect(),
+        train_images: train.len(),
+        valid_images: valid.len(),
+        photos,
+        origins: learner.origins,
+    };
+    learner.observer.on_event(&Event::Started(&start));
+    let mut prepared = Prepared {
         model,
         photos,
         classes,
         train,
         valid,
-        skipped: data.skipped().to_vec(),
+        skipped,
         strict: data.is_strict(),
+        split: data.validation().clone(),
+        warned: Vec::new(),
         class_weights,
         place,
         feature_seconds: 0.0,
         waiting_seconds: 0.0,
         cached: 0,
-    })
+    };
+    prepared.warn(&counts, &learner.config);
+    Ok(prepared)
+}
+
+impl<B: AutodiffBackend> Prepared<B> {
+    /// Says what will hardly train well, once.
+    fn warn(&mut self, counts: &Counts, config: &FitConfig) {
+        self.say(warnings(&self.classes, counts, &self.split, &config.class_weights));
+    }
+
+    fn say(&mut self, warnings: impl IntoIterator<Item = String>) {
+        for warning in warnings {
+            if !self.warned.contains(&warning) {
+                tracing::warn!("{warning}");
+                self.warned.push(warning);
+            }
+        }
+    }
 }
 
 /// What trains in a phase.
@@ -210,29 +246,47 @@ fn stores<B: AutodiffBackend>(
         photos: prepared.photos,
         views,
         strict: prepared.strict,
+        may_lack_classes: false,
         limit,
         cache,
     };
     let cache = learner.cache.as_ref();
     let classes = &prepared.classes;
-    let mut skipped = Vec::new();
+    let (mut skipped, mut askew) = (Vec::new(), 0);
     let train = if is_live {
         // Only which of them can be decoded.
-        let (found, damaged) = decodable(prepared, observer)?;
+        let (found, damaged, own) = decodable(prepared, observer)?;
         prepared.train = found;
+        askew += own;
         skipped.extend(damaged);
         None
     } else {
         let recipe = recipe(views, cache, learner.memory_limit);
         let (store, damaged) = FeatureStore::compute(&recipe, &prepared.train, classes, observer)?;
         skipped.extend(damaged);
+        askew += store.askew();
         Some(store)
     };
     // Both together stay below the limit.
     let taken = train.as_ref().map_or(0, FeatureStore::memory);
-    let recipe = recipe(None, cache, learner.memory_limit.saturating_sub(taken));
+    let recipe = Recipe {
+        may_lack_classes: true,
+        ..recipe(None, cache, learner.memory_limit.saturating_sub(taken))
+    };
     let (valid, damaged) = FeatureStore::compute(&recipe, &prepared.valid, classes, observer)?;
     skipped.extend(damaged);
+    prepared.say(of_orientation(askew + valid.askew()));
+    if !skipped.is_empty() {
+        // What is left may be too few.
+        let gone: HashSet<&Path> = skipped.iter().map(|file| file.path.as_path()).collect();
+        let is_there = |sample: &&Sample| !gone.contains(sample.path.as_path());
+        let left = |samples: &[Sample]| -> Vec<Sample> {
+            samples.iter().filter(is_there).cloned().collect()
+        };
+        let (train, valid) = (left(&prepared.train), left(&prepared.valid));
+        let counts = Counts::of(&train, &valid, prepared.classes.len());
+        prepared.warn(&counts, &learner.config);
+    }
     for file in skipped {
         if !prepared.skipped.contains(&file) {
             prepared.skipped.push(file);
@@ -245,17 +299,18 @@ fn stores<B: AutodiffBackend>(
     Ok(Stores { train, valid })
 }
 
-/// The training photos that can be decoded, and the files that cannot.
+/// The training photos that can be decoded, the files that cannot, and how many have an EXIF orientation that is ignored.
 fn decodable<B: AutodiffBackend>(
     prepared: &Prepared<B>,
     observer: &mut dyn Observer,
-) -> Result<(Vec<Sample>, Vec<Skipped>), TrainError> {
+) -> Result<(Vec<Sample>, Vec<Skipped>, usize), TrainError> {
     let samples = &prepared.train;
     let jobs: Vec<Job<'_>> = samples.iter().map(|sample| Job { sample, change: None }).collect();
-    let (mut found, mut skipped) = (Vec::new(), Vec::new());
+    let (mut found, mut skipped, mut askew) = (Vec::new(), Vec::new(), 0);
     prepared.photos.for_each_batch(&jobs, BATCH, prepared.strict, |batch| {
         found.extend(batch.rows.into_iter().map(|row| samples[row].clone()));
         skipped.extend(batch.skipped);
+        askew += batch.askew;
         observer
             .on_event(&Event::Features { done: found.len() + skipped.len(), total: samples.len() });
         Ok(())
@@ -268,7 +323,7 @@ fn decodable<B: AutodiffBackend>(
             return Err(TrainError::NoPhotos { class: prepared.classes[class].clone(), reason });
         }
     }
-    Ok((found, skipped.into_iter().map(|(_, file)| file).collect()))
+    Ok((found, skipped.into_iter().map(|(_, file)| file).collect(), askew))
 }
 
 /// How many parameters train, and how many do not.
@@ -403,6 +458,7 @@ pub(crate) fn run<B: AutodiffBackend>(
         valid_images: counts.1,
         cached_images: prepared.cached,
         skipped: prepared.skipped,
+        warnings: prepared.warned,
         feature_seconds: prepared.feature_seconds,
         waiting_seconds: prepared.waiting_seconds,
         fit_seconds: start.elapsed().as_secs_f64(),

@@ -105,6 +105,8 @@ pub(crate) struct PhotoBatch {
     pub rows: Vec<usize>,
     /// The jobs that could not be done.
     pub skipped: Vec<(usize, Skipped)>,
+    /// How many photos have an EXIF orientation that is ignored.
+    pub askew: usize,
 }
 
 impl Photos {
@@ -222,9 +224,11 @@ impl Photos {
         })
     }
 
-    fn view(&self, job: &Job<'_>) -> Result<Images, VisionError> {
+    /// A job's input, and whether the photo has an EXIF orientation that is ignored.
+    fn view(&self, job: &Job<'_>) -> Result<(Images, bool), VisionError> {
         let photo = job.sample.decode(&self.decoding())?;
-        let Some(change) = job.change else { return self.input(&photo) };
+        let is_askew = photo.is_askew();
+        let Some(change) = job.change else { return Ok((self.input(&photo)?, is_askew)) };
         let mut pixels = self.resized(&photo)?;
         let Change { augmentation, seed, number, epoch } = change;
         // Augmentation is of three channels; grey is the same in all of them.
@@ -235,7 +239,7 @@ impl Photos {
         if self.channels == 1 {
             pixels.values = pixels.values.into_iter().step_by(3).collect();
         }
-        Ok(Images::Values(self.preprocessing.apply(&pixels)))
+        Ok((Images::Values(self.preprocessing.apply(&pixels)), is_askew))
     }
 
     /// Decodes photos on all cores, `batch_size` at a time and two batches ahead, and hands each
@@ -290,10 +294,12 @@ impl Photos {
             },
             rows: Vec::with_capacity(jobs.len()),
             skipped: Vec::new(),
+            askew: 0,
         };
         for (row, (job, decoded)) in jobs.iter().zip(decoded).enumerate() {
             match decoded {
-                Ok(image) => {
+                Ok((image, is_askew)) => {
+                    batch.askew += usize::from(is_askew);
                     batch.images.append(image);
                     batch.rows.push(first + row);
                 }

@@ -3,14 +3,23 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rekindle_vision::Skipped;
 
-use crate::Epoch;
+use crate::{Epoch, Start};
 
-/// What happens during `fit`, as it happens.
+/// What happens while a model is trained, or predicts many photos, as it happens.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// Photos and network are known; nothing is computed yet.
+    Started(&'a Start),
     /// The frozen part has been computed for `done` of `total` photos.
     Features {
+        /// So far, skipped photos included.
+        done: usize,
+        /// Of this many.
+        total: usize,
+    },
+    /// So many photos of a list have been predicted.
+    Predicted {
         /// So far, skipped photos included.
         done: usize,
         /// Of this many.
@@ -62,7 +71,8 @@ impl Observer for () {
 }
 
 /// Progress bars on stderr, where that is a terminal: features with photos per second and time left,
-/// then epochs with the current loss, photos per second and time left. Skipped files become `tracing` warnings.
+/// then epochs with the current loss, photos per second and time left. What a run begins with and skipped files become
+/// `tracing` events.
 #[derive(Debug, Default)]
 pub struct Bars {
     bar: Option<ProgressBar>,
@@ -112,6 +122,7 @@ impl Drop for Bars {
 impl Observer for Bars {
     fn on_event(&mut self, event: &Event<'_>) {
         match *event {
+            Event::Started(start) => self.suspend(|| tracing::info!("{start}")),
             Event::Features { done, total } => {
                 let template = "features {bar:30.cyan} {pos}/{len} {per_sec} left {eta}";
                 self.bar(false, total, template).set_position(done as u64);
@@ -119,6 +130,15 @@ impl Observer for Bars {
                     self.finish();
                 }
             }
+            // A few photos are there before a bar is.
+            Event::Predicted { done, total } if done < total || self.bar.is_some() => {
+                let template = "predicting {bar:30.cyan} {pos}/{len} {per_sec} left {eta}";
+                self.bar(false, total, template).set_position(done as u64);
+                if done == total {
+                    self.finish();
+                }
+            }
+            Event::Predicted { .. } => {}
             Event::Skipped(file) => {
                 self.suspend(|| tracing::warn!("skipped {}: {}", file.path.display(), file.reason));
             }

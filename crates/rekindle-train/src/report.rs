@@ -6,7 +6,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::codecs::jpeg::JpegEncoder;
-use rekindle_vision::{Resize, open_image, resize};
+use rekindle_vision::{Resize, Skipped, open_image, resize};
 use rekindle_weights::{WeightsError, write_atomic};
 
 use crate::{Evaluation, FitReport, History, Judged, TrainError};
@@ -47,27 +47,35 @@ fn page(title: &str, fit: &FitReport, evaluation: Option<&Evaluation>) -> String
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
     );
-    // Writing to a string cannot fail.
-    let _ = write!(
-        page,
-        "<p>{} photos trained on, {} validated on, {} classes; {:.1} s, {:.1} s of it in the frozen network; {} of {} parameters trained.</p>",
-        fit.train_images,
-        fit.valid_images,
-        fit.classes.len(),
-        fit.fit_seconds,
-        fit.feature_seconds,
-        fit.parameters.trainable,
-        fit.parameters.total
-    );
+    // Writing to a string cannot fail. A model that was loaded says nothing of its training.
+    if fit.train_images > 0 {
+        let _ = write!(
+            page,
+            "<p>{} photos trained on, {} validated on, {} classes; {:.1} s, {:.1} s of it in the frozen network; {} of {} parameters trained.</p>",
+            fit.train_images,
+            fit.valid_images,
+            fit.classes.len(),
+            fit.fit_seconds,
+            fit.feature_seconds,
+            fit.parameters.trainable,
+            fit.parameters.total
+        );
+    }
+    for warning in &fit.warnings {
+        let _ = write!(page, "<p>Note: {}</p>", escape(warning));
+    }
     curves(&mut page, &fit.history);
     if let Some(evaluation) = evaluation {
         metrics(&mut page, evaluation);
         matrix(&mut page, evaluation);
         mistakes(&mut page, evaluation);
     }
-    if !fit.skipped.is_empty() {
+    let of_evaluation = evaluation.map_or(&[][..], |evaluation| &evaluation.skipped);
+    let other = of_evaluation.iter().filter(|file| !fit.skipped.contains(file));
+    let skipped: Vec<&Skipped> = fit.skipped.iter().chain(other).collect();
+    if !skipped.is_empty() {
         page += "<h2>Files that were not used</h2><ul>";
-        for file in &fit.skipped {
+        for file in skipped {
             let (path, reason) = (file.path.display().to_string(), &file.reason);
             let _ = write!(page, "<li>{}: {}</li>", escape(&path), escape(reason));
         }

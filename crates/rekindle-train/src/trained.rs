@@ -7,17 +7,17 @@ use burn::tensor::backend::Backend;
 use image::RgbImage;
 use rekindle_kernels::Precision;
 use rekindle_nn::{Family, Network, Op, Shape};
-use rekindle_vision::{ImageFolder, Orientation, Photo, Preprocessing, Resize, Transparency};
+use rekindle_vision::{Orientation, Photo, Preprocessing, Resize, Transparency};
 use rekindle_weights::{
-    Checkpoint, ExportOptions, ModelCard, export, load, save, variables_to_save,
+    Checkpoint, ExportOptions, ModelCard, Origin, Origins, export, load, save, variables_to_save,
 };
 
-use crate::evaluate::judged;
 use crate::frozen::Frozen;
-use crate::learner::{FitReport, numbers};
-use crate::photos::{Images, Job};
+use crate::learner::FitReport;
+use crate::names::beside;
+use crate::photos::Images;
 use crate::predict::imagenet_classes;
-use crate::{Evaluation, History, Photos, Prediction, TrainError};
+use crate::{History, Photos, Prediction, TrainError};
 
 /// By the photos' shape.
 type Made<B> = Arc<Mutex<HashMap<(Shape, Precision), Arc<Frozen<B>>>>>;
@@ -73,8 +73,8 @@ impl<B: Backend> TrainedModel<B> {
     }
 
     /// Loads a file that [`TrainedModel::save`] wrote, or any image classifier of the supported layers: `.keras`, HDF5,
-    /// ONNX. Where a file does not name its classes they are numbers, see [`TrainedModel::with_classes`]. What the file
-    /// does not say, and so is assumed, is in [`TrainedModel::assumed`].
+    /// ONNX. Where a file does not name its classes, a `labels.txt` beside it does; else they are numbers, see
+    /// [`TrainedModel::with_classes`]. What the file does not say, and so is assumed, is in [`TrainedModel::assumed`].
     ///
     /// # Errors
     /// When the file is foreign, truncated, altered, holds weights only, or has a layer that is not supported.
@@ -125,7 +125,15 @@ impl<B: Backend> TrainedModel<B> {
         let mut assumed = card.assumed.clone();
         // TF-Slim's networks have a class for the background before the others.
         let is_imagenet = matches!(outputs, 1000 | 1001) && card.architecture().is_some();
-        let is_named = !card.classes.is_empty() || is_imagenet;
+        let named = match card.classes.is_empty() {
+            true => beside(path, outputs).and_then(|file| {
+                assumed.push(file.said);
+                file.names
+            }),
+            false => Some(card.classes.clone()),
+        };
+        let is_named = named.is_some() || is_imagenet;
+        let card = ModelCard { classes: named.unwrap_or_default(), ..card };
         let classes = match card.classes.len() {
             0 if is_imagenet => {
                 let (also, background) = match outputs {
@@ -152,18 +160,15 @@ impl<B: Backend> TrainedModel<B> {
                 )));
             }
         };
-        let resize =
-            card.resize.as_deref().map_or(Ok(Resize::default()), str::parse).map_err(wrong)?;
+        let or =
+            |value: &Option<String>, default: &str| value.as_deref().unwrap_or(default).to_owned();
+        let resize = or(&card.resize, ModelCard::RESIZE).parse().map_err(wrong)?;
         let preprocessing = card.preprocessing.parse().map_err(wrong)?;
         let mut photos = Photos::new(graph.input(), resize, preprocessing)?;
-        photos.transparency = match &card.transparency {
-            Some(name) => name.parse().map_err(wrong)?,
-            None => Transparency::default(),
-        };
-        photos.orientation = match &card.orientation {
-            Some(name) => name.parse().map_err(wrong)?,
-            None => Orientation::default(),
-        };
+        let transparency = or(&card.transparency, ModelCard::TRANSPARENCY);
+        photos.transparency = transparency.parse().map_err(wrong)?;
+        photos.orientation =
+            or(&card.orientation, ModelCard::ORIENTATION).parse().map_err(wrong)?;
         photos.resizing = match &card.photo_resize {
             Some(Op::Resizing(resizing)) => Some(*resizing),
             Some(other) => {
@@ -175,12 +180,13 @@ impl<B: Backend> TrainedModel<B> {
         if let Some(tensor) = loaded.unused.first() {
             return Err(wrong(format!("`{tensor}` belongs to no layer of {what}")));
         }
+        let origins = card.photo_origins();
         let model = Self {
             model: loaded.network,
             photos,
             classes: classes.into(),
             is_named,
-            card: ModelCard { assumed, ..card },
+            card: ModelCard { assumed, origins, ..card },
             report: FitReport::default(),
             precision: Precision::F32,
             frozen: OnceLock::new(),
@@ -232,7 +238,7 @@ impl<B: Backend> TrainedModel<B> {
         Ok(Prediction { probabilities, classes: self.classes.clone() })
     }
 
-    fn probabilities(&self, images: Images) -> Result<Vec<f32>, TrainError> {
+    pub(crate) fn probabilities(&self, images: Images) -> Result<Vec<f32>, TrainError> {
         let device = self.device();
         let frozen = match self.frozen.get() {
             Some(frozen) => frozen,
@@ -250,7 +256,7 @@ impl<B: Backend> TrainedModel<B> {
     }
 
     /// The network for photos of this size, made once for all that share its weights.
-    fn frozen(&self, device: &B::Device) -> Result<Arc<Frozen<B>>, TrainError> {
+    pub(crate) fn frozen(&self, device: &B::Device) -> Result<Arc<Frozen<B>>, TrainError> {
         let (shape, precision) = (self.photos.shape(), self.precision);
         // What is in there is whole, whoever panicked.
         let mut made = self.made.lock().unwrap_or_else(|error| error.into_inner());
@@ -260,37 +266,6 @@ impl<B: Backend> TrainedModel<B> {
         let frozen = Arc::new(Frozen::new(&self.model, None, precision, device)?);
         made.insert((shape, precision), frozen.clone());
         Ok(frozen)
-    }
-
-    /// Predicts every photo of a folder and compares with the names of its folders.
-    ///
-    /// # Errors
-    /// When the folder has a class that the model does not know, or a photo cannot be decoded.
-    pub fn evaluate(&self, folder: &ImageFolder) -> Result<Evaluation, TrainError> {
-        let numbers = numbers(folder, &self.classes, self.is_named)?;
-        let samples = folder.samples();
-        let jobs: Vec<Job<'_>> =
-            samples.iter().map(|sample| Job { sample, change: None }).collect();
-        let mut found = Vec::with_capacity(samples.len());
-        let device = self.device();
-        let frozen = self.frozen(&device)?;
-        let at_once = frozen.photos_at_once(&self.model, None, &self.photos, &device)?;
-        self.photos.for_each_batch(&jobs, at_once, folder.is_strict(), |batch| {
-            for (_, file) in &batch.skipped {
-                tracing::warn!("skipped {}: {}", file.path.display(), file.reason);
-            }
-            if batch.rows.is_empty() {
-                return Ok(());
-            }
-            let probabilities = self.probabilities(batch.images)?;
-            let rows = batch.rows.iter().zip(probabilities.chunks_exact(self.classes.len()));
-            for (&row, probabilities) in rows {
-                let labels = samples[row].labels.iter().map(|&label| numbers[label]).collect();
-                found.push(judged(&samples[row], labels, probabilities));
-            }
-            Ok(())
-        })?;
-        Ok(Evaluation::of(&self.classes, found, folder.is_multi_label()))
     }
 
     /// Takes square photos of another size; a head that flattens cannot.
@@ -311,6 +286,7 @@ impl<B: Backend> TrainedModel<B> {
         self.photos = self.photos.with_images(height, width);
         self.card.photo_resize = self.photos.resizing.map(Op::Resizing);
         self.card.graph = self.model.graph().clone();
+        self.card.origins.size = Origin::User;
         self.frozen = OnceLock::new();
         Ok(self)
     }
@@ -333,6 +309,7 @@ impl<B: Backend> TrainedModel<B> {
         self.photos.resize = resize;
         self.photos.resizing = None;
         self.card.resize = Some(resize.name().into());
+        self.card.origins.resize = Origin::User;
         self.card.photo_resize = None;
         self
     }
@@ -342,6 +319,7 @@ impl<B: Backend> TrainedModel<B> {
     pub fn with_transparency(mut self, transparency: Transparency) -> Self {
         self.photos.transparency = transparency;
         self.card.transparency = Some(transparency.name().into());
+        self.card.origins.transparency = Origin::User;
         self
     }
 
@@ -350,6 +328,7 @@ impl<B: Backend> TrainedModel<B> {
     pub fn with_orientation(mut self, orientation: Orientation) -> Self {
         self.photos.orientation = orientation;
         self.card.orientation = Some(orientation.name().into());
+        self.card.origins.orientation = Origin::User;
         self
     }
 
@@ -372,6 +351,7 @@ impl<B: Backend> TrainedModel<B> {
             return Err(TrainError::Classes { found, distinct, expected });
         }
         self.card.classes.clone_from(&classes);
+        self.card.assumed.retain(|sentence| !sentence.starts_with("the file names no classes"));
         self.classes = classes.into();
         self.is_named = true;
         Ok(self)
@@ -382,6 +362,8 @@ impl<B: Backend> TrainedModel<B> {
     pub fn with_preprocessing(mut self, preprocessing: Preprocessing) -> Self {
         self.photos.preprocessing = preprocessing;
         self.card.preprocessing = preprocessing.name();
+        self.card.assumed.retain(|sentence| !sentence.starts_with("the file has no preprocessing"));
+        self.card.origins.preprocessing = Origin::User;
         self
     }
 
@@ -413,6 +395,12 @@ impl<B: Backend> TrainedModel<B> {
     #[must_use]
     pub fn assumed(&self) -> &[String] {
         &self.card.assumed
+    }
+
+    /// Where what is known of its photos comes from.
+    #[must_use]
+    pub fn origins(&self) -> Origins {
+        self.card.origins
     }
 
     /// How photos become its input.

@@ -54,6 +54,14 @@ pub enum VisionError {
         /// What is missing, and what to do about it.
         reason: String,
     },
+    /// A file does not name classes.
+    #[error("{}: {reason}", path.display())]
+    Labels {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what is expected.
+        reason: String,
+    },
     /// A random change's factor is out of range.
     #[error(
         "augmentation {what}: expected factors from 0 to 1 (a crop's and a zoom's within), a positive alpha"

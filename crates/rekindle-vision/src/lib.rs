@@ -16,6 +16,7 @@
 //! ```
 
 mod augment;
+mod class_names;
 mod decode;
 mod error;
 mod folder;
@@ -25,12 +26,13 @@ mod named;
 mod resize;
 
 pub use augment::{Augment, Augmentation, Mix, Mixing};
+pub use class_names::read_class_names;
 pub use decode::{
     Channels, Decoding, JpegDecoder, MAX_FILE_BYTES, MAX_IMAGE_BYTES, MAX_SIDE, Orientation, Photo,
     Transparency, decode, open_image, orientation,
 };
 pub use error::VisionError;
-pub use folder::{ImageFolder, Sample, Skipped, Split};
+pub use folder::{ImageFolder, Parts, Sample, Skipped, Split, list_photos};
 pub use labels::{Label, decode_predictions, imagenet_labels, top};
 pub use rekindle_pixels::{Pixels, Preprocessing};
 pub use resize::{Resize, resize};

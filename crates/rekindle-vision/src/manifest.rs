@@ -46,6 +46,8 @@ impl ImageFolder {
             ));
         }
         let text = fs::read_to_string(path).map_err(io)?;
+        // Spreadsheets write a byte order mark.
+        let text = text.trim_start_matches('\u{FEFF}').to_owned();
         let is_json = path.extension().is_some_and(|extension| extension != "csv");
         let (rows, multi_label) = if is_json { json_rows(&text) } else { csv_rows(&text) }
             .map_err(|(line, reason)| wrong(line, reason))?;
@@ -153,6 +155,8 @@ mod tests {
             open("list.csv", "path,labels\na/1.jpg,dog; cat\n\"a/2, two.jpg\",\n").expect("reads");
         assert!(csv.is_multi_label());
         assert_eq!((&csv.samples()[0].labels, &csv.samples()[1].labels), (&vec![1, 0], &vec![]));
+        let csv = open("list.csv", "\u{FEFF}path,label\r\na/1.jpg,dog\r\n\"a/2, two.jpg\",cat\r\n");
+        assert_eq!(csv.expect("reads").classes(), ["cat", "dog"]);
         let json = "{\"path\": \"a/1.jpg\", \"label\": \"dog\"}\n\n{\"path\": \"a/2, two.jpg\", \"label\": \"cat\"}\n";
         let json = open("list.jsonl", json).expect("reads");
         assert_eq!(json.classes(), ["cat", "dog"]);

@@ -1,6 +1,8 @@
 use rekindle_nn::{Architecture, Graph, HeadConfig, NetworkError, Op};
 use serde::{Deserialize, Serialize};
 
+use crate::{Origin, Origins};
+
 /// What a file of ours says about its weights, as JSON in the safetensors metadata under `rekindle`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Written")]
@@ -30,6 +32,9 @@ pub struct ModelCard {
     /// What was assumed since the file does not say it; each is a sentence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub assumed: Vec<String>,
+    /// Where what it says of photos comes from; [`Origin::Assumed`] for what it does not say.
+    #[serde(default, skip_serializing_if = "Origins::is_file")]
+    pub origins: Origins,
     /// Whether the normalizations are folded into the convolutions, as ONNX's exporters do: for inference, and
     /// as a frozen network, all is the same, but the statistics of the training are gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -48,6 +53,12 @@ pub struct ModelCard {
 impl ModelCard {
     /// The version that this library writes.
     pub const FORMAT: u32 = 2;
+    /// How photos are resized where a card does not say it.
+    pub const RESIZE: &str = "bilinear";
+    /// What becomes of transparency where a card does not say it.
+    pub const TRANSPARENCY: &str = "white";
+    /// What becomes of EXIF's orientation where a card does not say it.
+    pub const ORIENTATION: &str = "ignore";
 
     /// A card of a network, with the preprocessing of its family where it is known.
     #[must_use]
@@ -63,10 +74,29 @@ impl ModelCard {
             transparency: None,
             orientation: None,
             assumed: Vec::new(),
+            origins: Origins::default(),
             folded: false,
             description: String::new(),
             source: String::new(),
             licence: String::new(),
+        }
+    }
+
+    /// Where what is known of its photos comes from: what the card does not say is assumed.
+    #[must_use]
+    pub fn photo_origins(&self) -> Origins {
+        let said = |is_said: bool, origin: Origin| match (is_said, origin) {
+            (false, Origin::File) => Origin::Assumed,
+            _ => origin,
+        };
+        let Origins { size, resize, preprocessing, transparency, orientation } = self.origins;
+        let is_resized = self.resize.is_some() || self.photo_resize.is_some();
+        Origins {
+            size,
+            resize: said(is_resized, resize),
+            preprocessing,
+            transparency: said(self.transparency.is_some(), transparency),
+            orientation: said(self.orientation.is_some(), orientation),
         }
     }
 
@@ -101,6 +131,8 @@ struct Written {
     orientation: Option<String>,
     #[serde(default)]
     assumed: Vec<String>,
+    #[serde(default)]
+    origins: Origins,
     #[serde(default)]
     folded: bool,
     #[serde(default)]
@@ -146,6 +178,7 @@ impl TryFrom<Written> for ModelCard {
             transparency: written.transparency,
             orientation: written.orientation,
             assumed: written.assumed,
+            origins: written.origins,
             folded: written.folded,
             description: written.description,
             source: written.source,

@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::beside::Beside;
 use crate::keras::{self, Origin, Placed};
 use crate::{
-    ModelCard, WeightsError, folder, hdf5, json, onnx, safetensors, tf_checkpoint, torch, zipped,
+    ModelCard, WeightsError, folder, foreign, hdf5, json, onnx, safetensors, tf_checkpoint, torch,
+    zipped,
 };
 
 /// How a file holds numbers.
@@ -163,6 +164,9 @@ impl Checkpoint {
             return folder::open(&folder);
         }
         let io = |error| WeightsError::io(path, error);
+        if let Some(reason) = foreign::refusal(path).map_err(io)? {
+            return Err(WeightsError::format(path, reason));
+        }
         let mut start = Vec::new();
         let mut file = File::open(path).map_err(io)?;
         file.by_ref().take(9).read_to_end(&mut start).map_err(io)?;

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use burn::tensor::backend::Backend;
 use rekindle_nn::{Architecture, Network, Shape, TypedNetwork};
 
-use crate::{Checkpoint, WeightsError, bundled, load};
+use crate::{Checkpoint, ModelCard, WeightsError, bundled, load};
 
 /// Where the weights of a pre-trained network come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,9 +77,22 @@ impl Weights {
         size: Option<usize>,
         device: &B::Device,
     ) -> Result<Network<B>, WeightsError> {
+        Ok(self.backbone_with_card(architecture, size, device)?.0)
+    }
+
+    /// The same, and what the file says of itself: how it takes photos, for one. Random weights have no file.
+    ///
+    /// # Errors
+    /// As [`backbone`](Self::backbone).
+    pub fn backbone_with_card<B: Backend>(
+        &self,
+        architecture: Architecture,
+        size: Option<usize>,
+        device: &B::Device,
+    ) -> Result<(Network<B>, Option<ModelCard>), WeightsError> {
         let wanted = size.map_or(architecture, |size| architecture.with_size(size));
         if *self == Self::Random {
-            return Ok(wanted.with_top(None).init(device)?);
+            return Ok((wanted.with_top(None).init(device)?, None));
         }
         let size = size.map(|size| [size, size]);
         let mut checkpoint = self.open(&wanted)?.resolve_as(size, Some(&architecture))?;
@@ -105,7 +118,8 @@ impl Weights {
             None => graph,
         };
         let name = graph.base().architecture.map_or_else(String::new, |found| found.to_string());
-        Ok(load(Network::init(graph, 0, device), &name, &mut checkpoint)?.network)
+        let network = load(Network::init(graph, 0, device), &name, &mut checkpoint)?.network;
+        Ok((network, checkpoint.card().cloned()))
     }
 }
 

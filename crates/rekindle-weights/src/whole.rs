@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use rekindle_nn::ops::Rescaling;
 use rekindle_nn::{Activation, Architecture, Base, Graph, Layer, Op, Shape, Source};
 
-use crate::ModelCard;
 use crate::recognise::{Recognised, recognise};
+use crate::{ModelCard, Origin};
 
 /// A network of a file whose layers have the file's names.
 #[derive(Debug)]
@@ -52,6 +52,7 @@ pub(crate) fn settle(whole: Whole) -> Result<Settled, String> {
     let mut card = ModelCard::new(graph);
     // Keras's readers leave opacity out.
     card.transparency = Some("drop".into());
+    card.origins.transparency = Origin::Assumed;
     let known = card.architecture().or(begins.map(|begins| begins.architecture));
     let known = known.or_else(|| alike(&card.graph, &mut assumed));
     match (front, said, known) {
@@ -60,11 +61,13 @@ pub(crate) fn settle(whole: Whole) -> Result<Settled, String> {
         (None, ..) if begins_with_affine(&card.graph) => card.preprocessing = "none".into(),
         (None, Some((said, why)), _) => {
             card.preprocessing = said;
+            card.origins.preprocessing = Origin::Assumed;
             assumed.push(why);
         }
         (None, None, Some(known)) => {
             card.preprocessing = known.family.preprocessing.into();
             if card.preprocessing != "none" {
+                card.origins.preprocessing = Origin::Network;
                 assumed.push(format!(
                     "the file has no preprocessing: `{}`, which is {}'s, is assumed",
                     card.preprocessing, known.family.title
@@ -73,6 +76,7 @@ pub(crate) fn settle(whole: Whole) -> Result<Settled, String> {
         }
         (None, None, None) => {
             card.preprocessing = "none".into();
+            card.origins.preprocessing = Origin::Assumed;
             assumed.push(
                 "the file has no preprocessing: pixels are assumed to be taken as they are, from 0 to 255".into(),
             );

@@ -1,7 +1,6 @@
 use burn::tensor::backend::Backend;
 use rekindle::devices::Job;
-use rekindle::prelude::*;
-use rekindle::train::write_html;
+use rekindle::train::{Bars, describe_folder, write_html};
 
 use crate::args::EvaluateArgs;
 use crate::{Outcome, print};
@@ -21,14 +20,15 @@ impl Job for Evaluate<'_> {
 }
 
 fn evaluate<B: Backend>(args: &EvaluateArgs, device: &B::Device) -> Outcome {
-    let model = super::load::<B>(&args.model, args.labels.as_deref(), args.photos.size, device)?;
-    let model = super::of_photos(model, &args.photos).with_precision(args.device.precision)?;
-    // A single class will do.
-    let photos = match args.dir.is_file() {
-        true => ImageFolder::from_list(&args.dir)?,
-        false => ImageFolder::labelled(&args.dir)?,
-    };
-    let evaluation = model.evaluate(&photos)?;
+    let model = super::load::<B>(&args.model, args.labels.as_deref(), &args.photos, device)?;
+    let model = model.with_precision(args.device.precision)?;
+    let photos = super::labelled(&args.dir, args.folders)?;
+    super::say(&photos);
+    eprintln!("{}; {}", describe_folder(&photos), model.described());
+    let evaluation = model.evaluate_with(&photos, &mut Bars::default())?;
+    for warning in evaluation.warnings() {
+        tracing::warn!("{warning}");
+    }
     if let Some(path) = &args.confusion {
         evaluation.draw_confusion(path)?;
     }

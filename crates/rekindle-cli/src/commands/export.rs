@@ -2,11 +2,10 @@ use std::path::PathBuf;
 
 use burn::backend::Flex;
 use clap::Args;
-use rekindle::nn::Size;
 use rekindle::weights::ExportOptions;
 
 use crate::Outcome;
-use crate::args::parse_size;
+use crate::args::PhotoArgs;
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
@@ -14,9 +13,6 @@ pub struct ExportArgs {
     pub model: PathBuf,
     /// Where it goes: .keras, .h5 (Keras), .onnx
     pub out: PathBuf,
-    /// Height and width of the photos, as SIZE or HEIGHTxWIDTH [default: the model's own]
-    #[arg(long, value_parser = parse_size)]
-    pub size: Option<Size>,
     /// The names of the classes, one on each line, in the order of the model's outputs [default: the model's]
     #[arg(long)]
     pub labels: Option<PathBuf>,
@@ -32,6 +28,8 @@ pub struct ExportArgs {
     /// The kind of numbers that weights are, and are computed with (.onnx)
     #[arg(long, value_enum, default_value_t = Numbers::F32)]
     pub precision: Numbers,
+    #[command(flatten)]
+    pub photos: PhotoArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -47,8 +45,11 @@ pub enum Numbers {
 }
 
 pub fn run(args: &ExportArgs) -> Outcome {
+    if args.photos.fast_decode {
+        return Err("--fast-decode is not a part of a model: leave it out".into());
+    }
     let device = Default::default();
-    let model = super::load::<Flex>(&args.model, args.labels.as_deref(), args.size, &device)?;
+    let model = super::load::<Flex>(&args.model, args.labels.as_deref(), &args.photos, &device)?;
     let mut options = ExportOptions::default();
     options.weights_only = args.weights_only;
     options.preprocessing = !args.no_preprocessing;

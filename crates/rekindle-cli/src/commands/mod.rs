@@ -15,18 +15,20 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use rekindle::nn::Size;
 use rekindle::prelude::*;
+use rekindle::vision::{VisionError, read_class_names};
 use rekindle::weights::Downloader;
 
-use crate::args::PhotoArgs;
+use crate::args::{FolderArgs, PhotoArgs};
 
-/// A trained model, with other names for its classes if there is a file of them.
+/// A trained model, for photos that are read as the options say, with other names for its classes if there is a file of
+/// them. What is assumed of it is printed.
 fn load<B: Backend>(
     model: &Path,
     labels: Option<&Path>,
-    size: Option<Size>,
+    photos: &PhotoArgs,
     device: &B::Device,
 ) -> Result<TrainedModel<B>, Box<dyn std::error::Error>> {
-    let size = size.map(Size::pixels);
+    let size = photos.size.map(Size::pixels);
     let model = match model.to_str().and_then(Architecture::by_name) {
         // Keras's own classifier of ImageNet's classes, unless there is a file of that name.
         Some(known) if !model.exists() => {
@@ -35,19 +37,17 @@ fn load<B: Backend>(
         }
         _ => TrainedModel::load_for(model, size, device)?,
     };
+    let model = match labels {
+        Some(path) => model
+            .with_classes(read_class_names(path)?)
+            .map_err(|error| format!("{}: {error}", path.display()))?,
+        None => model,
+    };
+    let model = of_photos(model, photos);
     for sentence in model.assumed() {
-        // Labels say what the classes are called.
-        if labels.is_none() || !sentence.contains("names no classes") {
-            eprintln!("note: {sentence}");
-        }
+        eprintln!("note: {sentence}");
     }
-    let Some(path) = labels else { return Ok(model) };
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    model
-        .with_classes(lines.map(str::to_owned).collect())
-        .map_err(|error| format!("{}: {error}", path.display()).into())
+    Ok(model)
 }
 
 /// The model for photos that are read as the options say.
@@ -67,7 +67,29 @@ fn of_photos<B: Backend>(mut model: TrainedModel<B>, args: &PhotoArgs) -> Traine
     model.with_fast_decode(args.fast_decode)
 }
 
-/// The photos of a folder, or of a list.
-fn photos(path: &Path) -> Result<ImageFolder, Box<dyn std::error::Error>> {
-    Ok(if path.is_file() { ImageFolder::from_list(path)? } else { ImageFolder::open(path)? })
+/// The photos of a folder, or of a list, to train on.
+fn photos(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
+    let folder = match (path.is_file(), args.classes_are_folders) {
+        (true, _) => ImageFolder::from_list(path)?,
+        (false, false) => ImageFolder::open(path)?,
+        (false, true) => ImageFolder::open_classes(path)?,
+    };
+    Ok(folder.strict(args.strict))
+}
+
+/// The same to evaluate on, where a single class will do.
+fn labelled(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
+    let folder = match (path.is_file(), args.classes_are_folders) {
+        (true, _) => ImageFolder::from_list(path)?,
+        (false, false) => ImageFolder::labelled(path)?,
+        (false, true) => ImageFolder::labelled_classes(path)?,
+    };
+    Ok(folder.strict(args.strict))
+}
+
+/// Prints how a folder is understood.
+fn say(folder: &ImageFolder) {
+    for note in folder.notes() {
+        eprintln!("note: {note}");
+    }
 }

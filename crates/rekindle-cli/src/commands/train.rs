@@ -7,12 +7,13 @@ use burn::prelude::DeviceOps;
 use burn::tensor::backend::{AutodiffBackend, Backend, DeviceId};
 use rekindle::devices::Job;
 use rekindle::kernels::serves;
-use rekindle::nn::{Shape, Size};
+use rekindle::nn::Size;
 use rekindle::prelude::*;
 use rekindle::train::{
     Bars, CsvLog, Event, FitConfig, FitReport, JsonLog, Observer, TensorBoard, TrainError,
     write_html,
 };
+use rekindle::vision::Skipped;
 use rekindle::weights::{WeightsError, write_atomic};
 use serde::Serialize;
 
@@ -34,7 +35,9 @@ impl Lines {
 
 impl Observer for Lines {
     fn on_event(&mut self, event: &Event<'_>) {
-        if !self.plain {
+        if let Event::Started(start) = event {
+            eprintln!("{start}");
+        } else if !self.plain {
             self.bars.on_event(event);
         } else if let Event::Skipped(file) = event {
             tracing::warn!("skipped {}: {}", file.path.display(), file.reason);
@@ -79,11 +82,13 @@ struct Report<'a> {
 
 pub fn run(args: &TrainArgs) -> Outcome {
     let start = Instant::now();
-    let folder = super::photos(&args.dir)?.seed(args.seed).strict(args.strict);
-    let folder = match &args.valid_dir {
-        Some(dir) => folder.valid_folder(dir),
-        None => folder.valid_split(args.valid_split),
+    let folder = super::photos(&args.dir, args.folders)?.seed(args.seed);
+    let folder = match (&args.valid_dir, args.valid_split) {
+        (Some(dir), _) => folder.valid_folder(dir),
+        (None, Some(share)) => folder.valid_split(share),
+        (None, None) => folder,
     };
+    super::say(&folder);
     stop_at_ctrl_c();
     args.device.device.run(Fit { args, folder, start })?
 }
@@ -199,7 +204,7 @@ fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>
 ) -> Result<TransferLearner<A>, Box<dyn std::error::Error>> {
     let mut learner = match &args.from {
         Some(path) => {
-            let trained = super::load::<B>(path, args.labels.as_deref(), args.photos.size, device)?;
+            let trained = super::load::<B>(path, args.labels.as_deref(), &args.photos, device)?;
             TransferLearner::<A>::from_trained(&trained)
         }
         None => {
@@ -221,12 +226,16 @@ fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>
                     weights
                 }
             };
-            let base = weights.backbone::<A>(architecture, square, device)?;
-            let base = match args.photos.size.map(Size::pixels) {
-                Some([height, width]) => base.with_input(Shape::map(height, width, 3))?,
-                None => base,
+            let (base, card) = weights.backbone_with_card::<A>(architecture, square, device)?;
+            let learner = TransferLearner::new(base).head(args.head.config());
+            let learner = match &card {
+                Some(card) => learner.photos_of(card)?,
+                None => learner,
             };
-            TransferLearner::new(base).head(args.head.config())
+            match args.photos.size.map(Size::pixels) {
+                Some([height, width]) => learner.images(height, width)?,
+                None => learner,
+            }
         }
     };
     let photos = &args.photos;
@@ -307,19 +316,17 @@ fn unfrozen<B: AutodiffBackend>(
     learner
 }
 
-/// What was done, in one line.
+/// What was done, in one line, and in another what was not used.
 pub fn described(report: &FitReport) -> String {
-    let skipped = match report.skipped.len() {
-        0 => String::new(),
-        count => format!(", {count} files skipped"),
-    };
+    let skipped = Skipped::summary(&report.skipped);
+    let skipped = skipped.map_or(String::new(), |files| format!("\n{files}"));
     let waiting = match report.feature_seconds {
         0.0 => 0.0,
         seconds => 100.0 * report.waiting_seconds / seconds,
     };
     format!(
-        "{} photos trained on, {} validated on{skipped}; {:.1} s, {:.1} s of it in the frozen network, which waited {waiting:.0} % of \
-         that for photos",
+        "{} photos trained on, {} validated on; {:.1} s, {:.1} s of it in the frozen network, which waited {waiting:.0} % of \
+         that for photos{skipped}",
         report.train_images, report.valid_images, report.fit_seconds, report.feature_seconds
     )
 }

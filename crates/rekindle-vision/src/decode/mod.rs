@@ -131,7 +131,7 @@ impl Decoding {
         // Pillow itself turns TIFFs, so that Keras has them upright.
         Ok(match self.orientation == Orientation::Apply || kind == Kind::Tiff {
             true => photo.turned(orientation),
-            false => photo,
+            false => photo.askew(orientation != metadata::Orientation::NoTransforms),
         })
     }
 }

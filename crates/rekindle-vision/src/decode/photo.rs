@@ -10,6 +10,8 @@ pub struct Photo {
     height: usize,
     channels: Channels,
     bytes: Vec<u8>,
+    /// Whether its file says that it is to be turned, and it was not.
+    is_askew: bool,
 }
 
 impl Photo {
@@ -27,7 +29,7 @@ impl Photo {
         if count != Some(bytes.len()) {
             return Err(VisionError::Bytes { width, height, channels, found: bytes.len() });
         }
-        Ok(Self { width, height, channels, bytes })
+        Ok(Self { width, height, channels, bytes, is_askew: false })
     }
 
     /// Columns.
@@ -46,6 +48,16 @@ impl Photo {
     #[must_use]
     pub fn channels(&self) -> Channels {
         self.channels
+    }
+
+    /// Whether its file has an EXIF orientation that was ignored: a person may see it on its side.
+    #[must_use]
+    pub fn is_askew(&self) -> bool {
+        self.is_askew
+    }
+
+    pub(crate) fn askew(self, is_askew: bool) -> Self {
+        Self { is_askew, ..self }
     }
 
     /// `[height, width, channels]`.
@@ -80,7 +92,8 @@ impl Photo {
     #[must_use]
     pub fn of_rgb(image: &RgbImage, channels: Channels) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
-        Self { width, height, channels, bytes: opaque(image.as_raw().clone(), channels) }
+        let bytes = opaque(image.as_raw().clone(), channels);
+        Self { width, height, channels, bytes, is_askew: false }
     }
 
     /// Turned as an EXIF orientation says.
@@ -88,7 +101,7 @@ impl Photo {
         if orientation == metadata::Orientation::NoTransforms {
             return self;
         }
-        let Self { width, height, channels, bytes } = self;
+        let Self { width, height, channels, bytes, .. } = self;
         let (across, down) = (width as u32, height as u32);
         let image = match channels {
             Channels::Grey => {
@@ -102,14 +115,15 @@ impl Photo {
         let mut image = image.unwrap_or_default();
         image.apply_orientation(orientation);
         let (width, height) = (image.width() as usize, image.height() as usize);
-        Self { width, height, channels, bytes: image.into_bytes() }
+        Self { width, height, channels, bytes: image.into_bytes(), is_askew: false }
     }
 }
 
 impl From<RgbImage> for Photo {
     fn from(image: RgbImage) -> Self {
         let (width, height) = (image.width() as usize, image.height() as usize);
-        Self { width, height, channels: Channels::Rgb, bytes: image.into_raw() }
+        let (channels, bytes) = (Channels::Rgb, image.into_raw());
+        Self { width, height, channels, bytes, is_askew: false }
     }
 }
 

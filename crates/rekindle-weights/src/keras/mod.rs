@@ -56,6 +56,8 @@ pub(crate) struct Model {
     resizing: Option<rekindle_nn::ops::Resizing>,
     /// What was assumed.
     assumed: Vec<String>,
+    /// Whether the images' size is among that.
+    is_size_assumed: bool,
 }
 
 /// Reads a model's configuration, and finds its tensors; the error says what in it is not supported. `size` is for files
@@ -86,7 +88,8 @@ pub(crate) fn read(
     let keys: Vec<Vec<String>> = nodes.iter().map(|&node| flat.nodes[node].keys()).collect();
     let tensors = place(&graph, &keys, &Filed::new(tensors, numbered))?;
     let resizing = images.resizing.map(|(_, resizing)| resizing);
-    Ok(Model { graph, tensors, ends, resizing, assumed })
+    let is_size_assumed = images.shape.is_none();
+    Ok(Model { graph, tensors, ends, resizing, assumed, is_size_assumed })
 }
 
 /// Builds a model that takes images of any size for those of the family that it turns out to be.
@@ -113,10 +116,13 @@ fn sized(flat: &config::Flat, channels: usize, assumed: &mut Vec<String>) -> Res
 
 /// What a model is: its card, and its tensors by the names of the card's graph; `beside` is what other files say of it.
 pub(crate) fn resolve(model: Model, beside: &Beside) -> Result<(ModelCard, Vec<Placed>), String> {
-    let Model { graph, tensors, ends, resizing, assumed } = model;
+    let Model { graph, tensors, ends, resizing, assumed, is_size_assumed } = model;
     let preprocessing = beside.preprocessing.clone();
     let settled = settle(Whole { graph, ends, preprocessing })?;
     let Settled { mut card, names, two_classes } = settled;
+    if is_size_assumed {
+        card.origins.size = crate::Origin::Network;
+    }
     if let Some(resizing) = resizing {
         match plain(&resizing) {
             Some(name) => card.resize = Some(name.to_owned()),

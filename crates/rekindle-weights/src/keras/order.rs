@@ -53,7 +53,7 @@ pub(crate) fn weights_only(
             }
             if named == count {
                 let extra = tensors.len() - count;
-                let mut card = ModelCard::new(graph.clone());
+                let mut card = card_of(graph.clone());
                 card.assumed.extend(top.and_then(of_the_top));
                 card.assumed.extend(of_imagenet(&graph));
                 fits.push(Fit { architecture, card, placed, by_name: true, named, extra });
@@ -233,7 +233,7 @@ fn in_order(
 ) -> Option<Fit> {
     let (placed, rest) =
         if filed.numbered() { by_class(filed, layers)? } else { in_sequence(filed, layers)? };
-    let mut card = ModelCard::new(graph.clone());
+    let mut card = card_of(graph.clone());
     card.assumed.extend(of_imagenet(graph));
     let fit =
         |card, placed| Some(Fit { architecture, card, placed, by_name: false, named: 0, extra: 0 });
@@ -246,12 +246,20 @@ fn in_order(
         }
         ([layer], None) => {
             let (graph, head, activation) = with_dense(filed, graph, layer)?;
-            let mut card = ModelCard::new(graph);
+            let mut card = card_of(graph);
             card.assumed.push(assumption(activation));
             fit(card, placed.into_iter().chain(head).collect())
         }
         _ => None,
     }
+}
+
+/// A card of a file that says nothing of photos: they are as the network's family takes them.
+fn card_of(graph: Graph) -> ModelCard {
+    let mut card = ModelCard::new(graph);
+    let own = crate::Origin::Network;
+    (card.origins.size, card.origins.preprocessing) = (own, own);
+    card
 }
 
 /// What is assumed of a network's own top of so many classes; ImageNet's are as Keras made it.

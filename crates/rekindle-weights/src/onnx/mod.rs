@@ -78,11 +78,6 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
         return Err(wrong(format!("{length} bytes, but an ONNX file has at most {LONGEST}")));
     }
     let bytes = prost::bytes::Bytes::from(std::fs::read(path).map_err(io)?);
-    if bytes.starts_with(b"version https://git-lfs") {
-        return Err(wrong(
-            "this is not the file but Git LFS's pointer to it: fetch it with `git lfs pull`".into(),
-        ));
-    }
     let mut model =
         ModelProto::decode(bytes).map_err(|error| wrong(format!("damaged ONNX: {error}")))?;
     for tensor in model.graph.iter_mut().flat_map(|graph| &mut graph.initializer) {

@@ -9,7 +9,7 @@ use super::{Found, Graph, read};
 use crate::checkpoint::Checkpoint;
 use crate::recognise::{Recognised, recognise};
 use crate::whole::{Settled, Whole, settle};
-use crate::{Dtype, ModelCard, TensorInfo, WeightsError};
+use crate::{Dtype, ModelCard, Origin, TensorInfo, WeightsError};
 
 /// The checkpoint with the variables of the network that its graph computes; where that is none of ours, with the reason.
 ///
@@ -37,11 +37,11 @@ pub(crate) fn resolve(
 
 /// Reads a graph for images of the size that it says, or that is asked for; or else for those of the family that it turns
 /// out to be.
-fn sized(graph: &Graph, size: Option<[usize; 2]>) -> Result<Found, String> {
+fn sized(graph: &Graph, size: Option<[usize; 2]>) -> Result<(Found, Origin), String> {
     // Any will do to recognise the layers.
     const FIRST: usize = 224;
     let problem = match read(graph, size) {
-        Ok(found) => return Ok(restored(found, graph)),
+        Ok(found) => return Ok((restored(found, graph), Origin::File)),
         Err(problem) if size.is_none() && graph.has_open_size() => problem,
         Err(problem) => return Err(problem),
     };
@@ -60,14 +60,15 @@ fn sized(graph: &Graph, size: Option<[usize; 2]>) -> Result<Found, String> {
         "the file does not say the images' size: {size} x {size}, which is {}'s, is assumed",
         family.title
     ));
-    Ok(found)
+    Ok((found, Origin::Network))
 }
 
 fn placed(
     graph: &Graph,
     size: Option<[usize; 2]>,
 ) -> Result<(ModelCard, Vec<(TensorInfo, Constant)>), String> {
-    let Found { graph: network, values, folded, assumed } = sized(graph, size)?;
+    let (found, size_origin) = sized(graph, size)?;
+    let Found { graph: network, values, folded, assumed } = found;
     if network.input().as_map().is_none() {
         return Err(format!("the graph takes vectors, {}, expected images", network.input()));
     }
@@ -77,6 +78,7 @@ fn placed(
     let settled = settle(Whole { graph: network, ends: Vec::new(), preprocessing: None })?;
     let Settled { mut card, names, two_classes } = settled;
     card.folded = folded;
+    card.origins.size = size_origin;
     card.assumed = assumed.into_iter().chain(card.assumed).collect();
     let mut by_name: HashMap<&str, (usize, bool)> = HashMap::new();
     for (position, name) in names_in_file.iter().enumerate() {

@@ -1,3 +1,5 @@
+mod photos;
+
 use std::path::PathBuf;
 
 use burn::tensor::backend::AutodiffBackend;
@@ -8,6 +10,7 @@ use rekindle_nn::{HeadConfig, Network, Parameters, require_gradients};
 use rekindle_vision::{
     Augmentation, ImageFolder, Orientation, Preprocessing, Resize, Skipped, Transparency,
 };
+use rekindle_weights::{Origin, Origins};
 use serde::Serialize;
 
 use crate::progress::{Bars, Observer};
@@ -45,6 +48,7 @@ pub struct TransferLearner<B: AutodiffBackend> {
     pub(crate) fast_decode: bool,
     pub(crate) resizing: Option<Resizing>,
     pub(crate) preprocessing: Preprocessing,
+    pub(crate) origins: Origins,
     pub(crate) observer: Box<dyn Observer>,
 }
 
@@ -62,9 +66,10 @@ pub struct FitReport {
     pub valid_images: usize,
     /// Photos, of both, whose features were in the cache.
     pub cached_images: usize,
-    /// Files that were not used.
-    #[serde(skip)]
+    /// Files that were not used, each with its reason.
     pub skipped: Vec<Skipped>,
+    /// What of the photos was found to train hardly well, with what to do, a sentence each.
+    pub warnings: Vec<String>,
     /// Seconds in the frozen part.
     pub feature_seconds: f64,
     /// Seconds of these in which the device waited for photos to be read, decoded and resized.
@@ -93,6 +98,17 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     pub fn new(base: impl Into<Network<B>>) -> Self {
         let network = base.into();
         let preprocessing = family_preprocessing(&network);
+        let known = network.architecture();
+        let own = match known {
+            Some(_) => Origin::Network,
+            None => Origin::Default,
+        };
+        let is_default = known.is_some_and(|known| {
+            let size = known.family.default_size;
+            known.size().pixels() == [size, size]
+        });
+        let size = if is_default { own } else { Origin::File };
+        let origins = Origins { size, preprocessing: own, ..Origins::of(Origin::Default) };
         Self {
             network,
             trained: None,
@@ -116,6 +132,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             fast_decode: false,
             resizing: None,
             preprocessing,
+            origins,
             observer: Box::new(Bars::default()),
         }
     }
@@ -123,9 +140,9 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     /// Goes on with a trained model: its network, head, classes and preprocessing. The folders of the photos
     /// have to be named like its classes.
     #[must_use]
-    pub fn from_trained(trained: &TrainedModel<B::InnerBackend>) -> Self {
-        let (photos, classes) = (*trained.photos(), trained.classes().to_vec());
-        let network = burn::module::AutodiffModule::from_inner(trained.model().clone());
+    pub fn from_trained(model: &TrainedModel<B::InnerBackend>) -> Self {
+        let (photos, classes) = (*model.photos(), model.classes().to_vec());
+        let network = burn::module::AutodiffModule::from_inner(model.model().clone());
         let network: Network<B> = require_gradients(network);
         // A base without a head gets a new one.
         let has_head = !network.graph().head().is_empty();
@@ -135,8 +152,9 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             orientation: photos.orientation,
             ..Self::new(network).resize(photos.resize)
         };
-        let (trained, is_named) = (has_head.then_some(classes), trained.is_named());
-        Self { trained, is_named, ..learner }.preprocessing(photos.preprocessing)
+        let (trained, is_named) = (has_head.then_some(classes), model.is_named());
+        let origins = model.origins();
+        Self { trained, is_named, preprocessing: photos.preprocessing, origins, ..learner }
     }
 
     /// The photos, with their split.
@@ -360,42 +378,6 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         self
     }
 
-    /// How photos are brought to the network's size; default [`Resize::Bilinear`].
-    #[must_use]
-    pub fn resize(mut self, resize: Resize) -> Self {
-        self.resize = resize;
-        self.resizing = None;
-        self
-    }
-
-    /// What becomes of photos' transparency; default [`Transparency::White`].
-    #[must_use]
-    pub fn transparency(mut self, transparency: Transparency) -> Self {
-        self.transparency = transparency;
-        self
-    }
-
-    /// What becomes of photos' EXIF orientation; default [`Orientation::Ignore`], as in Keras.
-    #[must_use]
-    pub fn orientation(mut self, orientation: Orientation) -> Self {
-        self.orientation = orientation;
-        self
-    }
-
-    /// Decodes large JPEGs at a half, quarter or eighth of their size: faster, with slightly other pixels than Keras's.
-    #[must_use]
-    pub fn fast_decode(mut self, fast: bool) -> Self {
-        self.fast_decode = fast;
-        self
-    }
-
-    /// How pixels become the network's input; default is what Keras's network takes.
-    #[must_use]
-    pub fn preprocessing(mut self, preprocessing: Preprocessing) -> Self {
-        self.preprocessing = preprocessing;
-        self
-    }
-
     /// Who is told what happens, and may stop it; default [`Bars`], and `()` for nobody.
     #[must_use]
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
@@ -426,32 +408,4 @@ impl<B: AutodiffBackend> TransferLearner<B> {
 fn family_preprocessing<B: AutodiffBackend>(network: &Network<B>) -> Preprocessing {
     let mode = network.architecture().map_or("none", |known| known.family.preprocessing);
     mode.parse().unwrap_or_else(|error| unreachable!("families name a mode: {error}"))
-}
-
-/// The number in the model of each of the folder's classes: by name, or where the model names none in Keras's order,
-/// which is that of the folder.
-pub(crate) fn numbers(
-    folder: &ImageFolder,
-    known: &[String],
-    is_named: bool,
-) -> Result<Vec<usize>, TrainError> {
-    if !is_named {
-        let (found, expected) = (folder.classes().len(), known.len());
-        if found != expected {
-            let path = folder.path().to_owned();
-            return Err(TrainError::UnnamedClasses { path, found, expected });
-        }
-        tracing::warn!(
-            "the model does not name its classes: its outputs are taken for {} in this order, as Keras sorts folders",
-            folder.classes().join(", ")
-        );
-        return Ok((0..found).collect());
-    }
-    let number = |class: &String| {
-        known.iter().position(|name| name == class).ok_or_else(|| {
-            let (path, class) = (folder.path().to_owned(), class.clone());
-            TrainError::UnknownClass { path, class, known: known.join(", ") }
-        })
-    };
-    folder.classes().iter().map(number).collect()
 }

@@ -1,0 +1,69 @@
+//! Which network, and what is put on it.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use rekindle::nn::{Architecture, Family, HeadConfig, Size};
+use rekindle::prelude::{Activation, Weights};
+
+/// A family of networks, by its name.
+#[derive(Debug, Clone, Copy)]
+pub struct Base(&'static Family);
+
+impl Base {
+    /// Its network with these settings, or its own.
+    pub fn architecture(self, settings: SettingsArgs, size: Option<Size>) -> Architecture {
+        let mut architecture = Architecture::new(self.0).with_minimalistic(settings.minimalistic);
+        if let Some(alpha) = settings.alpha {
+            architecture = architecture.with_alpha(alpha);
+        }
+        match size.map(Size::pixels) {
+            Some([height, width]) => architecture.with_images(height, width, 3),
+            None => architecture,
+        }
+    }
+}
+
+/// Takes the name of a family.
+pub fn base() -> impl TypedValueParser<Value = Base> {
+    PossibleValuesParser::new(Family::names()).try_map(|name| {
+        Family::by_name(&name).map(Base).ok_or_else(|| format!("no network is called {name}"))
+    })
+}
+
+/// What can be set of some networks.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct SettingsArgs {
+    /// Width multiplier, for networks that have one [default: 1.0]
+    #[arg(long)]
+    pub alpha: Option<f64>,
+    /// The form of MobileNetV3 without squeeze-and-excite blocks, hard swishes and 5x5 kernels
+    #[arg(long)]
+    pub minimalistic: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Head {
+    /// Global average pooling, Dropout(0.2), Dense
+    Pool,
+    /// Flatten, Dense(512, relu), Dropout(0.5), Dense
+    #[value(name = "flatten-512")]
+    Flatten512,
+}
+
+impl Head {
+    pub fn config(self) -> HeadConfig {
+        match self {
+            Self::Pool => HeadConfig::default(),
+            Self::Flatten512 => HeadConfig::flatten().dense(512, Activation::Relu).dropout(0.5),
+        }
+    }
+}
+
+pub fn parse_weights(text: &str) -> Result<Weights, std::convert::Infallible> {
+    Ok(match text {
+        "demo" => Weights::Demo,
+        "imagenet" => Weights::ImageNet,
+        "random" => Weights::Random,
+        path => Weights::File(path.into()),
+    })
+}
