@@ -135,7 +135,10 @@ fn begins_with_affine(graph: &Graph) -> bool {
         if matches!(layer.op, Op::Rescaling(_)) || layer.op.class() == "Normalization" {
             return true;
         }
-        if layer.inputs.len() != 1 || !graph.variables(position).is_empty() {
+        // Channels in another order, as exported models have it in front of the scale.
+        let is_order = matches!(&layer.op, Op::Conv2d(conv)
+            if conv.window.kernel == [1, 1] && conv.filters == graph.input().channels() && !conv.bias);
+        if layer.inputs.len() != 1 || !is_order && !graph.variables(position).is_empty() {
             return false;
         }
         source = Source::Layer(position);

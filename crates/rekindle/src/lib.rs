@@ -72,5 +72,6 @@ mod guide {
         deploying: "deploying.md",
         own_networks: "own-networks.md",
         keras: "keras.md",
+        out: "out.md",
     }
 }

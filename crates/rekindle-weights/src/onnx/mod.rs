@@ -31,6 +31,10 @@ mod tidy;
 mod weight;
 mod weighted;
 mod write;
+#[cfg(test)]
+mod written;
+#[cfg(test)]
+mod written_cases;
 
 pub(crate) use constant::Constant;
 pub(crate) use graph::Graph;
