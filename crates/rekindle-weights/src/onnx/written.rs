@@ -78,7 +78,7 @@ fn filled(graph: Graph) -> Network<Flex> {
                 };
                 (0.0, (6.0 / shape[..inputs].iter().product::<usize>() as f32).sqrt())
             }
-            "gamma" if variable.layer.ends_with("_project_BN") => (0.5, 0.1),
+            "gamma" if variable.layer.to_lowercase().ends_with("_project_bn") => (0.5, 0.1),
             "gamma" => (1.0, 0.2),
             "beta" => (0.1, 0.2),
             "moving_variance" | "variance" => (1.0, 0.5),
@@ -250,7 +250,9 @@ fn every_operation_is_written_and_read() {
         match backend::network(&bytes) {
             Ok(network) => {
                 // Without a transposition nothing says which axis is which.
-                if network.graph().input() != case.card.graph.input() {
+                let [height, width, channels] = case.card.graph.input().as_map().expect("images");
+                let is_clear = height != width && width != channels && channels != height;
+                if !is_clear || network.graph().input() != case.card.graph.input() {
                     *refused.entry("another order of axes".into()).or_default() += 1;
                 } else {
                     let found = answer(&network, "none", &case.images);
@@ -330,6 +332,9 @@ fn every_family_is_written_and_read() {
         }
     }
     println!("not recognised by their nodes: {unknown:?}");
+    // Their normalization of the image, dropout and scales are nodes that say less.
+    let is_said = |name: &&str| name.starts_with("efficientnet") || name.starts_with("convnext");
+    assert!(unknown.iter().all(is_said), "{unknown:?}");
 }
 
 /// A small network: a scale in front, a convolution, a clamp, classes.

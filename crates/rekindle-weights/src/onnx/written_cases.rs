@@ -193,7 +193,7 @@ fn of_maps(channels: usize) -> Vec<Op> {
     ]);
     for (_, interpolation) in Interpolation::NAMES {
         for fit in [Fit::Stretch, Fit::Crop, Fit::Pad(0.25), Fit::Pad(0.0)] {
-            for (height, width) in [(5, 7), (12, 18), (3, 10), (13, 4)] {
+            for (height, width) in [(5, 7), (10, 14), (3, 10), (13, 4)] {
                 let resizing = Resizing::new(height, width).interpolation(interpolation).fit(fit);
                 ops.push(resizing.into());
                 ops.push(Resizing { antialias: true, ..resizing }.into());
@@ -270,13 +270,24 @@ fn of_several(input: Shape) -> Vec<(String, Made)> {
     all
 }
 
+/// The reader knows the axes of maps that come out by their meaning, not by their order: where that changes, the end is a
+/// vector.
+fn flattened(net: &mut GraphBuilder, op: &Op, x: Value) -> Result<Value, NetworkError> {
+    if matches!(op, Op::Permute(_) | Op::Reshape(_)) {
+        return net.layer("flat", Flatten {}, &[x]);
+    }
+    Ok(x)
+}
+
 /// Every case: its name and its network. Vectors are what a pool makes of images.
 pub(super) fn cases() -> Vec<(String, Graph)> {
-    let image = Shape::map(6, 9, 6);
+    // No two sizes are the same, so that it is seen which axis is which.
+    let image = Shape::map(5, 7, 6);
     let mut all: Vec<(String, Made)> = Vec::new();
     for op in settings(image) {
         let (mut net, x) = GraphBuilder::new(image);
         let made = net.layer("layer", op.clone(), &[x]);
+        let made = made.and_then(|x| flattened(&mut net, &op, x));
         all.push((format!("{op:?}"), made.and_then(|x| net.finish(x))));
     }
     all.extend(of_several(image));
@@ -284,6 +295,7 @@ pub(super) fn cases() -> Vec<(String, Graph)> {
         let (mut net, x) = GraphBuilder::new(image);
         let made = net.layer("means", GlobalPool::average(), &[x]);
         let made = made.and_then(|x| net.layer("layer", op.clone(), &[x]));
+        let made = made.and_then(|x| flattened(&mut net, &op, x));
         all.push((format!("{op:?} of vectors"), made.and_then(|x| net.finish(x))));
     }
     let made = all.into_iter().map(|(name, made)| match made {
@@ -328,6 +340,7 @@ pub(super) fn random() -> Vec<(String, Graph)> {
             }
             values.push(x);
         }
+        let x = net.layer("flat", Flatten {}, &[x]).expect("a layer");
         all.push((format!("random {number}"), net.finish(x).expect("a graph")));
     }
     all
