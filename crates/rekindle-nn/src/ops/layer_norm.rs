@@ -117,7 +117,7 @@ impl Operation for LayerNorm {
         let x = layer.transposed(&x, &order);
         let inputs: Vec<&str> = [x.as_str(), &gamma].into_iter().chain(beta.as_deref()).collect();
         let settings = vec![
-            ("axis", Attribute::Int((rank - last.len()) as i64)),
+            ("axis", Attribute::Int(-(last.len() as i64))),
             ("epsilon", Attribute::Float(self.epsilon as f32)),
         ];
         let y = layer.node("LayerNormalization", &inputs, settings);

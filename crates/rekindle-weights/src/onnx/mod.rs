@@ -33,8 +33,6 @@ mod weighted;
 mod write;
 #[cfg(test)]
 mod written;
-#[cfg(test)]
-mod written_cases;
 
 pub(crate) use constant::Constant;
 pub(crate) use graph::Graph;
