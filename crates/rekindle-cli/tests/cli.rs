@@ -333,3 +333,53 @@ fn models_are_listed() {
     let error = rekindle(&["models", "--sort", "time"]);
     assert_eq!(error.status.code(), Some(1));
 }
+
+/// The lines of a guide's page that call the program, run where its files are.
+#[test]
+fn the_guide_s_commands_for_other_programs_run() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let few = dir.path().join("photos");
+    for class in ["birds", "houses"] {
+        std::fs::create_dir_all(few.join(class)).expect("creates");
+        let photos = std::fs::read_dir(repository("demo/photos").join(class)).expect("lists");
+        for file in photos.take(3) {
+            let file = file.expect("lists");
+            std::fs::copy(file.path(), few.join(class).join(file.file_name())).expect("copies");
+        }
+    }
+    std::fs::copy(repository("demo/photos/birds/drake.jpg"), dir.path().join("cat.jpg"))
+        .expect("copies");
+    let (few, model) = (few.display().to_string(), dir.path().join("pets.rekindle"));
+    let model = model.display().to_string();
+    stdout(&["train", &few, "--size", "64", "--epochs", "1", "--out", &model]);
+
+    let page = std::fs::read_to_string(repository("docs/guide/src/out.md")).expect("a page");
+    let mut count = 0;
+    for block in page.split("```sh\n").skip(1) {
+        for line in block.split("```").next().unwrap_or_default().lines() {
+            let mut words = line.split_whitespace();
+            assert_eq!(words.next(), Some("rekindle"), "{line}");
+            let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle"));
+            let output = command.args(words).current_dir(dir.path()).output().expect("starts");
+            assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+            count += 1;
+        }
+    }
+    assert!(count >= 5, "{count}");
+    // What was written predicts the same.
+    let predict = |name: &str| {
+        let (path, photo) = (dir.path().join(name), dir.path().join("cat.jpg"));
+        let (path, photo) = (path.display().to_string(), photo.display().to_string());
+        let json: Value =
+            serde_json::from_str(&stdout(&["predict", &path, &photo, "--json"])).expect("JSON");
+        json[0]["predictions"].clone()
+    };
+    assert_eq!(predict("pets.onnx"), predict("pets.rekindle"));
+    let output = rekindle(&["export", &model, "pets.pb"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("nothing is exported as `.pb`"),
+        "{}",
+        text(&output.stderr)
+    );
+}

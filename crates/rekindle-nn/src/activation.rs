@@ -4,6 +4,8 @@ use burn::tensor::activation::{gelu, log_softmax, relu, sigmoid, softmax, tanh};
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
+use crate::onnx::{Attribute, OnnxLayer};
+
 /// What Keras multiplies SELU's output with, and its negative part.
 pub const SELU: (f64, f64) = (1.050_700_987_355_480_5, 1.673_263_242_354_377_2);
 
@@ -312,5 +314,145 @@ impl Activation {
             Self::Softmax => softmax(x, 1),
             Self::LogSoftmax => log_softmax(x, 1),
         }
+    }
+
+    /// Writes its ONNX form behind a value, and gives the name of what it makes.
+    pub(crate) fn to_onnx(self, layer: &mut OnnxLayer<'_>, x: String) -> String {
+        let float = |value: f64| Attribute::Float(value as f32);
+        match self {
+            Self::Linear => x,
+            Self::Relu => layer.plain("Relu", &[&x]),
+            Self::Relu6 => clip(layer, &x, 0.0, 6.0),
+            Self::ReluOf { max_value, negative_slope, threshold } => {
+                let mut y = match (threshold == 0.0, max_value) {
+                    (true, None) => layer.plain("Relu", &[&x]),
+                    (true, Some(_)) => x.clone(),
+                    (false, _) => {
+                        let alpha = vec![("alpha", float(threshold))];
+                        layer.node("ThresholdedRelu", &[&x], alpha)
+                    }
+                };
+                if let Some(high) = max_value {
+                    y = clip(layer, &y, 0.0, high);
+                }
+                if negative_slope == 0.0 {
+                    return y;
+                }
+                let threshold = layer.number(threshold);
+                let below = layer.plain("Sub", &[&threshold, &x]);
+                let below = layer.plain("Relu", &[&below]);
+                let below = layer.with("Mul", &below, negative_slope);
+                layer.plain("Sub", &[&y, &below])
+            }
+            Self::LeakyRelu(slope) => layer.node("LeakyRelu", &[&x], vec![("alpha", float(slope))]),
+            Self::Elu(alpha) => layer.node("Elu", &[&x], vec![("alpha", float(alpha))]),
+            Self::Selu => layer.plain("Selu", &[&x]),
+            // ONNX has none of halves.
+            Self::Celu(alpha) if alpha > 0.0 && !layer.is_half() => {
+                layer.node("Celu", &[&x], vec![("alpha", float(alpha))])
+            }
+            Self::Celu(alpha) => {
+                let share = layer.with("Div", &x, alpha);
+                let negative = layer.with("Min", &share, 0.0);
+                let powers = layer.plain("Exp", &[&negative]);
+                let negative = layer.with("Sub", &powers, 1.0);
+                let negative = layer.with("Mul", &negative, alpha);
+                let positive = layer.plain("Relu", &[&x]);
+                layer.plain("Add", &[&positive, &negative])
+            }
+            Self::Gelu => {
+                let y = layer.with("Mul", &x, std::f64::consts::FRAC_1_SQRT_2);
+                let y = layer.plain("Erf", &[&y]);
+                let y = layer.with("Add", &y, 1.0);
+                let y = layer.plain("Mul", &[&x, &y]);
+                layer.with("Mul", &y, 0.5)
+            }
+            Self::GeluApproximate => {
+                let square = layer.plain("Mul", &[&x, &x]);
+                let cube = layer.plain("Mul", &[&square, &x]);
+                let cube = layer.with("Mul", &cube, 0.044_715);
+                let inner = layer.plain("Add", &[&x, &cube]);
+                let inner = layer.with("Mul", &inner, (2.0 / std::f64::consts::PI).sqrt());
+                let y = layer.plain("Tanh", &[&inner]);
+                let y = layer.with("Add", &y, 1.0);
+                let y = layer.with("Mul", &y, 0.5);
+                layer.plain("Mul", &[&x, &y])
+            }
+            Self::Silu => {
+                let gate = layer.plain("Sigmoid", &[&x]);
+                layer.plain("Mul", &[&x, &gate])
+            }
+            Self::HardSilu => layer.plain("HardSwish", &[&x]),
+            Self::HardSigmoid => Self::hard_sigmoid(layer, &x, 1.0 / 6.0, 0.5),
+            Self::HardSigmoidOf { slope, offset } => Self::hard_sigmoid(layer, &x, slope, offset),
+            Self::Sigmoid => layer.plain("Sigmoid", &[&x]),
+            Self::LogSigmoid => {
+                let y = layer.plain("Neg", &[&x]);
+                let y = layer.plain("Softplus", &[&y]);
+                layer.plain("Neg", &[&y])
+            }
+            Self::Tanh => layer.plain("Tanh", &[&x]),
+            Self::Softplus => layer.plain("Softplus", &[&x]),
+            Self::Softsign => layer.plain("Softsign", &[&x]),
+            Self::Exponential => layer.plain("Exp", &[&x]),
+            Self::Mish => {
+                let y = layer.plain("Softplus", &[&x]);
+                let y = layer.plain("Tanh", &[&y]);
+                layer.plain("Mul", &[&x, &y])
+            }
+            Self::Clip { low, high } => clip(layer, &x, low, high),
+            Self::TanhShrink => {
+                let y = layer.plain("Tanh", &[&x]);
+                layer.plain("Sub", &[&x, &y])
+            }
+            Self::SoftShrink(size) => {
+                let y = clip(layer, &x, -size, size);
+                layer.plain("Sub", &[&x, &y])
+            }
+            Self::HardShrink(size) => {
+                layer.node("Shrink", &[&x], vec![("lambd", float(size)), ("bias", float(0.0))])
+            }
+            Self::Squareplus(b) => {
+                let y = layer.plain("Mul", &[&x, &x]);
+                let y = layer.with("Add", &y, b);
+                let y = layer.plain("Sqrt", &[&y]);
+                let y = layer.plain("Add", &[&x, &y]);
+                layer.with("Mul", &y, 0.5)
+            }
+            Self::SparsePlus => {
+                let y = clip(layer, &x, -1.0, 1.0);
+                let y = layer.with("Add", &y, 1.0);
+                let y = layer.plain("Mul", &[&y, &y]);
+                let middle = layer.with("Mul", &y, 0.25);
+                let y = layer.with("Sub", &x, 1.0);
+                let y = layer.plain("Relu", &[&y]);
+                layer.plain("Add", &[&middle, &y])
+            }
+            Self::Threshold { threshold, value } => {
+                let is_above = layer.with("Greater", &x, threshold);
+                let value = layer.number(value);
+                layer.plain("Where", &[&is_above, &x, &value])
+            }
+            Self::Softmax => layer.node("Softmax", &[&x], vec![("axis", Attribute::Int(1))]),
+            Self::LogSoftmax => layer.node("LogSoftmax", &[&x], vec![("axis", Attribute::Int(1))]),
+        }
+    }
+
+    fn hard_sigmoid(layer: &mut OnnxLayer<'_>, x: &str, slope: f64, offset: f64) -> String {
+        let [alpha, beta] = [slope, offset].map(|value| Attribute::Float(value as f32));
+        layer.node("HardSigmoid", &[x], vec![("alpha", alpha), ("beta", beta)])
+    }
+}
+
+/// ONNX's `Clip`; a limit beyond what the network computes with is none.
+fn clip(layer: &mut OnnxLayer<'_>, x: &str, low: f64, high: f64) -> String {
+    let most = if layer.is_half() { 65504.0 } else { f64::from(f32::MAX) };
+    let mut limit =
+        |value: f64| if value.abs() < most { layer.number(value) } else { String::new() };
+    let (low, high) = (limit(low), limit(high));
+    match (low.is_empty(), high.is_empty()) {
+        (true, true) => x.to_owned(),
+        (false, true) => layer.plain("Clip", &[x, &low]),
+        (_, false) => layer.plain("Clip", &[x, &low, &high]),
     }
 }

@@ -71,6 +71,16 @@ pub enum NetworkError {
         /// The names most like it.
         near: Vec<String>,
     },
+    /// A layer cannot be written as ONNX.
+    #[error("layer `{layer}` ({class}) cannot be written as ONNX: {reason}")]
+    Onnx {
+        /// The layer's Keras name.
+        layer: Box<str>,
+        /// Keras's layer class.
+        class: Box<str>,
+        /// Why.
+        reason: Box<str>,
+    },
     /// The network cannot be cut behind this layer: another value crosses the cut.
     #[error("cannot cut behind `{cut}`: layer `{layer}` also needs a value from before it")]
     NotASplit {

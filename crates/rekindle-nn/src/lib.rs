@@ -31,6 +31,7 @@ mod init;
 pub mod keras;
 mod masks;
 mod network;
+pub mod onnx;
 pub mod ops;
 mod parameters;
 pub mod run;

@@ -217,6 +217,10 @@ fn described(graph: &Graph, position: usize) -> String {
             explicit(&mut conv.window, zeros);
             Op::DepthwiseConv2d(conv)
         }
+        Op::SeparableConv2d(mut conv) => {
+            explicit(&mut conv.window, [[0; 2]; 2]);
+            Op::SeparableConv2d(conv)
+        }
         Op::Pool2d(mut pool) => {
             explicit(&mut pool.window, [[0; 2]; 2]);
             Op::Pool2d(pool)
@@ -227,6 +231,11 @@ fn described(graph: &Graph, position: usize) -> String {
             // ONNX has it as f32.
             norm.epsilon = f64::from(norm.epsilon as f32);
             Op::BatchNorm(norm)
+        }
+        Op::Rescaling(mut affine) => {
+            let numbers = affine.scale.iter_mut().chain(&mut affine.offset);
+            numbers.for_each(|number| *number = f64::from(*number as f32));
+            Op::Rescaling(affine)
         }
         Op::Dropout(mut dropout) => {
             dropout.rate = 0.0;

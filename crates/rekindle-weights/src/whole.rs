@@ -146,7 +146,17 @@ fn begins_with_affine(graph: &Graph) -> bool {
         if matches!(layer.op, Op::Rescaling(_)) || layer.op.class() == "Normalization" {
             return true;
         }
-        if layer.inputs.len() != 1 || !graph.variables(position).is_empty() {
+        // Channels in another order, as exported models have it in front of the scale; an offset may be in it.
+        let mut is_order = false;
+        if let Op::Conv2d(conv) = &layer.op {
+            is_order = conv.window.kernel == [1, 1]
+                && conv.filters == graph.input().channels()
+                && conv.activation == Activation::Linear;
+            if is_order && conv.bias {
+                return true;
+            }
+        }
+        if layer.inputs.len() != 1 || !is_order && !graph.variables(position).is_empty() {
             return false;
         }
         source = Source::Layer(position);

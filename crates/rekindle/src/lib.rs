@@ -73,5 +73,6 @@ mod guide {
         own_networks: "own-networks.md",
         keras: "keras.md",
         reading: "in.md",
+        out: "out.md",
     }
 }

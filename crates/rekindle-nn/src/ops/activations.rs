@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::axes::{as_maps, of_burn, resolve, seen, written};
 use super::{Operation, axes, first, one};
 use crate::keras::{LayerConfig, activation_config, config};
+use crate::onnx::{Attribute, OnnxLayer, axes_of, ints};
 use crate::run::Run;
 use crate::{Activation, Features, NetworkError, Shape};
 
@@ -152,6 +153,23 @@ impl Operation for SoftmaxOver {
         axes::settle(&mut self.axes, inputs);
     }
 
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let (x, shape) = (layer.input(), layer.shape());
+        let over = axes_of(&seen(&self.axes, shape), shape);
+        if let [axis] = over[..] {
+            return Ok(layer.node("Softmax", &[&x], vec![("axis", Attribute::Int(axis as i64))]));
+        }
+        layer.in_full(&x, |layer, x| {
+            let largest = layer.node("ReduceMax", &[x], vec![("axes", ints(&over))]);
+            let x = layer.plain("Sub", &[x, &largest]);
+            let powers = layer.plain("Exp", &[&x]);
+            let axes: Vec<i64> = over.iter().map(|&axis| axis as i64).collect();
+            let axes = layer.integers("axes", &axes);
+            let sum = layer.plain("ReduceSum", &[&powers, &axes]);
+            Ok(layer.plain("Div", &[&powers, &sum]))
+        })
+    }
+
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let x = first(inputs);
         let shape = x.shape();
@@ -198,6 +216,11 @@ impl Operation for ActivationLayer {
 
     fn activation(&self) -> Activation {
         self.function
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let x = layer.input();
+        Ok(self.function.to_onnx(layer, x))
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Operation, axes, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::{Attribute, OnnxLayer};
 use crate::run::{Run, as_type, scaled};
 use crate::{Features, NetworkError, Shape, VariableSpec};
 
@@ -115,6 +116,19 @@ impl Operation for BatchNorm {
         let mean = VariableSpec::vector("moving_mean", channels, 0.0, false);
         let variance = VariableSpec::vector("moving_variance", channels, 1.0, false);
         gamma.into_iter().chain(beta).chain([mean, variance]).collect()
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let (x, channels) = (layer.input(), layer.shape().channels());
+        let gamma = layer.variable_or("gamma", channels, 1.0);
+        let beta = layer.variable_or("beta", channels, 0.0);
+        let mean = layer.variable_or("moving_mean", channels, 0.0);
+        let variance = layer.variable_or("moving_variance", channels, 1.0);
+        let settings = vec![
+            ("epsilon", Attribute::Float(self.epsilon as f32)),
+            ("momentum", Attribute::Float(self.momentum as f32)),
+        ];
+        Ok(layer.node("BatchNormalization", &[&x, &gamma, &beta, &mean, &variance], settings))
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

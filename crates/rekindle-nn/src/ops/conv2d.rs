@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Operation, Padding, Window, first, one};
 use crate::keras::{LayerConfig, activation_config, config};
+use crate::onnx::{Attribute, OnnxLayer, ints};
 use crate::run::{Run, as_type};
 use crate::variable::Initializer;
 use crate::{Activation, Features, Layout, NetworkError, Shape, VariableSpec};
@@ -169,6 +170,12 @@ impl Operation for Conv2d {
         self.activation
     }
 
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let x = layer.input();
+        let y = written(layer, &x, &self.window, self.groups, "kernel", self.bias)?;
+        Ok(self.activation.to_onnx(layer, y))
+    }
+
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         convolve(run, first(inputs), &self.window, self.groups, "kernel", true)
             .activate(run.activation())
@@ -263,6 +270,12 @@ impl Operation for DepthwiseConv2d {
         self.activation
     }
 
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let (x, groups) = (layer.input(), layer.shape().channels());
+        let y = written(layer, &x, &self.window, groups, "kernel", self.bias)?;
+        Ok(self.activation.to_onnx(layer, y))
+    }
+
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let x = first(inputs);
         let groups = x.shape().channels();
@@ -288,4 +301,37 @@ pub(super) fn convolve<B: Backend>(
     let bias = run.find::<1>("bias").filter(|_| with_bias).map(|bias| as_type(bias, x.dtype()));
     let weight = as_type(run.parameter::<4>(kernel), x.dtype());
     Features::Map(conv2d(x, weight, bias, options))
+}
+
+/// ONNX's `Conv` of the layer's parameter `kernel`, with its bias where it has one and this is where it belongs. The
+/// values come with the height and width of the layer's input.
+pub(super) fn written(
+    layer: &mut OnnxLayer<'_>,
+    x: &str,
+    window: &Window,
+    groups: usize,
+    kernel: &str,
+    with_bias: bool,
+) -> Result<String, String> {
+    let [height, width, _] = layer.map()?;
+    let mut settings = moves(window, [height, width]);
+    settings.push(("dilations", ints(&window.dilation)));
+    settings.push(("group", Attribute::Int(groups as i64)));
+    let kernel = layer.variable(kernel).ok_or_else(|| format!("it has no variable `{kernel}`"))?;
+    let bias = if with_bias { layer.variable("bias") } else { None };
+    let inputs: Vec<&str> = [x, &kernel].into_iter().chain(bias.as_deref()).collect();
+    Ok(layer.node("Conv", &inputs, settings))
+}
+
+/// How a window moves over maps of this height and width, in ONNX's attributes.
+pub(super) fn moves(
+    window: &Window,
+    [height, width]: [usize; 2],
+) -> Vec<(&'static str, Attribute)> {
+    let [[top, bottom], [left, right]] = window.edges(height, width);
+    vec![
+        ("kernel_shape", ints(&window.kernel)),
+        ("strides", ints(&window.stride)),
+        ("pads", ints(&[top, left, bottom, right])),
+    ]
 }

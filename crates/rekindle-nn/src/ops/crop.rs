@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::resizing::{crop, size};
 use super::{Fit, Operation, Resizing, first, one};
 use crate::keras::{Generation, LayerConfig, config};
+use crate::onnx::OnnxLayer;
 use crate::run::Run;
 use crate::{Features, NetworkError, Shape};
 
@@ -40,6 +41,19 @@ impl Operation for Cropping2d {
             (Some(height), Some(width)) => Ok(Shape::map(height, width, channels)),
             _ => Err(format!("more pixels than it crops, {:?}", self.cropping)),
         }
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let [height, width, _] = layer.map()?;
+        let [[top, bottom], [left, right]] = self.cropping;
+        let x = layer.input();
+        Ok(cut(
+            layer,
+            &x,
+            [height, width],
+            [top, left],
+            [height - top - bottom, width - left - right],
+        ))
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
@@ -86,6 +100,17 @@ impl Operation for CenterCrop {
 
     fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
         self.resizing().output(inputs)
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let [height, width, _] = layer.map()?;
+        match (height.checked_sub(self.height), width.checked_sub(self.width)) {
+            (Some(rows), Some(columns)) => {
+                let (x, start) = (layer.input(), [rows / 2, columns / 2]);
+                Ok(cut(layer, &x, [height, width], start, [self.height, self.width]))
+            }
+            _ => self.resizing().to_onnx(layer),
+        }
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
@@ -157,8 +182,30 @@ impl Operation for RandomCrop {
         false
     }
 
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        if self.resizes { self.resizing().to_onnx(layer) } else { Ok(layer.input()) }
+    }
+
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let x = first(inputs);
         if self.resizes { Features::Map(self.resizing().of_maps(x.into_map())) } else { x }
     }
+}
+
+/// ONNX's `Slice` of `height` rows and `width` columns of maps of this size.
+pub(super) fn cut(
+    layer: &mut OnnxLayer<'_>,
+    x: &str,
+    size: [usize; 2],
+    [top, left]: [usize; 2],
+    [height, width]: [usize; 2],
+) -> String {
+    if size == [height, width] {
+        return x.to_owned();
+    }
+    let integers = |values: [usize; 2]| values.map(|value| value as i64);
+    let starts = layer.integers("starts", &integers([top, left]));
+    let ends = layer.integers("ends", &integers([top + height, left + width]));
+    let axes = layer.integers("axes", &[2, 3]);
+    layer.plain("Slice", &[x, &starts, &ends, &axes])
 }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Operation, first, one};
 use crate::keras::{LayerConfig, activation_config, config};
+use crate::onnx::OnnxLayer;
 use crate::run::{Run, as_type};
 use crate::variable::Initializer;
 use crate::{Activation, Features, Layout, NetworkError, Shape, VariableSpec};
@@ -82,6 +83,26 @@ impl Operation for Dense {
 
     fn activation(&self) -> Activation {
         self.activation
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let x = layer.input();
+        let kernel = layer.variable("kernel").ok_or("it has no variable `kernel`")?;
+        let bias = if self.bias { layer.variable("bias") } else { None };
+        let y = match (layer.shape(), bias) {
+            (Shape::Flat(_), Some(bias)) => layer.plain("Gemm", &[&x, &kernel, &bias]),
+            (Shape::Flat(_), None) => layer.plain("MatMul", &[&x, &kernel]),
+            // Over maps it is a product for each pixel.
+            (Shape::Map { .. }, bias) => {
+                let x = layer.channels_last(&x);
+                let mut y = layer.plain("MatMul", &[&x, &kernel]);
+                if let Some(bias) = bias {
+                    y = layer.plain("Add", &[&y, &bias]);
+                }
+                layer.transposed(&y, &[0, 3, 1, 2])
+            }
+        };
+        Ok(self.activation.to_onnx(layer, y))
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

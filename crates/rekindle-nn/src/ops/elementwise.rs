@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Operation, first, one};
 use crate::keras::LayerConfig;
+use crate::onnx::OnnxLayer;
 use crate::run::Run;
 use crate::{Features, NetworkError, Shape};
 
@@ -25,6 +26,10 @@ impl Operation for Identity {
 
     fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
         one(inputs)
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        Ok(layer.input())
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Operation, PoolKind, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::OnnxLayer;
 use crate::run::Run;
 use crate::{Features, NetworkError, Shape};
 
@@ -66,6 +67,15 @@ impl Operation for GlobalPool {
             Shape::Map { channels, .. } => Ok(Shape::Flat(channels)),
             Shape::Flat(_) => Err("(None, height, width, channels)".into()),
         }
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let x = layer.input();
+        let y = match self.kind {
+            PoolKind::Average => layer.plain("GlobalAveragePool", &[&x]),
+            PoolKind::Max => layer.plain("GlobalMaxPool", &[&x]),
+        };
+        Ok(if self.keep_dims { y } else { layer.plain("Flatten", &[&y]) })
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::axes::{as_maps, stretch};
 use super::{Operation, axes, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::{Attribute, OnnxLayer};
 use crate::run::{Run, as_type};
 use crate::{Features, NetworkError, Shape, VariableSpec};
 
@@ -89,6 +90,30 @@ impl Operation for GroupNorm {
         let gamma = self.scale.then(|| VariableSpec::vector("gamma", channels, 1.0, true));
         let beta = self.center.then(|| VariableSpec::vector("beta", channels, 0.0, true));
         gamma.into_iter().chain(beta).collect()
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let (x, shape) = (layer.input(), layer.shape());
+        let groups = self.groups.unwrap_or_else(|| shape.channels());
+        // Each group is a channel meanwhile, all of whose values follow each other.
+        let rows = layer.reshaped(&x, &[groups as i64, -1]);
+        let ones = layer.floats("ones", vec![groups], vec![1.0; groups]);
+        let zeros = layer.floats("zeros", vec![groups], vec![0.0; groups]);
+        let epsilon = vec![("epsilon", Attribute::Float(self.epsilon as f32))];
+        let rows = layer.node("InstanceNormalization", &[&rows, &ones, &zeros], epsilon);
+        let extents = match shape {
+            Shape::Map { height, width, channels } => vec![channels, height, width],
+            Shape::Flat(count) => vec![count],
+        };
+        let extents: Vec<i64> = extents.into_iter().map(|extent| extent as i64).collect();
+        let mut y = layer.reshaped(&rows, &extents);
+        if let Some(gamma) = layer.variable_by_channel("gamma") {
+            y = layer.plain("Mul", &[&y, &gamma]);
+        }
+        if let Some(beta) = layer.variable_by_channel("beta") {
+            y = layer.plain("Add", &[&y, &beta]);
+        }
+        Ok(y)
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

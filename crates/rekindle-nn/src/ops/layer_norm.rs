@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::axes::{as_maps, mean, of_burn, resolve, seen, stretch, variable, written};
 use super::{Operation, axes, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::{Attribute, OnnxLayer, axes_of, ints};
 use crate::run::{Run, as_type};
 use crate::{Features, NetworkError, Shape, VariableSpec};
 
@@ -86,6 +87,43 @@ impl Operation for LayerNorm {
         axes::settle(&mut self.axes, inputs);
     }
 
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let (x, shape) = (layer.input(), layer.shape());
+        let axes = seen(&self.axes, shape);
+        // ONNX's is over the last axes: ours come last, in Keras's order, in which beta and gamma are.
+        let last = axes_of(&axes, shape);
+        let rank = match shape {
+            Shape::Map { .. } => 4,
+            Shape::Flat(_) => 2,
+        };
+        let first = (0..rank).filter(|axis| !last.contains(axis));
+        let order: Vec<usize> = first.chain(last.iter().copied()).collect();
+        let back: Vec<usize> = (0..rank)
+            .map(|axis| order.iter().position(|&from| from == axis).unwrap_or(axis))
+            .collect();
+        let sizes: Vec<usize> = match shape {
+            Shape::Map { height, width, channels } => vec![height, width, channels],
+            Shape::Flat(count) => vec![count],
+        };
+        let sizes: Vec<usize> = axes.iter().map(|&axis| sizes[axis]).collect();
+        let gamma = match layer.variable_as("gamma", sizes.clone()) {
+            Some(gamma) => gamma,
+            None => {
+                let count = sizes.iter().product();
+                layer.floats("ones", sizes.clone(), vec![1.0; count])
+            }
+        };
+        let beta = layer.variable_as("beta", sizes);
+        let x = layer.transposed(&x, &order);
+        let inputs: Vec<&str> = [x.as_str(), &gamma].into_iter().chain(beta.as_deref()).collect();
+        let settings = vec![
+            ("axis", Attribute::Int(-(last.len() as i64))),
+            ("epsilon", Attribute::Float(self.epsilon as f32)),
+        ];
+        let y = layer.node("LayerNormalization", &inputs, settings);
+        Ok(layer.transposed(&y, &back))
+    }
+
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let x = first(inputs);
         let shape = x.shape();
@@ -139,6 +177,17 @@ impl Operation for UnitNorm {
 
     fn settle(&mut self, inputs: &[Shape]) {
         axes::settle(&mut self.axes, inputs);
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let (x, shape) = (layer.input(), layer.shape());
+        let axes = ints(&axes_of(&seen(&self.axes, shape), shape));
+        layer.in_full(&x, |layer, x| {
+            let length = layer.node("ReduceL2", &[x], vec![("axes", axes)]);
+            // The root of TensorFlow's epsilon of 1e-12.
+            let length = layer.with("Max", &length, 1e-6);
+            Ok(layer.plain("Div", &[x, &length]))
+        })
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::OnnxLayer;
 use crate::run::{Run, scaled};
 use crate::variable::Initializer;
 use crate::{Features, Layout, NetworkError, Shape, VariableSpec};
@@ -49,6 +50,12 @@ impl Operation for LayerScale {
             trainable: true,
             initializer: Initializer::Constant(self.initial as f32),
         }]
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let x = layer.input();
+        let gamma = layer.variable_by_channel("gamma").ok_or("it has no variable `gamma`")?;
+        Ok(layer.plain("Mul", &[&x, &gamma]))
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

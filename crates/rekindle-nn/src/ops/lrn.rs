@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::{Attribute, OnnxLayer, ints};
 use crate::run::{Run, as_type};
 use crate::{Features, NetworkError, Shape};
 
@@ -50,6 +51,36 @@ impl Operation for Lrn {
             Shape::Map { .. } => Err("a size from 1".into()),
             Shape::Flat(_) => Err("(None, height, width, channels)".into()),
         }
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let x = layer.input();
+        if self.size % 2 == 1 {
+            let settings = vec![
+                ("size", Attribute::Int(self.size as i64)),
+                ("alpha", Attribute::Float(self.alpha as f32)),
+                ("beta", Attribute::Float(self.beta as f32)),
+                ("bias", Attribute::Float(self.bias as f32)),
+            ];
+            return Ok(layer.node("LRN", &[&x], settings));
+        }
+        // ONNX Runtime has it for odd sizes only: a mean over rows of one image whose rows are channels.
+        let [height, width, channels] = layer.map()?.map(|size| size as i64);
+        layer.in_full(&x, |layer, x| {
+            let square = layer.plain("Mul", &[x, x]);
+            let rows = layer.reshaped(&square, &[1, channels, height * width]);
+            let settings = vec![
+                ("kernel_shape", ints(&[self.size, 1])),
+                ("pads", ints(&[(self.size - 1) / 2, 0, self.size / 2, 0])),
+                ("count_include_pad", Attribute::Int(1)),
+            ];
+            let mean = layer.node("AveragePool", &[&rows], settings);
+            let mean = layer.reshaped(&mean, &[channels, height, width]);
+            let scale = layer.with("Mul", &mean, self.alpha);
+            let scale = layer.with("Add", &scale, self.bias);
+            let scale = layer.with("Pow", &scale, self.beta);
+            Ok(layer.plain("Div", &[x, &scale]))
+        })
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

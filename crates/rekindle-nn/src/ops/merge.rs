@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Operation, axes, first};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::{Attribute, OnnxLayer};
 use crate::run::Run;
 use crate::{Features, NetworkError, Shape};
 
@@ -114,6 +115,24 @@ impl Operation for Merge {
         shape.ok_or_else(|| expected.into())
     }
 
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let inputs = layer.inputs();
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        // Sizes of 1 are stretched as here.
+        Ok(match (self.kind, &inputs[..]) {
+            (MergeKind::Add, [_, _]) => layer.plain("Add", &inputs),
+            (MergeKind::Add, _) => layer.plain("Sum", &inputs),
+            (MergeKind::Subtract, _) => layer.plain("Sub", &inputs),
+            (MergeKind::Multiply, [first, rest @ ..]) => {
+                rest.iter().fold((*first).to_owned(), |all, next| layer.plain("Mul", &[&all, next]))
+            }
+            (MergeKind::Multiply, []) => return Err("it takes nothing".into()),
+            (MergeKind::Average, _) => layer.plain("Mean", &inputs),
+            (MergeKind::Maximum, _) => layer.plain("Max", &inputs),
+            (MergeKind::Minimum, _) => layer.plain("Min", &inputs),
+        })
+    }
+
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let count = inputs.len();
         let kind = self.kind;
@@ -190,6 +209,17 @@ impl Operation for Concatenate {
 
     fn settle(&mut self, _inputs: &[Shape]) {
         self.axis = -1;
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let inputs = layer.inputs();
+        match &inputs[..] {
+            [one] => Ok(one.clone()),
+            inputs => {
+                let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+                Ok(layer.node("Concat", &inputs, vec![("axis", Attribute::Int(1))]))
+            }
+        }
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -1,5 +1,5 @@
 //! What a layer can be. Each operation is one file with all that is known of it: its settings, the shape of its output,
-//! its variables, Keras's configuration in and out, and how it runs on Burn's tensors.
+//! its variables, Keras's configuration in and out, its ONNX form, and how it runs on Burn's tensors.
 //!
 //! To add one: a file with a type that implements [`Operation`], and a line in `operations!` below.
 
@@ -62,6 +62,7 @@ pub use training_only::TrainingOnly;
 pub use window::{Padding, Window};
 
 use crate::keras::LayerConfig;
+use crate::onnx::OnnxLayer;
 use crate::run::Run;
 use crate::{Activation, Features, NetworkError, Shape, VariableSpec};
 
@@ -120,6 +121,13 @@ pub trait Operation: Sized {
     fn activation(&self) -> Activation {
         Activation::Linear
     }
+
+    /// Writes its ONNX form, and gives the name of the value that it makes. The shapes of the inputs have been checked by
+    /// [`Operation::output`].
+    ///
+    /// # Errors
+    /// Why it has no such form.
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String>;
 
     /// Computes the output. The shapes of the inputs have been checked by [`Operation::output`].
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B>;
@@ -242,6 +250,10 @@ macro_rules! operations {
             #[must_use]
             pub fn activation(&self) -> Activation {
                 match self { $(Self::$op(op) => op.activation(),)* }
+            }
+
+            pub(crate) fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+                match self { $(Self::$op(op) => op.to_onnx(layer),)* }
             }
 
             pub(crate) fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -6,6 +6,7 @@ use super::dropout::{is_rate, rate};
 use super::{Operation, first, one};
 use crate::activation::SELU;
 use crate::keras::{LayerConfig, config};
+use crate::onnx::OnnxLayer;
 use crate::run::{Run, as_type};
 use crate::{Features, NetworkError, Shape};
 
@@ -124,6 +125,10 @@ impl Operation for SharedDropout {
         true
     }
 
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        Ok(layer.input())
+    }
+
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let x = first(inputs);
         let drawn = self
@@ -232,6 +237,10 @@ impl Operation for Noise {
 
     fn is_random(&self) -> bool {
         true
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        Ok(layer.input())
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

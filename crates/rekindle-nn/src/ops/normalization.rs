@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::axes::{as_maps, resolve, seen, stretch, variable};
 use super::{Operation, axes, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::OnnxLayer;
 use crate::run::{Run, as_type};
 use crate::variable::Initializer;
 use crate::{Features, Layout, NetworkError, Shape, VariableSpec};
@@ -124,6 +125,40 @@ impl Operation for Normalization {
 
     fn settle(&mut self, inputs: &[Shape]) {
         axes::settle(&mut self.axes, inputs);
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let x = layer.input();
+        let axes = seen(&self.axes, layer.shape());
+        layer.in_full(&x, |layer, x| {
+            let (mean, deviation) = match &self.given {
+                None => {
+                    let mean = layer.variable_along("mean", &axes);
+                    let variance = layer.variable_along("variance", &axes);
+                    let (mean, variance) = mean.zip(variance).ok_or("it has no statistics")?;
+                    let deviation = layer.plain("Sqrt", &[&variance]);
+                    (mean, layer.with("Max", &deviation, EPSILON))
+                }
+                Some(given) => {
+                    let mean = given.mean.iter().map(|&mean| mean as f32).collect();
+                    let deviation = given.variance.iter();
+                    let deviation =
+                        deviation.map(|&variance| (variance as f32).sqrt().max(EPSILON as f32));
+                    let deviation = deviation.collect();
+                    (
+                        layer.floats_along("mean", &axes, mean),
+                        layer.floats_along("deviation", &axes, deviation),
+                    )
+                }
+            };
+            Ok(if self.invert {
+                let y = layer.plain("Mul", &[x, &deviation]);
+                layer.plain("Add", &[&y, &mean])
+            } else {
+                let y = layer.plain("Sub", &[x, &mean]);
+                layer.plain("Div", &[&y, &deviation])
+            })
+        })
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::OnnxLayer;
 use crate::run::{Run, pad};
 use crate::{Features, NetworkError, Shape};
 
@@ -60,8 +61,34 @@ impl Operation for ZeroPadding2d {
         }
     }
 
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let x = layer.input();
+        Ok(padded(layer, &x, self.padding, None))
+    }
+
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         Features::Map(pad(first(inputs).into_map(), self.padding, 0.0))
+    }
+}
+
+/// ONNX's `Pad` of rows above and below, columns left and right; zeros, or the value that is said.
+pub(super) fn padded(
+    layer: &mut OnnxLayer<'_>,
+    x: &str,
+    [[top, bottom], [left, right]]: [[usize; 2]; 2],
+    value: Option<f64>,
+) -> String {
+    let pads = [0, 0, top, left, 0, 0, bottom, right].map(|edge| edge as i64);
+    if pads == [0; 8] {
+        return x.to_owned();
+    }
+    let pads = layer.integers("pads", &pads);
+    match value {
+        None => layer.plain("Pad", &[x, &pads]),
+        Some(value) => {
+            let value = layer.number(value);
+            layer.plain("Pad", &[x, &pads, &value])
+        }
     }
 }
 

@@ -4,9 +4,11 @@ use burn::tensor::{DType, Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::conv2d::{padding_name, window};
+use super::conv2d::{moves, padding_name, window};
+use super::padding::padded;
 use super::{Operation, Padding, Window, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::{Attribute, OnnxLayer, ints};
 use crate::run::{Run, pad};
 use crate::{Features, NetworkError, Shape};
 
@@ -92,6 +94,53 @@ impl Operation for Pool2d {
         }
     }
 
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let x = layer.input();
+        let [height, width, channels] = layer.map()?;
+        let Window { kernel, dilation, .. } = self.window;
+        let pads = self.window.edges(height, width);
+        let mut settings = moves(&self.window, [height, width]);
+        // ONNX Runtime wants less padding than the kernel has taps.
+        let is_wide = [0, 1].iter().any(|&axis| pads[axis].iter().any(|&pad| pad >= kernel[axis]));
+        match self.kind {
+            PoolKind::Max => {
+                let x = if is_wide {
+                    settings.retain(|(name, _)| *name != "pads");
+                    let lowest = if layer.is_half() { -65504.0 } else { f64::from(f32::MIN) };
+                    padded(layer, &x, pads, Some(lowest))
+                } else {
+                    x
+                };
+                settings.push(("dilations", ints(&dilation)));
+                Ok(layer.node("MaxPool", &[&x], settings))
+            }
+            PoolKind::Average if is_wide || dilation != [1, 1] => {
+                // A convolution of each channel with ones, divided by how many are not padding.
+                settings.push(("dilations", ints(&dilation)));
+                settings.push(("group", Attribute::Int(channels as i64)));
+                let taps = kernel[0] * kernel[1];
+                let ones = vec![1.0; channels * taps];
+                let ones = layer.floats("ones", vec![channels, 1, kernel[0], kernel[1]], ones);
+                let sum = layer.node("Conv", &[&x, &ones], settings);
+                if self.counts_padding {
+                    return Ok(layer.with("Div", &sum, taps as f64));
+                }
+                let [rows, columns] =
+                    [(0, height), (1, width)].map(|(axis, size)| inside(&self.window, axis, size));
+                let shape = vec![rows.len(), columns.len()];
+                let counts =
+                    rows.iter().flat_map(|rows| columns.iter().map(move |columns| rows * columns));
+                let counts = layer.floats("counts", shape, counts.collect());
+                Ok(layer.plain("Div", &[&sum, &counts]))
+            }
+            PoolKind::Average => {
+                let counts = i64::from(self.counts_padding);
+                settings.push(("count_include_pad", Attribute::Int(counts)));
+                Ok(layer.node("AveragePool", &[&x], settings))
+            }
+        }
+    }
+
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let x = first(inputs).into_map();
         Features::Map(match self.kind {
@@ -136,4 +185,15 @@ fn average<B: Backend>(window: &Window, counts_padding: bool, x: Tensor<B, 4>) -
     // Burn pads evenly only: average over zeros, then undo their share.
     let mean = |x| avg_pool2d(pad(x, pads, 0.0), kernel, stride, [0, 0], true, false);
     if counts_padding { mean(x) } else { mean(x.clone()) / mean(ones()) }
+}
+
+/// How many taps of each place of a window, along rows (0) or columns (1) of `size`, are not padding.
+fn inside(window: &Window, axis: usize, size: usize) -> Vec<f32> {
+    let [before, after] = window.amount(axis, size);
+    let last = (size + before + after).saturating_sub(window.extent(axis));
+    let count = |start: usize| {
+        let taps = (0..window.kernel[axis]).map(|tap| start + tap * window.dilation[axis]);
+        taps.filter(|tap| (before..before + size).contains(tap)).count() as f32
+    };
+    (0..=last).step_by(window.stride[axis]).map(count).collect()
 }

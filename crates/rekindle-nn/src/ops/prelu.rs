@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::axes::{as_maps, resolve, seen, stretch};
 use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::OnnxLayer;
 use crate::run::{Run, as_type};
 use crate::variable::Initializer;
 use crate::{Features, Layout, NetworkError, Shape, VariableSpec};
@@ -58,6 +59,12 @@ impl Operation for Prelu {
         let layout = if shape.len() == 1 { Layout::Same } else { Layout::Flat };
         let initializer = Initializer::Constant(0.0);
         vec![VariableSpec { name: "alpha", shape, layout, trainable: true, initializer }]
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let (x, (own, _)) = (layer.input(), self.own(layer.shape()));
+        let alpha = layer.variable_along("alpha", &own).ok_or("it has no variable `alpha`")?;
+        Ok(layer.plain("PRelu", &[&x, &alpha]))
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::OnnxLayer;
 use crate::run::{Run, scaled};
 use crate::{Features, NetworkError, Shape};
 
@@ -60,6 +61,28 @@ impl Operation for Rescaling {
             }
         }
         Ok(input)
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let x = layer.input();
+        let write = |layer: &mut OnnxLayer<'_>, x: &str| {
+            let mut y = x.to_owned();
+            if self.scale.iter().any(|&scale| scale != 1.0) {
+                let scale = layer.by_channel("scale", &self.scale);
+                y = layer.plain("Mul", &[&y, &scale]);
+            }
+            if self.offset.iter().any(|&offset| offset != 0.0) {
+                let offset = layer.by_channel("offset", &self.offset);
+                y = layer.plain("Add", &[&y, &offset]);
+            }
+            Ok(y)
+        };
+        // What a half has as a normal number.
+        let fits = |&value: &f64| value == 0.0 || (6.2e-5..65504.0).contains(&value.abs());
+        if self.scale.iter().chain(&self.offset).all(fits) {
+            return write(layer, &x);
+        }
+        layer.in_full(&x, write)
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

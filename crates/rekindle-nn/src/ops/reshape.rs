@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::OnnxLayer;
 use crate::run::Run;
 use crate::{Features, NetworkError, Shape};
 
@@ -27,6 +28,21 @@ impl Operation for Flatten {
     fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let count = one(inputs)?.checked_count();
         Ok(Shape::Flat(count.ok_or("fewer values")?))
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let x = layer.input();
+        match layer.shape() {
+            Shape::Flat(_) => Ok(x),
+            // The order is the same without them.
+            Shape::Map { height: 1, width: 1, .. } | Shape::Map { channels: 1, .. } => {
+                Ok(layer.plain("Flatten", &[&x]))
+            }
+            Shape::Map { .. } => {
+                let x = layer.channels_last(&x);
+                Ok(layer.plain("Flatten", &[&x]))
+            }
+        }
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
@@ -80,6 +96,23 @@ impl Operation for Reshape {
             [height, width, channels] => Ok(Shape::map(size(height), size(width), size(channels))),
             _ => Err("a target of one size or three".into()),
         }
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let (x, from) = (layer.input(), layer.shape());
+        let to = self.output(&[from])?;
+        if from == to {
+            return Ok(x);
+        }
+        let x = layer.channels_last(&x);
+        Ok(match to {
+            Shape::Flat(_) => layer.plain("Flatten", &[&x]),
+            Shape::Map { height, width, channels } => {
+                let extents = [height, width, channels].map(|extent| extent as i64);
+                let y = layer.reshaped(&x, &extents);
+                layer.transposed(&y, &[0, 3, 1, 2])
+            }
+        })
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
@@ -144,6 +177,18 @@ impl Operation for Permute {
             }
             (Shape::Flat(_), [1]) => Ok(input),
             _ => Err(format!("axes {:?}", self.dims)),
+        }
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let x = layer.input();
+        match self.dims[..] {
+            [a, b, c] => {
+                // Keras's axis as ONNX's.
+                let axis = |axis: usize| [2, 3, 1][axis - 1];
+                Ok(layer.transposed(&x, &[0, axis(c), axis(a), axis(b)]))
+            }
+            _ => Ok(x),
         }
     }
 

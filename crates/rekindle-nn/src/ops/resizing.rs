@@ -3,8 +3,11 @@ use rekindle_pixels::{Interpolation, Taps, taps};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::crop::cut;
+use super::padding::padded;
 use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::{Attribute, OnnxLayer};
 use crate::run::{Run, as_type, pad};
 use crate::{Features, NetworkError, Shape};
 
@@ -35,6 +38,9 @@ pub struct Resizing {
     /// What becomes of other proportions.
     pub fit: Fit,
 }
+
+/// Weights of one line's resizing that are written to a file at most: 256 MiB.
+const LARGEST_TABLE: usize = 1 << 26;
 
 /// Where an image's pixels go before it is resized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,23 +181,29 @@ impl Resizing {
         [along(height, self.height), along(width, self.width)]
     }
 
+    /// Whether the frame's pixels are what comes out.
+    fn keeps(&self, frame: &Frame) -> bool {
+        // Each kernel is 1 in the middle and 0 at all other pixels, but for two.
+        let is_plain = match self.interpolation {
+            Interpolation::Gaussian | Interpolation::MitchellCubic => false,
+            Interpolation::Nearest
+            | Interpolation::Bilinear
+            | Interpolation::Bicubic
+            | Interpolation::Area
+            | Interpolation::Lanczos3
+            | Interpolation::Lanczos5 => true,
+        };
+        is_plain && frame.size() == [self.height, self.width]
+    }
+
     /// The maps of a batch, resized.
     pub(super) fn of_maps<B: Backend>(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         let [_, _, height, width] = x.dims();
         let frame = self.frame([height, width]);
         let x = crop(x, frame.skipped, frame.kept);
         let x = pad(x, frame.added.map(|count| [count; 2]), self.fill());
-        if frame.size() == [self.height, self.width] {
-            // Each kernel is 1 in the middle and 0 at all other pixels, but for these two.
-            match self.interpolation {
-                Interpolation::Gaussian | Interpolation::MitchellCubic => {}
-                Interpolation::Nearest
-                | Interpolation::Bilinear
-                | Interpolation::Bicubic
-                | Interpolation::Area
-                | Interpolation::Lanczos3
-                | Interpolation::Lanczos5 => return x,
-            }
+        if self.keeps(&frame) {
+            return x;
         }
         let [rows, columns] = self.taps(&frame);
         if self.interpolation == Interpolation::Nearest {
@@ -235,16 +247,44 @@ fn picked<B: Backend>(x: Tensor<B, 4>, taps: &[Taps], axis: usize) -> Tensor<B, 
 fn resampled<B: Backend>(x: Tensor<B, 4>, taps: &[Taps]) -> Tensor<B, 4> {
     let [batch, channels, rows, input] = x.dims();
     let output = taps.len();
+    let weights = table(taps, input);
+    let weights = Tensor::from_data(TensorData::new(weights, [input, output]), &x.device());
+    let weights = as_type(weights, x.dtype());
+    let y = x.reshape([batch * channels * rows, input]).matmul(weights);
+    y.reshape([batch, channels, rows, output])
+}
+
+/// The weights of all pixels of a line of `input`, `[input, output]`.
+fn table(taps: &[Taps], input: usize) -> Vec<f32> {
+    let output = taps.len();
     let mut weights = vec![0.0; input * output];
     for (to, taps) in taps.iter().enumerate() {
         for (weight, from) in taps.weights.iter().zip(taps.first..) {
             weights[from * output + to] = *weight;
         }
     }
-    let weights = Tensor::from_data(TensorData::new(weights, [input, output]), &x.device());
-    let weights = as_type(weights, x.dtype());
-    let y = x.reshape([batch * channels * rows, input]).matmul(weights);
-    y.reshape([batch, channels, rows, output])
+    weights
+}
+
+/// `[rows, columns]` as `[columns, rows]`.
+fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let at = |place: usize| values[place % rows * columns + place / rows];
+    (0..values.len()).map(at).collect()
+}
+
+/// The scale of ONNX's `Resize` from one size to another, where its places between pixels are TensorFlow's to the bit,
+/// whichever numbers they are computed in.
+fn exact_scale(from: usize, to: usize) -> Option<f32> {
+    let scale = to as f32 / from as f32;
+    let step = from as f32 / to as f32;
+    let is_same = |x: usize| {
+        let theirs = (x as f32 + 0.5) * step - 0.5;
+        let half_pixel = (x as f64 + 0.5) / f64::from(scale) - 0.5;
+        (x as f32 + 0.5) / scale - 0.5 == theirs && half_pixel == f64::from(theirs)
+    };
+    let makes =
+        (from as f32 * scale) as usize == to && (from as f64 * f64::from(scale)) as usize == to;
+    (makes && (0..to).all(is_same)).then_some(scale)
 }
 
 impl Operation for Resizing {
@@ -312,6 +352,65 @@ impl Operation for Resizing {
             }
             _ => Err("images of a proportion that is nearer to the one they are padded to".into()),
         }
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let [height, width, _] = layer.map()?;
+        let frame = self.frame([height, width]);
+        let x = layer.input();
+        let x = cut(layer, &x, [height, width], frame.skipped, frame.kept);
+        let fill = Some(f64::from(self.fill())).filter(|&fill| fill != 0.0);
+        let x = padded(layer, &x, frame.added.map(|count| [count; 2]), fill);
+        if self.keeps(&frame) {
+            return Ok(x);
+        }
+        let sizes = [0, 1].map(|axis| (frame.size()[axis], [self.height, self.width][axis]));
+        let plain = match self.interpolation {
+            Interpolation::Nearest => Some("nearest"),
+            Interpolation::Bilinear if !self.antialias => Some("linear"),
+            Interpolation::Bilinear
+            | Interpolation::Bicubic
+            | Interpolation::Area
+            | Interpolation::Lanczos3
+            | Interpolation::Lanczos5
+            | Interpolation::Gaussian
+            | Interpolation::MitchellCubic => None,
+        };
+        let scales = sizes.map(|(from, to)| exact_scale(from, to));
+        if let (Some(mode), [Some(rows), Some(columns)]) = (plain, scales) {
+            let scales = layer.full_floats("scales", vec![4], vec![1.0, 1.0, rows, columns]);
+            let settings = vec![
+                ("coordinate_transformation_mode", Attribute::Text("half_pixel")),
+                ("mode", Attribute::Text(mode)),
+                ("nearest_mode", Attribute::Text("round_prefer_ceil")),
+            ];
+            return Ok(layer.node("Resize", &[&x, "", &scales], settings));
+        }
+        let taps = self.taps(&frame);
+        if self.interpolation == Interpolation::Nearest {
+            let [rows, columns] =
+                taps.map(|taps| taps.iter().map(|taps| taps.first as i64).collect::<Vec<i64>>());
+            let rows = layer.integers("rows", &rows);
+            let columns = layer.integers("columns", &columns);
+            let x = layer.node("Gather", &[&x, &rows], vec![("axis", Attribute::Int(2))]);
+            return Ok(layer.node("Gather", &[&x, &columns], vec![("axis", Attribute::Int(3))]));
+        }
+        if let Some((from, to)) = sizes.iter().find(|(from, to)| from * to > LARGEST_TABLE) {
+            return Err(format!(
+                "ONNX's Resize computes {} of {from} pixels to {to} otherwise, and a table of all weights is too large: \
+                 resize images before the network",
+                self.interpolation.name()
+            ));
+        }
+        layer.in_full(&x, |layer, x| {
+            let [rows, columns] = &taps;
+            let (weights, [from, to]) = (table(rows, sizes[0].0), [sizes[0].0, rows.len()]);
+            let rows = layer.floats("rows", vec![to, from], transposed(&weights, from, to));
+            let (weights, [from, to]) = (table(columns, sizes[1].0), [sizes[1].0, columns.len()]);
+            let columns = layer.floats("columns", vec![from, to], weights);
+            let x = layer.plain("MatMul", &[&rows, x]);
+            Ok(layer.plain("MatMul", &[&x, &columns]))
+        })
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Merge, Operation};
 use crate::keras::{LayerConfig, config};
+use crate::onnx::OnnxLayer;
 use crate::run::Run;
 use crate::{Features, NetworkError, Shape};
 
@@ -34,6 +35,13 @@ impl Operation for ScaledAdd {
             [_, _] => Merge::ADD.output(inputs),
             _ => Err("two inputs of one shape".into()),
         }
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let inputs = layer.inputs();
+        let [x, branch] = &inputs[..] else { return Err("it takes two values".into()) };
+        let branch = layer.with("Mul", branch, self.scale);
+        Ok(layer.plain("Add", &[x, &branch]))
     }
 
     fn forward<B: Backend>(

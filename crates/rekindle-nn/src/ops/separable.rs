@@ -2,9 +2,10 @@ use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::conv2d::{common, convolution_settings, convolve, padding_name};
+use super::conv2d::{common, convolution_settings, convolve, padding_name, written};
 use super::{Operation, Padding, Window, first, one};
 use crate::keras::{LayerConfig, activation_config, config};
+use crate::onnx::OnnxLayer;
 use crate::run::Run;
 use crate::variable::Initializer;
 use crate::{Activation, Features, Layout, NetworkError, Shape, VariableSpec};
@@ -113,6 +114,14 @@ impl Operation for SeparableConv2d {
 
     fn activation(&self) -> Activation {
         self.activation
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        let (x, groups) = (layer.input(), layer.shape().channels());
+        let x = written(layer, &x, &self.window, groups, "depthwise_kernel", false)?;
+        let point = Window::new([1, 1], Padding::Valid);
+        let y = written(layer, &x, &point, 1, "pointwise_kernel", self.bias)?;
+        Ok(self.activation.to_onnx(layer, y))
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

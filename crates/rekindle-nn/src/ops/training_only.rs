@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Operation, first, one};
 use crate::keras::LayerConfig;
+use crate::onnx::OnnxLayer;
 use crate::run::Run;
 use crate::{Features, NetworkError, Shape};
 
@@ -74,6 +75,10 @@ impl Operation for TrainingOnly {
 
     fn trains_as_keras(&self) -> bool {
         false
+    }
+
+    fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
+        Ok(layer.input())
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -7,7 +7,7 @@ use rekindle_pixels::{Linear, Preprocessing};
 use super::Exported;
 
 /// Puts a model's preprocessing in front of its network.
-pub(super) fn put_in(model: &mut Exported) -> Result<(), String> {
+pub(crate) fn put_in(model: &mut Exported) -> Result<(), String> {
     let mode: Preprocessing = model.card.preprocessing.parse()?;
     let graph = &model.card.graph;
     let channels = graph.input().channels();

@@ -5,7 +5,9 @@ mod front;
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::{ModelCard, TensorInfo, WeightsError};
+pub(crate) use front::put_in;
+
+use crate::{ModelCard, TensorInfo, WeightsError, onnx};
 
 /// A file's format, by the ending of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,11 +114,11 @@ pub fn export(
     let mut model = Exported { card: card.clone(), variables };
     // Weights are loaded into a network that somebody else builds.
     if options.preprocessing && !options.weights_only {
-        front::put_in(&mut model).map_err(|reason| WeightsError::format(path, reason))?;
+        put_in(&mut model).map_err(|reason| WeightsError::format(path, reason))?;
     }
     match format {
         ExportFormat::Keras => todo!(),
         ExportFormat::Hdf5 => todo!(),
-        ExportFormat::Onnx => todo!(),
+        ExportFormat::Onnx => onnx::write(path, card, model, options),
     }
 }

@@ -40,7 +40,7 @@ fn tensor(file: &SafeTensors<'_>, name: &str) -> (Vec<usize>, Vec<f32>) {
 }
 
 /// The network of a model, with its values.
-fn network(bytes: &[u8]) -> Result<Network<Flex>, String> {
+pub(super) fn network(bytes: &[u8]) -> Result<Network<Flex>, String> {
     let model = ModelProto::decode(bytes).map_err(|error| error.to_string())?;
     let (graph, _) = parsed(Path::new("model.onnx"), model)?;
     let found = read(&graph, None)?;
@@ -57,7 +57,12 @@ fn network(bytes: &[u8]) -> Result<Network<Flex>, String> {
 }
 
 /// What a network makes of an input in the file's order, in the file's order.
-fn answer(network: &Network<Flex>, dims: &[usize], input: Vec<f32>, output: &[usize]) -> Vec<f32> {
+pub(super) fn answer(
+    network: &Network<Flex>,
+    dims: &[usize],
+    input: Vec<f32>,
+    output: &[usize],
+) -> Vec<f32> {
     let device = Default::default();
     let x = match dims {
         &[samples, features] => {

@@ -74,6 +74,11 @@ pub(super) fn restored(found: Found, graph: &Graph) -> Found {
     if recogniser.recognise(&found.graph).is_ok() {
         return found;
     }
+    if let Some(other) = without_ones(&found, &graph.weights)
+        .filter(|other| recogniser.recognise(&other.graph).is_ok())
+    {
+        return other;
+    }
     for style in styles() {
         let other = with_norms(&found, &style, &graph.weights);
         if let Some(other) = other.filter(|other| recogniser.recognise(&other.graph).is_ok()) {
@@ -81,6 +86,25 @@ pub(super) fn restored(found: Found, graph: &Graph) -> Found {
         }
     }
     found
+}
+
+/// The network with normalizations that have no scale where all of its values are 1.
+fn without_ones(found: &Found, weights: &Arc<Vec<Weight>>) -> Option<Found> {
+    let mut layers = found.graph.layers().to_vec();
+    let mut values = found.values.clone();
+    for (layer, made) in layers.iter_mut().zip(&mut values) {
+        if let (Op::BatchNorm(norm), Some(gamma)) = (&mut layer.op, made.first())
+            && norm.scale
+            && is_one(gamma, weights)
+        {
+            norm.scale = false;
+            made.remove(0);
+        }
+    }
+    let Found { graph, folded, assumed, .. } = found;
+    let graph =
+        rekindle_nn::Graph::new(graph.input(), layers, graph.output(), graph.base()).ok()?;
+    Some(Found { graph, values, folded: *folded, assumed: assumed.clone() })
 }
 
 fn with_norms(found: &Found, style: &Style, weights: &Arc<Vec<Weight>>) -> Option<Found> {

@@ -34,6 +34,8 @@ pub(crate) struct Graph {
     pub(super) outputs: Vec<Value>,
     /// The version of ONNX's operators.
     pub(super) opset: i64,
+    /// What the file says beside the graph.
+    pub(super) metadata: HashMap<String, String>,
 }
 
 /// What the names of values and the constants are collected in.
@@ -69,7 +71,7 @@ impl Graph {
         mut weight: impl FnMut(TensorProto) -> Result<Option<usize>, String>,
     ) -> Result<Self, String> {
         let graph = model.graph.ok_or("damaged ONNX: there is no graph")?;
-        let GraphProto { node, initializer, input, output } = graph;
+        let GraphProto { node, initializer, input, output, .. } = graph;
         let mut names = Names::default();
         let mut initial = HashMap::new();
         let mut keep = |names: &mut Names, tensor: TensorProto| {
@@ -131,8 +133,10 @@ impl Graph {
         let own = |domain: &str| domain.is_empty() || domain == "ai.onnx";
         let opsets = model.opset_import.iter().filter(|opset| own(&opset.domain));
         let opset = opsets.map(|opset| opset.version).max().unwrap_or(1);
+        let metadata = model.metadata_props.into_iter().map(|entry| (entry.key, entry.value));
+        let metadata = metadata.collect();
         let (names, weights) = (names.names, Arc::new(Vec::new()));
-        Ok(Self { names, nodes, maker, initial, weights, inputs, outputs, opset })
+        Ok(Self { names, nodes, maker, initial, weights, inputs, outputs, opset, metadata })
     }
 
     /// Whether the file leaves height or width of its images open.

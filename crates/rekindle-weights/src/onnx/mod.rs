@@ -17,6 +17,7 @@ mod layout;
 mod name;
 mod node;
 mod norm;
+mod own;
 mod pointwise;
 mod pool;
 mod proto;
@@ -29,10 +30,14 @@ mod tests;
 mod tidy;
 mod weight;
 mod weighted;
+mod write;
+#[cfg(test)]
+mod written;
 
 pub(crate) use constant::Constant;
 pub(crate) use graph::Graph;
 pub(crate) use resolve::resolve;
+pub(crate) use write::write;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,6 +52,10 @@ use weight::{Weight, dtype};
 
 /// ONNX's own limit for one file.
 const LONGEST: u64 = 1 << 31;
+/// Where a file of ours has its model card, as JSON.
+const CARD: &str = "rekindle";
+/// Where a file of ours has what it was written with: `preprocessing`, `channels_first`, `half`.
+const SETTINGS: &str = "rekindle.export";
 
 /// A network as a file has it.
 #[derive(Debug)]

@@ -32,6 +32,16 @@ pub(super) fn of_node(node: &str, weights: Option<&str>, op: &str, taken: &mut T
     unique(name, op, taken)
 }
 
+/// The layer that a node says it belongs to, if it does: exporters give an activation the name of the layer that it ends.
+pub(super) fn scope(node: &str, op: &str) -> Option<String> {
+    let (path, _) = plain(node).rsplit_once('/').unwrap_or_default();
+    layer(node, op).map(|own| match plain(node).ends_with(own) {
+        // A node that is called as its layer.
+        true => plain(node).to_owned(),
+        false => path.to_owned(),
+    })
+}
+
 /// tf2onnx numbers what it makes: `NAME__123`, and values of TensorFlow end in `:0`.
 fn plain(name: &str) -> &str {
     let name = name.split(':').next().unwrap_or_default();

@@ -168,9 +168,7 @@ impl Reader<'_> {
             if edges == [0, 0] {
                 continue;
             }
-            let tag = |tag: Tag| {
-                place > 0 && (data.is(place - 1, tag) || self.is_padded(&data, place - 1, tag))
-            };
+            let tag = |tag: Tag| place > 0 && self.is_axis(&data, place - 1, tag);
             let which = match (tag(Tag::Height), tag(Tag::Width)) {
                 (true, false) => 0,
                 (false, true) => 1,
@@ -214,12 +212,6 @@ impl Reader<'_> {
         let maps = self.as_maps(node, &data)?;
         let (source, shape) = self.layer(node, ZeroPadding2d { padding }, &[maps], Vec::new())?;
         self.resized(node, &data, source, shape)
-    }
-
-    /// Whether an axis of one place is that of this tag, in maps with channels first or last.
-    fn is_padded(&self, data: &Data, place: usize, tag: Tag) -> bool {
-        data.axes.get(place).is_some_and(Vec::is_empty)
-            && self.tag_of_empty(data, place) == Some(tag)
     }
 
     pub fn resize(&mut self, node: &Node) -> Result<Known, String> {
@@ -306,7 +298,7 @@ impl Reader<'_> {
                     .refused(&format!("it makes {output} rows or columns, expected 1 to 65536")));
             }
             let scale = scale.unwrap_or(output as f64 / input as f64);
-            let tag = |tag: Tag| data.is(place, tag) || self.is_padded(&data, place, tag);
+            let tag = |tag: Tag| self.is_axis(&data, place, tag);
             match (tag(Tag::Height), tag(Tag::Width)) {
                 _ if output == input && scale == 1.0 => {}
                 (true, false) => result[0] = Some((input, output, scale)),

@@ -1,4 +1,4 @@
-//! The messages of ONNX's `onnx.proto3` that networks are read from; other fields are skipped.
+//! The messages of ONNX's `onnx.proto3` that networks are read from and written as; other fields are skipped.
 #![allow(missing_docs, reason = "the names are ONNX's")]
 
 use prost::Message;
@@ -6,10 +6,20 @@ use prost::bytes::Bytes;
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {
+    #[prost(int64, tag = "1")]
+    pub ir_version: i64,
+    #[prost(string, tag = "2")]
+    pub producer_name: String,
+    #[prost(string, tag = "3")]
+    pub producer_version: String,
+    #[prost(string, tag = "6")]
+    pub doc_string: String,
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
+    #[prost(message, repeated, tag = "14")]
+    pub metadata_props: Vec<StringStringEntryProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -24,6 +34,8 @@ pub struct OperatorSetIdProto {
 pub struct GraphProto {
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
+    #[prost(string, tag = "2")]
+    pub name: String,
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
     #[prost(message, repeated, tag = "11")]
@@ -136,4 +148,7 @@ pub struct DimensionProto {
     /// 0 where the dimension is free.
     #[prost(int64, tag = "1")]
     pub dim_value: i64,
+    /// The name of a free dimension.
+    #[prost(string, tag = "2")]
+    pub dim_param: String,
 }

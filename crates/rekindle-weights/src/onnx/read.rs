@@ -8,7 +8,7 @@ use super::constant::{Constant, FileTensors};
 use super::data::Data;
 use super::graph::{Graph, Initial, Value};
 use super::integers::{Integer, Integers};
-use super::name::{Taken, of_node};
+use super::name::{Taken, of_node, scope};
 use super::node::Node;
 use super::weight::type_name;
 use super::{Found, tidy};
@@ -53,6 +53,8 @@ pub(super) struct Made {
     pub layer: Layer,
     pub shape: Shape,
     pub values: Vec<Constant>,
+    /// The exporter's layer that it is a part of, where the node's name says it.
+    pub scope: Option<String>,
 }
 
 /// A graph that is being read.
@@ -402,7 +404,8 @@ impl Reader<'_> {
         let weights = weights.map(|value| self.graph.name(value));
         let name = of_node(&node.name, weights, &node.op, &mut self.taken);
         let layer = Layer { name, op, inputs: sources };
-        self.layers.push(Made { layer, shape, values });
+        let scope = scope(&node.name, &node.op);
+        self.layers.push(Made { layer, shape, values, scope });
         Ok((Source::Layer(self.layers.len() - 1), shape))
     }
 

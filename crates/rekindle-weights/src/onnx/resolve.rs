@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::constant::{Binary, Constant, Kitchen};
 use super::folded::restored;
+use super::own;
 use super::{Found, Graph, read};
 use crate::checkpoint::Checkpoint;
 use crate::recognise::{Recognised, recognise};
@@ -20,9 +21,14 @@ pub(crate) fn resolve(
     graph: Graph,
     size: Option<[usize; 2]>,
 ) -> Result<Checkpoint, WeightsError> {
-    let (card, placed) = match placed(&graph, size) {
-        Ok(found) => found,
-        Err(problem) => return Ok(checkpoint.with_problem(problem)),
+    let written = own::card(&graph);
+    let known = written.as_ref().and_then(|card| Some((card.clone(), own::own(&graph, card)?)));
+    let (card, placed) = match known {
+        Some(found) => found,
+        None => match placed(&graph, size) {
+            Ok((card, placed)) => (with_names(card, written), placed),
+            Err(problem) => return Ok(checkpoint.with_problem(problem)),
+        },
     };
     let names = placed.iter().map(|(_, constant)| match constant.source() {
         Some(index) => checkpoint.name_in_file(index).to_owned(),
@@ -33,6 +39,21 @@ pub(crate) fn resolve(
     let (tensors, recipes) = placed.into_iter().unzip();
     let kitchen = Box::new(Kitchen { weights: Arc::clone(&graph.weights), recipes });
     Ok(Checkpoint::new(&path, tensors, Some(card), kitchen).with_names(names))
+}
+
+/// The card with what no node says: the classes' names, and how photos become images.
+fn with_names(card: ModelCard, written: Option<ModelCard>) -> ModelCard {
+    let Some(written) = written else { return card };
+    let mut card = card;
+    card.assumed.push(
+        "the file is another than the one that Rekindle wrote: classes and the resizing of photos are those of its metadata"
+            .into(),
+    );
+    if card.graph.classes() == Some(written.classes.len()) {
+        card.classes = written.classes;
+    }
+    let ModelCard { resize, photo_resize, transparency, orientation, .. } = written;
+    ModelCard { resize, photo_resize, transparency, orientation, ..card }
 }
 
 /// Reads a graph for images of the size that it says, or that is asked for; or else for those of the family that it turns

@@ -436,8 +436,20 @@ impl Reader<'_> {
         Ok(Known::Data(Data { source, shape, axes }))
     }
 
+    /// Whether an axis is the whole of one of ours; of one place, where its neighbours say so.
+    pub fn is_axis(&self, data: &Data, place: usize, tag: Tag) -> bool {
+        match data.axes.get(place) {
+            Some(parts) if parts.is_empty() => self.tag_of_empty(data, place) == Some(tag),
+            Some(_) => data.is(place, tag),
+            None => false,
+        }
+    }
+
     /// What an axis of one place is, in maps with channels first or last.
     pub fn tag_of_empty(&self, data: &Data, place: usize) -> Option<Tag> {
+        if data.axes.len() != 3 {
+            return None;
+        }
         let orders =
             [[Tag::Channels, Tag::Height, Tag::Width], [Tag::Height, Tag::Width, Tag::Channels]];
         let fits = |order: &&[Tag; 3]| {

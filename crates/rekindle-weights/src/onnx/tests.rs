@@ -29,7 +29,10 @@ use Attribute::{Float, Int, Ints, Text};
 impl Written {
     /// For an input `x` of these extents; 0 is open.
     fn new(extents: &[i64]) -> Self {
-        let dim = extents.iter().map(|&dim_value| DimensionProto { dim_value }).collect();
+        let dim = extents
+            .iter()
+            .map(|&dim_value| DimensionProto { dim_value, ..Default::default() })
+            .collect();
         let tensor = TensorTypeProto { elem_type: 1, shape: Some(TensorShapeProto { dim }) };
         let kind = Some(TypeProto { tensor_type: Some(tensor) });
         let input = vec![ValueInfoProto { name: "x".into(), r#type: kind }];
@@ -103,7 +106,7 @@ impl Written {
     /// The network, and the values of all variables.
     fn values(self) -> Result<(Found, Vec<Vec<f32>>), String> {
         let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: self.opset }];
-        let model = ModelProto { graph: Some(self.graph), opset_import };
+        let model = ModelProto { graph: Some(self.graph), opset_import, ..Default::default() };
         let (graph, _) = parsed(Path::new("model.onnx"), model)?;
         let found = read(&graph, None)?;
         let mut reader = FileTensors(graph.weights.clone());

@@ -1,7 +1,9 @@
 //! What an exporter has taken apart is put together again: a bias behind a product, a normalization that became a product
 //! and a sum, `x * sigmoid(x)`, a pool that keeps its axes.
 
-use rekindle_nn::ops::{ActivationLayer, GlobalPool, Merge, MergeKind, Rescaling, SeparableConv2d};
+use rekindle_nn::ops::{
+    ActivationLayer, GlobalPool, Merge, MergeKind, Rescaling, ScaledAdd, SeparableConv2d,
+};
 use rekindle_nn::{Activation, Layer, Op, Shape, Source, Window};
 
 use super::constant::{Binary, Constant};
@@ -95,6 +97,9 @@ fn join(layers: &mut [Made], gone: &mut [Option<Source>], uses: &[usize], positi
     if matches!(&layers[position].layer.op, Op::Merge(Merge { kind: MergeKind::Multiply })) {
         return swish(layers, gone, uses, position);
     }
+    if matches!(&layers[position].layer.op, Op::Merge(Merge { kind: MergeKind::Add })) {
+        return scaled_add(layers, gone, uses, position);
+    }
     // One join at a time in one place.
     let Some(&Source::Layer(before)) = layers[position].layer.inputs.first() else { return };
     let is_alone = uses[before] == 1 && layers[position].layer.inputs.len() == 1;
@@ -135,11 +140,39 @@ fn join(layers: &mut [Made], gone: &mut [Option<Source>], uses: &[usize], positi
                 gone[position] = Some(Source::Layer(before));
             }
         }
+        (
+            Op::Conv2d(_) | Op::DepthwiseConv2d(_) | Op::SeparableConv2d(_) | Op::Dense(_),
+            Op::Activation(activation),
+        ) if is_alone
+            && layers[before].scope.is_some()
+            && layers[before].scope == layers[position].scope =>
+        {
+            let function = activation.function;
+            if ended(&mut layers[before].layer.op, function).is_some() {
+                gone[position] = Some(Source::Layer(before));
+            }
+        }
         (Op::Reshape(_) | Op::Flatten(_), Op::Reshape(_) | Op::Flatten(_)) if is_alone => {
             gone[before] = layers[before].layer.inputs.first().copied();
         }
         _ => {}
     }
+}
+
+/// Gives a product that has none an activation.
+fn ended(op: &mut Op, function: Activation) -> Option<()> {
+    let own = match op {
+        Op::Conv2d(conv) => &mut conv.activation,
+        Op::DepthwiseConv2d(conv) => &mut conv.activation,
+        Op::SeparableConv2d(conv) => &mut conv.activation,
+        Op::Dense(dense) => &mut dense.activation,
+        _ => return None,
+    };
+    if *own != Activation::Linear {
+        return None;
+    }
+    *own = function;
+    Some(())
 }
 
 /// Keras's `SeparableConv2D`: a convolution of one pixel behind one of each channel, with nothing between.
@@ -202,6 +235,30 @@ fn swish(layers: &mut [Made], gone: &mut [Option<Source>], uses: &[usize], posit
         layers[position].layer.inputs = vec![value];
         // Nothing takes it any more.
         gone[gate] = Some(value);
+    }
+}
+
+/// Inception-ResNet's `x + scale * branch`.
+fn scaled_add(layers: &mut [Made], gone: &mut [Option<Source>], uses: &[usize], position: usize) {
+    let &[a, b] = layers[position].layer.inputs.as_slice() else { return };
+    let scaled = |source: Source| {
+        let branch = source.layer().filter(|&at| gone[at].is_none() && uses[at] == 1)?;
+        match (&layers[branch].layer.op, layers[branch].layer.inputs.as_slice()) {
+            (Op::Rescaling(Rescaling { scale, offset }), &[input]) => {
+                match (&scale[..], &offset[..]) {
+                    (&[scale], &[0.0]) => Some((branch, scale, input)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    };
+    let found = scaled(b).map(|found| (a, found)).or_else(|| Some((b, scaled(a)?)));
+    if let Some((x, (branch, scale, input))) = found {
+        layers[position].layer.op = ScaledAdd { scale }.into();
+        layers[position].layer.inputs = vec![x, input];
+        // Nothing takes it any more.
+        gone[branch] = Some(input);
     }
 }
 
