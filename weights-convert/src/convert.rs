@@ -4,7 +4,9 @@ use burn::backend::Flex;
 use burn_store::{BurnpackStore, ModuleSnapshot};
 use clap::Args;
 use rekindle_nn::{Family, Network, Shape};
-use rekindle_weights::{ModelCard, WeightsError, load, save, write_atomic};
+use rekindle_weights::{
+    Dtype, ExportFormat, ExportOptions, ModelCard, WeightsError, export, load, save, write_atomic,
+};
 
 use crate::{Numbers, Outcome, described, open_network};
 
@@ -12,7 +14,7 @@ use crate::{Numbers, Outcome, described, open_network};
 pub struct ConvertArgs {
     input: PathBuf,
     output: PathBuf,
-    /// The numbers of a safetensors file; burnpack keeps f32
+    /// The numbers of a safetensors file; the others keep f32
     #[arg(long, value_enum, default_value_t = Numbers::F32)]
     dtype: Numbers,
     /// The architecture that the file has to hold [default: whichever it is]
@@ -29,10 +31,33 @@ pub struct ConvertArgs {
     source: Option<String>,
     #[arg(long, default_value = "")]
     licence: String,
+    /// Only Keras's weights, without the network (.h5)
+    #[arg(long)]
+    weights_only: bool,
 }
 
 pub fn run(args: ConvertArgs) -> Outcome {
-    let ConvertArgs { input, output, dtype, arch, size, description, source, licence } = args;
+    let ConvertArgs {
+        input,
+        output,
+        dtype,
+        arch,
+        size,
+        description,
+        source,
+        licence,
+        weights_only,
+    } = args;
+    let format = ExportFormat::of(&output).ok();
+    let format = format.filter(|format| *format != ExportFormat::Safetensors);
+    if format.is_some() && dtype.dtype() != Dtype::F32 {
+        return Err(
+            format!("{}: only safetensors has other numbers than f32", output.display()).into()
+        );
+    }
+    if weights_only && format.is_none() {
+        return Err(format!("{}: weights alone are HDF5: name it .h5", output.display()).into());
+    }
     let (mut checkpoint, card) = open_network(&input)?;
     if let Some(arch) = arch {
         let known = Family::names().join(", ");
@@ -100,6 +125,13 @@ pub fn run(args: ConvertArgs) -> Outcome {
             .unwrap_or_default(),
         ..card
     };
+    if format.is_some() {
+        let values: Vec<Vec<f32>> =
+            indices.into_iter().map(|index| checkpoint.read(index)).collect::<Result<_, _>>()?;
+        let mut options = ExportOptions::default();
+        options.weights_only = weights_only;
+        return Ok(export(&output, &card, &tensors, &values, options)?);
+    }
     save(&output, &card, &tensors, &mut |index| checkpoint.read(indices[index]))?;
     Ok(())
 }

@@ -28,7 +28,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Write the network's weights as safetensors, or as Burn's burnpack if OUTPUT ends in .bpk
+    /// Write the network as OUTPUT's ending says: .keras, .h5 and .onnx for other programs, .bpk for Burn; else safetensors
     ///
     /// What is not part of the network is left out, but for a head of a whole model.
     Convert(convert::ConvertArgs),

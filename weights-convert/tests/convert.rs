@@ -145,3 +145,31 @@ fn what_does_not_fit_is_an_error() {
     assert!(message.contains("`block_5_project_BN/") && message.contains("holds NaN"), "{message}");
     assert!(!output.exists());
 }
+
+#[test]
+fn keras_s_files_are_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = unpack("mobilenet_v2_keras3.weights.h5", &folder);
+    for (name, option) in [
+        ("whole.keras", None),
+        ("whole.h5", None),
+        ("alone.weights.h5", None),
+        ("alone.h5", Some("--weights-only")),
+    ] {
+        let out = folder.path().join(name);
+        let mut args: Vec<&Path> = vec!["convert".as_ref(), &file, &out];
+        args.extend(option.map(Path::new));
+        let written = convert(&args);
+        assert!(written.status.success(), "{name}: {}", String::from_utf8_lossy(&written.stderr));
+        let found = json(&["verify".as_ref(), &file, &out, "--json".as_ref()]);
+        assert_eq!(found["unmatched"], serde_json::json!([]), "{name}");
+        let layers = found["layers"].as_array().expect("a list");
+        assert!(layers.iter().all(|layer| layer["absolute"] == 0.0), "{name}");
+    }
+    let out = folder.path().join("half.keras");
+    let args: [&Path; 5] = ["convert".as_ref(), &file, &out, "--dtype".as_ref(), "f16".as_ref()];
+    assert!(error(&args).contains("only safetensors"));
+    let out = folder.path().join("alone.safetensors");
+    let args: [&Path; 4] = ["convert".as_ref(), &file, &out, "--weights-only".as_ref()];
+    assert!(error(&args).contains("name it .h5"));
+}

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::beside::Beside;
-use crate::keras::{self, Origin, Placed};
+use crate::keras::{self, Origin, Placed, Resolved};
+use crate::record::Record;
 use crate::{
     ModelCard, WeightsError, folder, foreign, hdf5, json, onnx, safetensors, tf_checkpoint, torch,
     zipped,
@@ -105,6 +106,8 @@ pub struct Checkpoint {
     naming: Naming,
     /// Keras's configuration of a whole model.
     model: Option<Value>,
+    /// What an exported file has for Rekindle beside it.
+    record: Option<Record>,
     problem: Option<String>,
     /// What of the file is not among the tensors; each is a sentence.
     left_out: Vec<String>,
@@ -229,6 +232,7 @@ impl Checkpoint {
             reader,
             naming: Naming::Names,
             model: None,
+            record: None,
             problem: None,
             left_out: Vec::new(),
             beside: None,
@@ -241,6 +245,14 @@ impl Checkpoint {
 
     pub(crate) fn with_model(self, model: Option<Value>) -> Self {
         Self { model, ..self }
+    }
+
+    pub(crate) fn has_model(&self) -> bool {
+        self.model.is_some()
+    }
+
+    pub(crate) fn with_record(self, record: Option<Record>) -> Self {
+        Self { record, ..self }
     }
 
     /// Finds out which network the file holds: by the model's configuration or graph where the file has one, or else the
@@ -285,26 +297,35 @@ impl Checkpoint {
             let numbered = matches!(naming, Naming::Numbers);
             let beside = self.beside.take().map(|beside| *beside).unwrap_or_default();
             let read = keras::read(&model, &self.tensors, numbered, size.or(beside.size));
-            let resolved = read.and_then(|model| keras::resolve(model, &beside));
+            let reader = &mut self.reader;
+            let resolved = match self.record.take() {
+                None => read.and_then(|model| keras::resolve(model, &beside)),
+                Some(record) => read.and_then(|model| {
+                    keras::recorded(model, &record, &mut |index| reader.read(index))
+                }),
+            };
             return Ok(match resolved {
-                Ok((card, tensors)) => self.rearranged(card, tensors),
+                Ok(Resolved { card, tensors, left_out }) => {
+                    self.rearranged(card, tensors, &left_out)
+                }
                 Err(problem) => self.with_problem(problem),
             });
         }
         Ok(match keras::weights_only(&self.tensors, &naming, wanted) {
-            Ok(Some((card, tensors))) => self.rearranged(card, tensors),
+            Ok(Some((card, tensors))) => self.rearranged(card, tensors, &[]),
             Ok(None) => self,
             Err(problem) => self.with_problem(problem),
         })
     }
 
-    /// The same file with these tensors first, and those that they are not made of behind them.
-    fn rearranged(self, mut card: ModelCard, mut placed: Vec<Placed>) -> Self {
+    /// The same file with these tensors first, and behind them those that they are not made of, but for `left_out`.
+    fn rearranged(self, mut card: ModelCard, mut placed: Vec<Placed>, left_out: &[usize]) -> Self {
         card.assumed.extend(self.left_out.iter().cloned());
         let source = |origin: &Origin| match *origin {
             Origin::Same(index) | Origin::BehindZeros(index) => index,
         };
-        let used: HashSet<usize> = placed.iter().map(|(_, origin)| source(origin)).collect();
+        let used = placed.iter().map(|(_, origin)| source(origin));
+        let used: HashSet<usize> = used.chain(left_out.iter().copied()).collect();
         let rest = self.tensors.iter().cloned().enumerate();
         let rest = rest.filter(|(index, _)| !used.contains(index));
         placed.extend(rest.map(|(index, info)| (info, Origin::Same(index))));

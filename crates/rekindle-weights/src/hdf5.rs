@@ -14,6 +14,7 @@ use half::f16;
 use hdf5_pure::{DType, Dataset, File, Group};
 
 use crate::checkpoint::{Checkpoint, Naming, ReadTensor};
+use crate::record::{self, Record};
 use crate::{Dtype, TensorInfo, WeightsError};
 
 /// Keras's own limits are far lower.
@@ -23,7 +24,12 @@ const MOST_GROUPS: usize = 100_000;
 pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
     let length = std::fs::metadata(path).map_err(|error| WeightsError::io(path, error))?.len();
     let file = File::open_streaming(path).map_err(|error| damaged(path, error))?;
-    read(file, length, path)
+    let checkpoint = read(file, length, path)?;
+    // A whole model's configuration says whether it has any.
+    if checkpoint.tensors().is_empty() && !checkpoint.has_model() {
+        return Err(WeightsError::format(path, "the file lists layers but holds no weights"));
+    }
+    Ok(checkpoint)
 }
 
 fn damaged(path: &Path, error: hdf5_pure::Error) -> WeightsError {
@@ -57,6 +63,8 @@ pub(crate) fn read(file: File, length: u64, path: &Path) -> Result<Checkpoint, W
         .map(serde_json::from_str)
         .transpose()
         .map_err(|error| wrong(format!("the attribute `model_config` is damaged: {error}")))?;
+    let record = attributes.get(record::NAME).and_then(|value| value.as_str());
+    let record = record.map(|text| Record::of(text.as_bytes())).transpose().map_err(wrong)?;
     let root = match file.group("model_weights") {
         Ok(group) => group,
         Err(_) => file.root(),
@@ -78,13 +86,11 @@ pub(crate) fn read(file: File, length: u64, path: &Path) -> Result<Checkpoint, W
             Naming::Numbers
         }
     };
-    if found.tensors.is_empty() {
-        return Err(wrong("the file lists layers but holds no weights".into()));
-    }
     let Found { tensors, datasets, .. } = found;
     let dtypes = tensors.iter().map(|tensor| tensor.dtype).collect();
     let reader = Box::new(Reader { _file: file, datasets, dtypes });
-    Ok(Checkpoint::new(path, tensors, None, reader).with_naming(naming).with_model(model))
+    let checkpoint = Checkpoint::new(path, tensors, None, reader).with_naming(naming);
+    Ok(checkpoint.with_model(model).with_record(record))
 }
 
 #[derive(Default)]

@@ -3,10 +3,14 @@
 //! Every value of a graph gets a number for what it is made of: equal numbers are equal layers on equal values, all the
 //! way back to where the network starts. A family's network is in a graph where the number of its output is.
 
+mod joined;
+
 use std::collections::{HashMap, HashSet};
 
 use rekindle_nn::ops::{ActivationLayer, MergeKind};
 use rekindle_nn::{Activation, Architecture, Base, Graph, Layer, Op, Padding, Shape, Source};
+
+use self::joined::joined;
 
 /// A graph whose base is a known network.
 #[derive(Debug)]
@@ -31,7 +35,11 @@ const LEAST_COMMON: usize = 9;
 
 /// Finds the largest known network in a graph; the error is the one that it begins as, if there is one.
 pub(crate) fn recognise(graph: &Graph) -> Result<Recognised, Option<Begins>> {
-    Recogniser::default().recognise(graph)
+    let mut recogniser = Recogniser::default();
+    recogniser.recognise(graph).or_else(|begins| match joined(graph) {
+        Some(joined) => recogniser.recognise(&joined),
+        None => Err(begins),
+    })
 }
 
 /// Looks for known networks in several graphs. All families' graphs are built and numbered once for images of one shape.
@@ -240,6 +248,10 @@ fn described(graph: &Graph, position: usize) -> String {
         Op::Dropout(mut dropout) => {
             dropout.rate = 0.0;
             Op::Dropout(dropout)
+        }
+        Op::LayerScale(mut scale) => {
+            scale.initial = 0.0;
+            Op::LayerScale(scale)
         }
         Op::Dense(mut dense) => {
             dense.l2 = 0.0;

@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet};
 use rekindle_nn::ops::Rescaling;
 use rekindle_nn::{Activation, Architecture, Base, Graph, Layer, Op, Shape, Source};
 
-use crate::recognise::{Recognised, recognise};
+use crate::graph::without;
+use crate::recognise::{Begins, Recognised, recognise};
 use crate::{ModelCard, Origin};
 
 /// A network of a file whose layers have the file's names.
@@ -44,10 +45,7 @@ pub(crate) fn settle(whole: Whole) -> Result<Settled, String> {
     }
     let mut assumed = Vec::new();
     let (graph, two_classes) = with_probabilities(&graph, &mut assumed)?;
-    let (graph, names, begins) = match recognise(&graph) {
-        Ok(Recognised { graph, names }) => (graph, names, None),
-        Err(begins) => (marked(&graph, &ends)?, HashMap::new(), begins),
-    };
+    let Known { graph, names, begins } = known(&graph, &ends)?;
     let (graph, front) = without_front(&graph)?;
     let mut card = ModelCard::new(graph);
     // Keras's readers leave opacity out.
@@ -84,6 +82,24 @@ pub(crate) fn settle(whole: Whole) -> Result<Settled, String> {
     }
     card.assumed = assumed;
     Ok(Settled { card, names, two_classes })
+}
+
+/// A network as it is known, or with a mark where its base ends.
+pub(crate) struct Known {
+    /// The network.
+    pub graph: Graph,
+    /// What the file's layers are called in it.
+    pub names: HashMap<String, String>,
+    /// The known network that another one begins as.
+    pub begins: Option<Begins>,
+}
+
+/// Finds out which known network a graph is, or else where its base ends; the best guess at that is the first of `ends`.
+pub(crate) fn known(graph: &Graph, ends: &[String]) -> Result<Known, String> {
+    match recognise(graph) {
+        Ok(Recognised { graph, names }) => Ok(Known { graph, names, begins: None }),
+        Err(begins) => Ok(Known { graph: marked(graph, ends)?, names: HashMap::new(), begins }),
+    }
 }
 
 /// The known network whose convolutions have the same kernels: another exporter pads otherwise, or somebody has changed
@@ -197,32 +213,6 @@ fn without_front(graph: &Graph) -> Result<(Graph, Option<(f64, f64)>), String> {
         return Ok((graph.clone(), None));
     }
     Ok((without(graph, &gone)?, affine))
-}
-
-/// The graph without these layers, each of which has one input, which takes its place.
-pub(crate) fn without(graph: &Graph, gone: &HashSet<usize>) -> Result<Graph, String> {
-    let mut places: HashMap<Source, Source> = HashMap::from([(Source::Input, Source::Input)]);
-    let mut layers = Vec::new();
-    let place = |places: &HashMap<Source, Source>, source: &Source| {
-        places.get(source).copied().unwrap_or(Source::Input)
-    };
-    let mut base = graph.base();
-    for (position, layer) in graph.layers().iter().enumerate() {
-        if gone.contains(&position) {
-            let input = layer.inputs.first().copied().unwrap_or(Source::Input);
-            places.insert(Source::Layer(position), place(&places, &input));
-            if position < graph.base().layers {
-                base.layers -= 1;
-            }
-            continue;
-        }
-        places.insert(Source::Layer(position), Source::Layer(layers.len()));
-        let inputs = layer.inputs.iter().map(|input| place(&places, input)).collect();
-        layers.push(Layer { inputs, ..layer.clone() });
-    }
-    base.output = place(&places, &base.output);
-    let output = place(&places, &graph.output());
-    Graph::new(graph.input(), layers, output, base).map_err(|error| error.to_string())
 }
 
 /// The graph with probabilities at its end, if it is a classifier, and its dense layer that got a second output.

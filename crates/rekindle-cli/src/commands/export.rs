@@ -11,7 +11,7 @@ use crate::args::PhotoArgs;
 pub struct ExportArgs {
     /// A trained model: a file of Rekindle's, or any model that it reads
     pub model: PathBuf,
-    /// Where it goes: .keras, .h5 (Keras), .onnx
+    /// Where it goes: .keras, .h5, .weights.h5 (Keras), .onnx, .safetensors
     pub out: PathBuf,
     /// The names of the classes, one on each line, in the order of the model's outputs [default: the model's]
     #[arg(long)]

@@ -5,6 +5,9 @@ use super::{Accuracy, Family, Published, Settings};
 use crate::ops::{Conv2d, Dense, LayerNorm, LayerScale, Normalization, Statistics};
 use crate::{Activation, Graph, GraphBuilder, NetworkError, Value};
 
+/// Keras's source.
+pub(super) const SOURCE: &str = "keras/src/applications/convnext.py";
+
 /// ConvNeXt-T.
 pub static TINY: Family = family(
     ["convnext-tiny", "ConvNeXtTiny"],
@@ -111,7 +114,7 @@ const fn family(
         name,
         title,
         paper: "https://arxiv.org/abs/2201.03545",
-        source: "keras/src/applications/convnext.py",
+        source: SOURCE,
         default_size: 224,
         least_size: 32,
         alphas: &[],
@@ -122,6 +125,16 @@ const fn family(
         published,
         build,
     }
+}
+
+/// Keras's `Sequential` that a layer is in: stem and downsampling are one each.
+pub(super) fn model_of(layer: &str) -> Option<String> {
+    if let Some((network, "conv" | "layernorm")) = layer.split_once("_stem_") {
+        return Some(format!("{network}_stem"));
+    }
+    let (network, rest) = layer.split_once("_downsampling_")?;
+    let (_, number) = rest.rsplit_once('_')?;
+    Some(format!("{network}_downsampling_block_{number}"))
 }
 
 /// `stages` are `[channels, blocks]` (section 3 of the paper).

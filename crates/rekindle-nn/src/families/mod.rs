@@ -247,6 +247,13 @@ impl Family {
         }
     }
 
+    /// The model in the model that Keras has a layer in, which decides on where files of weights alone have it; nothing
+    /// for most.
+    #[must_use]
+    pub fn model_of(&self, layer: &str) -> Option<String> {
+        if self.source == convnext::SOURCE { convnext::model_of(layer) } else { None }
+    }
+
     /// The network of these settings.
     ///
     /// # Errors

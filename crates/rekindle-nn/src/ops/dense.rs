@@ -1,6 +1,6 @@
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Operation, first, one};
 use crate::keras::{LayerConfig, activation_config, config};
@@ -29,6 +29,13 @@ fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
+/// The factor of Keras's `L2`; nothing for other regularizers, which are Keras's training alone.
+fn l2(regularizer: &Value) -> Option<f64> {
+    let is_l2 = regularizer["class_name"] == "L2";
+    let factor = regularizer["config"]["l2"].as_f64().filter(|l2| l2.is_finite() && *l2 >= 0.0);
+    factor.filter(|_| is_l2)
+}
+
 impl Dense {
     /// With a bias.
     #[must_use]
@@ -53,15 +60,27 @@ impl Operation for Dense {
         // Without a rank it scales nothing.
         config.take("lora_alpha");
         let bias = config.flag("use_bias")?.unwrap_or(true);
-        Ok(Self { units, bias, activation: config.activation("activation")?, l2: 0.0 })
+        let l2 = config.take("kernel_regularizer").and_then(|regularizer| l2(&regularizer));
+        let activation = config.activation("activation")?;
+        Ok(Self { units, bias, activation, l2: l2.unwrap_or(0.0) })
     }
 
     fn to_keras(&self) -> Map<String, Value> {
-        config([
+        let mut config = config([
             ("units", self.units.into()),
             ("activation", activation_config(self.activation)),
             ("use_bias", self.bias.into()),
-        ])
+        ]);
+        if self.l2 != 0.0 {
+            let l2 = json!({
+                "module": "keras.regularizers",
+                "class_name": "L2",
+                "config": { "l2": self.l2 },
+                "registered_name": null,
+            });
+            config.insert("kernel_regularizer".into(), l2);
+        }
+        config
     }
 
     fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {

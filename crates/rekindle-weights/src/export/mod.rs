@@ -1,13 +1,15 @@
 //! Models as other programs read them. What is written is the graph, by its operations' own configurations.
 
 mod front;
+mod keras;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 pub(crate) use front::put_in;
 
-use crate::{ModelCard, TensorInfo, WeightsError, onnx};
+use crate::record::Record;
+use crate::{ModelCard, TensorInfo, WeightsError, onnx, save};
 
 /// A file's format, by the ending of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +21,18 @@ pub enum ExportFormat {
     Hdf5,
     /// ONNX: `.onnx`.
     Onnx,
+    /// Rekindle's own file, with Keras's names of variables: `.safetensors`.
+    Safetensors,
 }
 
 impl ExportFormat {
     /// The formats and the endings of their files.
-    pub const ALL: &'static [(&'static str, Self)] =
-        &[("keras", Self::Keras), ("h5", Self::Hdf5), ("onnx", Self::Onnx)];
+    pub const ALL: &'static [(&'static str, Self)] = &[
+        ("keras", Self::Keras),
+        ("h5", Self::Hdf5),
+        ("onnx", Self::Onnx),
+        ("safetensors", Self::Safetensors),
+    ];
 
     /// The format that a path's ending says.
     ///
@@ -47,7 +55,8 @@ impl ExportFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExportOptions {
-    /// Weights without the network, in Keras's layout: HDF5 only.
+    /// Weights without the network: HDF5 only, in Keras 2's layout, or in Keras 3's where the name ends in `.weights.h5`,
+    /// which says it too.
     pub weights_only: bool,
     /// Whether preprocessing is a part of the network, which then takes RGB from 0 to 255; true by default.
     pub preprocessing: bool,
@@ -102,6 +111,46 @@ pub fn export(
     if let Some((_, reason)) = refused.iter().find(|(is_refused, _)| *is_refused) {
         return Err(WeightsError::format(path, (*reason).to_owned()));
     }
+    let wrong = |reason: String| WeightsError::format(path, reason);
+    let weights_only =
+        options.weights_only || (format == ExportFormat::Hdf5 && keras::is_numbered(path));
+    // Weights are loaded into a network that somebody else builds.
+    let model = || -> Result<(Exported, Vec<String>), WeightsError> {
+        let mut model =
+            Exported { card: card.clone(), variables: variables(path, tensors, values)? };
+        let front = match options.preprocessing && !weights_only {
+            true => put_in(&mut model).map_err(wrong)?,
+            false => Vec::new(),
+        };
+        Ok((model, front))
+    };
+    match format {
+        ExportFormat::Keras => {
+            let (model, front) = model()?;
+            keras::archive(path, model, Record::new(card, front).map_err(wrong)?)
+        }
+        ExportFormat::Hdf5 if weights_only => keras::weights(path, model()?.0),
+        ExportFormat::Hdf5 => {
+            let (model, front) = model()?;
+            keras::whole_hdf5(path, model, Record::new(card, front).map_err(wrong)?)
+        }
+        ExportFormat::Onnx => onnx::write(path, card, model()?.0, options),
+        // The card says how photos are preprocessed: no layer has to.
+        ExportFormat::Safetensors => {
+            save(path, card, tensors, &mut |index| match values.get(index) {
+                Some(values) => Ok(values.clone()),
+                None => Err(WeightsError::format(path, format!("tensor {index} has no values"))),
+            })
+        }
+    }
+}
+
+/// Shape and values of every variable, seen to be numbers.
+fn variables(
+    path: &Path,
+    tensors: &[TensorInfo],
+    values: &[Vec<f32>],
+) -> Result<HashMap<(String, String), (Vec<usize>, Vec<f32>)>, WeightsError> {
     let mut variables = HashMap::new();
     for (info, values) in tensors.iter().zip(values) {
         if let Some(position) = values.iter().position(|value| !value.is_finite()) {
@@ -111,14 +160,5 @@ pub fn export(
         let name = (info.layer.clone(), info.variable.clone());
         variables.insert(name, (info.shape.clone(), values.clone()));
     }
-    let mut model = Exported { card: card.clone(), variables };
-    // Weights are loaded into a network that somebody else builds.
-    if options.preprocessing && !options.weights_only {
-        put_in(&mut model).map_err(|reason| WeightsError::format(path, reason))?;
-    }
-    match format {
-        ExportFormat::Keras => todo!(),
-        ExportFormat::Hdf5 => todo!(),
-        ExportFormat::Onnx => onnx::write(path, card, model, options),
-    }
+    Ok(variables)
 }

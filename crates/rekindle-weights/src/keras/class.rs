@@ -43,7 +43,7 @@ pub(super) fn quantized(config: &Map<String, Value>, described: &str) -> Result<
 }
 
 /// `keras/src/utils/naming.py`, `to_snake_case`: DepthwiseConv2D is depthwise_conv2d.
-pub(super) fn snake_case(class: &str) -> String {
+pub(crate) fn snake_case(class: &str) -> String {
     let letters: Vec<char> = class.chars().filter(|c| c.is_alphanumeric() || *c == '_').collect();
     let mut snake = String::new();
     let mut breaks = HashSet::new();

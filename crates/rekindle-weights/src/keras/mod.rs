@@ -14,10 +14,15 @@ mod front;
 mod operators;
 mod order;
 mod place;
+mod recorded;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use class::snake_case;
 pub(crate) use order::weights_only;
+pub(crate) use recorded::recorded;
+
+use std::collections::HashMap;
 
 use rekindle_nn::{Graph, Op, Shape};
 use serde_json::Value;
@@ -114,8 +119,19 @@ fn sized(flat: &config::Flat, channels: usize, assumed: &mut Vec<String>) -> Res
     if size == FIRST { Ok(first) } else { build(flat, Shape::map(size, size, channels), None) }
 }
 
-/// What a model is: its card, and its tensors by the names of the card's graph; `beside` is what other files say of it.
-pub(crate) fn resolve(model: Model, beside: &Beside) -> Result<(ModelCard, Vec<Placed>), String> {
+/// What a model is.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    /// Its card.
+    pub card: ModelCard,
+    /// Its tensors, by the names of the card's graph.
+    pub tensors: Vec<Placed>,
+    /// The file's tensors that are no variables of it, but what the card says otherwise.
+    pub left_out: Vec<usize>,
+}
+
+/// What a model is; `beside` is what other files say of it.
+pub(crate) fn resolve(model: Model, beside: &Beside) -> Result<Resolved, String> {
     let Model { graph, tensors, ends, resizing, assumed, is_size_assumed } = model;
     let preprocessing = beside.preprocessing.clone();
     let settled = settle(Whole { graph, ends, preprocessing })?;
@@ -146,5 +162,29 @@ pub(crate) fn resolve(model: Model, beside: &Beside) -> Result<(ModelCard, Vec<P
         }
         (info, origin)
     });
-    Ok((card, tensors.collect()))
+    let tensors = tensors.collect();
+    let tensors = as_scales(&card.graph, tensors);
+    Ok(Resolved { card, tensors, left_out: Vec::new() })
+}
+
+/// Kernels of one pixel under the name and in the shape that they have where the network knows them for the numbers of a
+/// layer scale.
+fn as_scales(graph: &Graph, mut tensors: Vec<Placed>) -> Vec<Placed> {
+    let scales: HashMap<&str, usize> = graph
+        .layers()
+        .iter()
+        .filter_map(|layer| match &layer.op {
+            Op::LayerScale(scale) => Some((layer.name.as_str(), scale.channels)),
+            _ => None,
+        })
+        .collect();
+    for (info, _) in &mut tensors {
+        if let Some(&channels) = scales.get(info.layer.as_str())
+            && info.variable == "kernel"
+        {
+            info.variable = "gamma".into();
+            info.shape = vec![channels];
+        }
+    }
+    tensors
 }

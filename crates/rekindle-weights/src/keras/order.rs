@@ -43,7 +43,7 @@ pub(crate) fn weights_only(
         for top in tops(tensors) {
             let architecture = architecture.with_top(top);
             let Ok(graph) = architecture.graph() else { continue };
-            let layers = variables(&graph);
+            let layers = variables(&graph, architecture);
             let count: usize = layers.iter().map(|layer| layer.variables.len()).sum();
             let placed = by_name(&filed, &layers);
             let named = placed.len();
@@ -163,14 +163,17 @@ fn tops(tensors: &[TensorInfo]) -> Vec<Option<usize>> {
 struct Wanted {
     name: String,
     class: &'static str,
+    /// The model in the model that Keras has it in.
+    model: Option<String>,
     variables: Vec<VariableSpec>,
 }
 
 /// The layers with variables, in Keras's order.
-fn variables(graph: &Graph) -> Vec<Wanted> {
+fn variables(graph: &Graph, architecture: Architecture) -> Vec<Wanted> {
     let layers = graph.keras_order().into_iter().map(|position| Wanted {
         name: graph.layers()[position].name.clone(),
         class: graph.layers()[position].op.class(),
+        model: architecture.family.model_of(&graph.layers()[position].name),
         variables: graph.variables(position),
     });
     layers.filter(|layer| !layer.variables.is_empty()).collect()
@@ -338,16 +341,27 @@ fn by_class(filed: &Filed<'_>, wanted: &[Wanted]) -> Option<(Vec<Placed>, Vec<St
     models.dedup();
     models.into_iter().find_map(|model| {
         let prefix = if model.is_empty() { String::new() } else { format!("{model}/") };
-        let mut numbers: HashMap<&str, usize> = HashMap::new();
+        // Each model in the model counts its own layers.
+        let mut inner: Vec<&String> = Vec::new();
+        let mut numbers: HashMap<(Option<&String>, &str), usize> = HashMap::new();
         let mut placed = Vec::new();
         let mut used = HashSet::new();
+        let numbered = |name: &str, number: usize| match number {
+            0 => name.to_owned(),
+            number => format!("{name}_{number}"),
+        };
         for layer in wanted {
-            let number = numbers.entry(layer.class).or_default();
-            let class = snake_case(layer.class);
-            let filed_under = match *number {
-                0 => format!("{prefix}{class}"),
-                number => format!("{prefix}{class}_{number}"),
-            };
+            let mut prefix = prefix.clone();
+            if let Some(model) = &layer.model {
+                let known = inner.iter().position(|other| *other == model);
+                let number = known.unwrap_or(inner.len());
+                if known.is_none() {
+                    inner.push(model);
+                }
+                prefix += &format!("{}/", numbered("sequential", number));
+            }
+            let number = numbers.entry((layer.model.as_ref(), layer.class)).or_default();
+            let filed_under = prefix + &numbered(&snake_case(layer.class), *number);
             *number += 1;
             placed.extend(fit(filed, &filed_under, layer)?);
             used.insert(filed_under);

@@ -201,7 +201,7 @@ fn preprocessed(layers: &[Value], output: &str) -> Result<String, String> {
     let layers: Vec<Value> =
         [input()].into_iter().chain(layers.iter().cloned()).chain([pool]).collect();
     let read = read(&model(layers.into(), "pool"), &[], true, None)?;
-    Ok(resolve(read, &crate::beside::Beside::default())?.0.preprocessing)
+    Ok(resolve(read, &crate::beside::Beside::default())?.card.preprocessing)
 }
 
 #[test]

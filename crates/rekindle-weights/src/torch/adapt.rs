@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rekindle_nn::ops::PoolKind;
 use rekindle_nn::{Graph, Layer, Op, Padding, Source, Window};
 
-use crate::whole::without;
+use crate::graph::without;
 
 /// What is otherwise.
 #[derive(Debug, Clone, Copy)]
