@@ -1,8 +1,6 @@
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+#[path = "../bodies/mod.rs"]
+mod bodies;
 
-#[path = "attempt.rs"]
-mod attempt;
-
-fuzz_target!(|data: &[u8]| attempt::attempt(data, ".h5"));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::hdf5::run(data));

@@ -1,20 +1,6 @@
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+#[path = "../bodies/mod.rs"]
+mod bodies;
 
-#[path = "attempt.rs"]
-mod attempt;
-
-// The first two bytes say how long config.json and preprocessor_config.json are; the rest is model.safetensors, which is
-// also opened for itself.
-fuzz_target!(|data: &[u8]| {
-    let [config, preprocessor, rest @ ..] = data else { return };
-    let (config, rest) = rest.split_at((usize::from(*config) * 8).min(rest.len()));
-    let (preprocessor, weights) = rest.split_at((usize::from(*preprocessor) * 4).min(rest.len()));
-    let mut files = vec![("config.json", config), ("model.safetensors", weights)];
-    if !preprocessor.is_empty() {
-        files.push(("preprocessor_config.json", preprocessor));
-    }
-    attempt::attempt_folder(&files, "");
-    attempt::attempt_folder(&files[1..2], "model.safetensors");
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::hugging_face::run(data));

@@ -1,21 +1,6 @@
 #![no_main]
 
-use std::io::{Cursor, Write};
+#[path = "../bodies/mod.rs"]
+mod bodies;
 
-use libfuzzer_sys::fuzz_target;
-
-#[path = "attempt.rs"]
-mod attempt;
-
-// A zip as it is, or behind a first byte of 1 one array of an archive: a fuzzer does not find its way through a zip's
-// checksums.
-fuzz_target!(|data: &[u8]| {
-    let [1, array @ ..] = data else { return attempt::attempt(data, ".npz") };
-    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    let options =
-        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    archive.start_file("layer/kernel.npy", options).expect("starts");
-    archive.write_all(array).expect("writes");
-    let bytes = archive.finish().expect("finishes").into_inner();
-    attempt::attempt(&bytes, ".npz");
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::npz::run(data));

@@ -1,8 +1,6 @@
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
+#[path = "../bodies/mod.rs"]
+mod bodies;
 
-#[path = "attempt.rs"]
-mod attempt;
-
-fuzz_target!(|data: &[u8]| attempt::attempt(data, ".safetensors"));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::safetensors::run(data));

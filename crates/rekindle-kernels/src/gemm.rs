@@ -223,8 +223,9 @@ pub(crate) fn pack<T: Copy + Default>(
         let width = columns.min(padded - start);
         for row in 0..depth {
             let own = &weights[row * outputs..][..outputs];
-            packed.extend_from_slice(&own[start..outputs.min(start + width)]);
-            packed.resize(packed.len().next_multiple_of(width), T::default());
+            let end = packed.len() + width;
+            packed.extend_from_slice(&own[start.min(outputs)..outputs.min(start + width)]);
+            packed.resize(end, T::default());
         }
         start += width;
     }
