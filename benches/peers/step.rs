@@ -1,12 +1,13 @@
 //! Times training steps on the CPU for benches/peers/train.py: `step NETWORK SIZE BATCH LAST STEPS` trains the last LAST
 //! layers of the network (`all` for the whole) and pooling, Dropout(0.2), Dense(2) with Adam, prints the milliseconds of
-//! each step, a line each, and then the most memory that the process had, in MB.
+//! each step, a line each, and then the most memory that the process had, in MB. With `flatten-512` for LAST, only a head
+//! trains: Flatten, Dense(512, relu), Dropout(0.5), Dense(2).
 
 use std::time::Instant;
 
 use burn::backend::Flex;
 use rekindle::kernels::train::{Pass, Rule, Trainer, TrainerConfig};
-use rekindle::nn::{Architecture, HeadConfig, Source};
+use rekindle::nn::{Activation, Architecture, HeadConfig, Source};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
@@ -18,11 +19,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let architecture = Architecture::by_name(name).ok_or("no such network")?.with_size(size);
     let base = architecture.init::<Flex>(&device)?;
     let order = base.graph().keras_order();
-    let frozen = if last == "all" { 0 } else { order.len().saturating_sub(last.parse()?) };
+    let (frozen, head) = match last.as_str() {
+        "all" => (0, HeadConfig::default()),
+        "flatten-512" => {
+            (order.len(), HeadConfig::flatten().dense(512, Activation::Relu).dropout(0.5))
+        }
+        last => (order.len().saturating_sub(last.parse()?), HeadConfig::default()),
+    };
     let frozen: Vec<String> =
         order[..frozen].iter().map(|&i| base.graph().layers()[i].name.clone()).collect();
     let trains = |layer: &str| !frozen.iter().any(|name| name == layer);
-    let model = HeadConfig::default().on(base, 2, 0, &device)?;
+    let model = head.on(base, 2, 0, &device)?;
     let graph = model.graph();
     let cut = graph.cut(&trains);
     let input = match &cut {

@@ -17,8 +17,11 @@ pub mod sharded;
 pub mod tf_checkpoint;
 pub mod tfjs;
 
+/// What is done with an input.
+pub type Target = fn(&[u8]);
+
 /// Every target, by the name of its seeds' folder.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Target)] = &[
     ("config", config::run),
     ("hdf5", hdf5::run),
     ("hugging_face", hugging_face::run),

@@ -101,6 +101,16 @@ impl FamilyCase {
         cases.into_iter().map(case).collect()
     }
 
+    /// The same for another size or top.
+    #[must_use]
+    pub fn network_as<B: Backend>(
+        &self,
+        architecture: Architecture,
+        device: &B::Device,
+    ) -> Network<B> {
+        self.formula.network(architecture, device)
+    }
+
     /// The network with the formula's weights.
     #[must_use]
     pub fn network<B: Backend>(&self, device: &B::Device) -> Network<B> {

@@ -165,26 +165,26 @@ fn steps<B: Backend>([rows, inputs, outputs]: [usize; 3], rule: Rule, device: &B
     let mut state: Vec<Tensor<B, 2>> =
         start.iter().map(|list| tensor(list, inputs + 1, device)).collect();
     for time in 1..=3 {
-        let (x, gradient) = (whole(rows * inputs, time), whole(rows * outputs, 10 + time));
+        let (x, dy) = (whole(rows * inputs, time), whole(rows * outputs, 10 + time));
         let products = |input: usize, output: usize| -> f32 {
-            (0..rows).map(|row| x[row * inputs + input] * gradient[row * outputs + output]).sum()
+            (0..rows).map(|row| x[row * inputs + input] * dy[row * outputs + output]).sum()
         };
         let gradient: Vec<f32> = (0..inputs * outputs)
             .map(|place| products(place / outputs, place % outputs) + penalty * kernel[place])
             .collect();
-        let of_output = |output| gradient.iter().skip(output).step_by(outputs).sum();
+        let of_output = |output| dy.iter().skip(output).step_by(outputs).sum();
         let bias_gradient: Vec<f32> = (0..outputs).map(of_output).collect();
         rule.update(time, 0.01, 0.5, &mut kernel, &gradient, &mut of_kernel);
         rule.update(time, 0.01, 0.5, &mut bias, &bias_gradient, &mut of_bias);
         // In the first step somebody else has them too.
         let kept = if time == 1 { state.clone() } else { Vec::new() };
-        let [x, gradient] = if time == 2 {
-            [apart(&x, rows, device), apart(&gradient, rows, device)]
+        let [x, dy] = if time == 2 {
+            [apart(&x, rows, device), apart(&dy, rows, device)]
         } else {
-            [tensor(&x, rows, device), tensor(&gradient, rows, device)]
+            [tensor(&x, rows, device), tensor(&dy, rows, device)]
         };
         let step = DenseStep { rule, time, rate: 0.01, scale: 0.5, penalty };
-        state = dense_step(&x, &gradient, state, step).expect("it has the kernel");
+        state = dense_step(&x, &dy, state, step).expect("it has the kernel");
         if time == 1 {
             assert_eq!(kept.into_iter().map(host).collect::<Vec<_>>(), start);
         }

@@ -116,14 +116,20 @@ impl<B: Backend> TrainedModel<B> {
             if let (Shape::Flat(_), Shape::Map { .. }, Source::Layer(position)) =
                 (graph.shape(source), graph.shape(input), input)
             {
-                // A pool that keeps maps of one pixel, a dropout and the like have no places to show.
-                let mut position = position;
-                while let (Op::GlobalPool(_) | Op::Dropout(_), &[Source::Layer(before)]) =
-                    (&graph.layers()[position].op, &graph.layers()[position].inputs[..])
-                {
-                    position = before;
+                // Maps of one pixel have no places to show: a pool that keeps them, a classifier that is a convolution of them.
+                let has_places = |position: usize| {
+                    let shape = graph.shape(Source::Layer(position));
+                    let is_dropout = matches!(graph.layers()[position].op, Op::Dropout(_));
+                    !is_dropout
+                        && shape.as_map().is_some_and(|[rows, columns, _]| rows * columns > 1)
+                };
+                let mut at = position;
+                while !has_places(at) {
+                    let &[Source::Layer(before)] = &graph.layers()[at].inputs[..] else { break };
+                    at = before;
                 }
-                return Some(&graph.layers()[position].name);
+                let found = if has_places(at) { at } else { position };
+                return Some(&graph.layers()[found].name);
             }
             source = input;
         }

@@ -7,6 +7,8 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use zip::ZipArchive;
 
+use crate::hugging_face::CONVERT;
+
 /// As much of a file as tells what it is.
 const START: u64 = 1 << 10;
 
@@ -58,7 +60,7 @@ pub(crate) fn refusal(path: &Path) -> std::io::Result<Option<String>> {
     } else if at(4, b"ORTM") {
         is("ONNX Runtime's own format", "use the .onnx file that it was made of")
     } else if starts(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19") {
-        is("a PyTorch file", TORCH)
+        is("a PyTorch file", &torch())
     } else if matches!(start.as_slice(), [0x80, 2..=5, ..]) {
         is(
             "a Python pickle, which may run any code when it is read",
@@ -88,7 +90,10 @@ pub(crate) fn refusal(path: &Path) -> std::io::Result<Option<String>> {
     } else if is_tar(&start) {
         is("an archive", "unpack it with `tar xf`, and name the file in it")
     } else if starts(b"\x93NUMPY") {
-        is("an array of NumPy's", "save the whole model as `.keras` or `.onnx`")
+        is(
+            "an array of NumPy's",
+            "give the `.npz` of all arrays, or save the whole model as `.keras`",
+        )
     } else if starts(b"GGUF") {
         is("a GGUF file, which holds language models", "use the image network's Keras or ONNX file")
     } else if starts(b"\xFF\xD8\xFF") || starts(b"\x89PNG\r\n") {
@@ -121,14 +126,17 @@ fn zipped(file: File) -> Option<String> {
     if has("/constants.pkl") || has("/code/__torch__.py") {
         is("a TorchScript file", TORCH)
     } else if has("/data.pkl") || has("data.pkl") {
-        is("a PyTorch file", TORCH)
-    } else if has(".npy") {
-        is("arrays of NumPy's", "save the whole model as `.keras` or `.onnx`")
+        is("a PyTorch file", &torch())
     } else if has(".mlmodel") {
         is("a Core ML package", KERAS)
     } else {
         None
     }
+}
+
+/// What to do with a pickle of PyTorch's.
+fn torch() -> String {
+    format!("{CONVERT}; or {TORCH}")
 }
 
 fn is_tar(bytes: &[u8]) -> bool {
@@ -301,7 +309,7 @@ mod tests {
                 "a PyTorch file",
                 "torch.onnx.export",
             ),
-            ("m.pth", &torch, "a PyTorch file", "torch.onnx.export"),
+            ("m.pth", &torch, "a PyTorch file", "safetensors.torch.save_file"),
             ("m.keras", &torch, "a PyTorch file", "torch.onnx.export"),
             ("m.pt", &torch_script, "a TorchScript file", "torch.onnx.export"),
             ("m.pkl", b"\x80\x04\x95\x10\0\0\0\0\0\0\0", "a Python pickle", ".onnx"),
@@ -325,7 +333,6 @@ mod tests {
             ("m.h5.gz", &packed(b"\x89HDF"), "compressed", "gunzip"),
             ("m.7z", b"7z\xBC\xAF\x27\x1C\0\x04", "compressed", "unpack"),
             ("m.npy", b"\x93NUMPY\x01\0v\0{", "NumPy", ".keras"),
-            ("m.npz", &zip_of(&["arr_0.npy"]), "NumPy", ".keras"),
             ("m.gguf", b"GGUF\x03\0\0\0", "GGUF", "ONNX"),
             ("m.mlmodel", b"\x08\x04\x12\x10", "Core ML", "tf2onnx"),
             ("m.caffemodel", b"\x0a\x04net", "Caffe", "tf2onnx"),

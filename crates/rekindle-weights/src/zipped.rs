@@ -9,7 +9,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::checkpoint::Checkpoint;
 use crate::files::Bytes;
-use crate::{WeightsError, hugging_face, keras_zip, npz, teachable};
+use crate::{WeightsError, keras_zip, npz, teachable};
 
 /// Keras and NumPy store; weights that somebody has compressed do not shrink by more.
 const BEST_RATIO: u64 = 20;
@@ -23,12 +23,6 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
     }
     if !names.is_empty() && names.iter().all(|name| name.ends_with(".npy")) {
         return npz::open(zip, path);
-    }
-    if names.iter().any(|name| name == "data.pkl" || name.ends_with("/data.pkl")) {
-        return Err(WeightsError::format(
-            path,
-            format!("is PyTorch's pickle (torch.save): {}", hugging_face::CONVERT),
-        ));
     }
     if let Some(opened) = teachable::open_zip(&mut zip, &names, path) {
         return opened;

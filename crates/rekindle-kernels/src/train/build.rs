@@ -289,7 +289,10 @@ impl Build<'_> {
             Op::Dense(dense) => {
                 let kernel = self.parameter(layer, "kernel")?;
                 let bias = self.find(layer, "bias");
-                let product = Product::new(self.isa, from.channels(), dense.units);
+                let product = match from {
+                    Shape::Flat(inputs) => Product::new(self.isa, inputs, dense.units),
+                    Shape::Map { .. } => None,
+                };
                 Work::Dense(Dense { kernel, bias, outputs: dense.units, product })
             }
             Op::BatchNorm(norm) => self.norm(layer, norm)?,

@@ -41,7 +41,7 @@ impl Trainer {
         // The first gradient of all is put in the place of nothing.
         let adds = !is_stale && !own.gradient.is_empty();
         own.gradient.resize(own.values.len(), 0.0);
-        let factors = Factors { x: &self.values[input], dy: &dy, batch: self.batch };
+        let factors = Factors { x: &self.values[input], dy: &dy };
         product.gradient(factors, adds, &mut own.gradient);
     }
 
@@ -70,7 +70,7 @@ impl Trainer {
         *changed = true;
         match pending.take() {
             Some(Pending { product, input, dy }) => {
-                let factors = Factors { x: &self.values[input], dy: &dy, batch: self.batch };
+                let factors = Factors { x: &self.values[input], dy: &dy };
                 product.update(factors, &rule.at(time, rate, scale), values, slots);
                 gradient.clear();
             }

@@ -46,7 +46,6 @@ pub(super) struct Factors<'a> {
     pub x: &'a [f32],
     /// `[batch][outputs]`, as [`Product::packed`] packs it.
     pub dy: &'a [f32],
-    pub batch: usize,
 }
 
 /// Rows of the left matrix of a tile, each of so many values.
@@ -56,7 +55,7 @@ struct Rows<'a> {
 }
 
 impl Product {
-    /// That of a large kernel, `[inputs][outputs]`.
+    /// That of a large kernel, `[inputs][outputs]`, of vectors: maps have so many that parts of their sums would not be small.
     pub fn new(isa: Isa, inputs: usize, outputs: usize) -> Option<Self> {
         let kernels = isa.kernels();
         let padded = kernels.padded(outputs, Element::F32);
@@ -113,7 +112,8 @@ impl Product {
         turned: &mut Vec<f32>,
         gradient: &mut [f32],
     ) {
-        let Factors { x, dy, batch } = factors;
+        let Factors { x, dy } = factors;
+        let batch = x.len() / self.inputs;
         turned.clear();
         for input in rows.clone() {
             turned.extend(x.iter().skip(input).step_by(self.inputs));
@@ -202,7 +202,7 @@ impl Product {
         let last = (first + PIECE).min(self.inputs);
         let height = self.kernels.rows;
         let mut gradient = vec![0.0; height * self.padded];
-        let mut turned = Vec::with_capacity(height * factors.batch);
+        let mut turned = Vec::with_capacity(height * (factors.x.len() / self.inputs));
         for start in (first..last).step_by(height) {
             let rows = start..(start + height).min(last);
             self.gradient_rows(factors, rows.clone(), &mut turned, &mut gradient);
@@ -268,7 +268,7 @@ mod tests {
                 assert!((f64::from(found) - expected).abs() < 1e-3, "{found} {expected}");
             }
             let packed = product.packed(&dy);
-            let factors = Factors { x: &x, dy: &packed, batch };
+            let factors = Factors { x: &x, dy: &packed };
             for adds in [false, true] {
                 let mut gradient = kernel.clone();
                 product.gradient(factors, adds, &mut gradient);
@@ -302,7 +302,7 @@ mod tests {
         ];
         all(|[batch, inputs, outputs], product, Data { x, kernel, bias, dy }| {
             let packed = product.packed(&dy);
-            let factors = Factors { x: &x, dy: &packed, batch };
+            let factors = Factors { x: &x, dy: &packed };
             for rule in rules {
                 let slots = vec![vec![0.01; kernel.len()]; rule.slots()];
                 let mut gradient = vec![f32::NAN; inputs * outputs];

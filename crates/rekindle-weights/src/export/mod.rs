@@ -72,12 +72,15 @@ impl Default for ExportOptions {
     }
 }
 
+/// Shape and values in Keras's layout, by layer and variable.
+pub(crate) type Variables = HashMap<(String, String), (Vec<usize>, Vec<f32>)>;
+
 /// A model on its way out.
 pub(crate) struct Exported {
     /// With the graph that is written; its preprocessing says what is left to do to RGB from 0 to 255.
     pub card: ModelCard,
-    /// Shape and values in Keras's layout, by layer and variable.
-    pub variables: HashMap<(String, String), (Vec<usize>, Vec<f32>)>,
+    /// Those of the graph.
+    pub variables: Variables,
 }
 
 /// Writes a model as its path's ending says, atomically. `values` has the values of each of `tensors`, in Keras's layout, as
@@ -150,7 +153,7 @@ fn variables(
     path: &Path,
     tensors: &[TensorInfo],
     values: &[Vec<f32>],
-) -> Result<HashMap<(String, String), (Vec<usize>, Vec<f32>)>, WeightsError> {
+) -> Result<Variables, WeightsError> {
     let mut variables = HashMap::new();
     for (info, values) in tensors.iter().zip(values) {
         if let Some(position) = values.iter().position(|value| !value.is_finite()) {

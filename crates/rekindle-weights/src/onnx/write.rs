@@ -1,7 +1,6 @@
 //! Writes a network as an ONNX file: the messages of what its operations say of themselves, and the values of its
 //! variables behind them, one after the other, so that they are in memory once.
 
-use std::collections::HashMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -17,7 +16,7 @@ use super::proto::{
     ValueInfoProto,
 };
 use super::{CARD, LONGEST, SETTINGS};
-use crate::export::Exported;
+use crate::export::{Exported, Variables};
 use crate::{ExportOptions, ModelCard, WeightsError, write_atomic};
 
 /// The version of ONNX's file layout that came with [`OPSET`].
@@ -28,8 +27,6 @@ const FLOAT: i32 = 1;
 const INT64: i32 = 7;
 /// ONNX's number of float16.
 const FLOAT16: i32 = 10;
-
-type Variables = HashMap<(String, String), (Vec<usize>, Vec<f32>)>;
 
 /// Writes a model. `card` is the one before preprocessing was put in front; it goes into the file, with the classes.
 ///
