@@ -14,7 +14,7 @@ use crate::{Channels, Decoding, JpegDecoder, Orientation};
 /// Real files have at most a few dozen scans; each costs a pass over the image.
 const MAX_SCANS: usize = 1000;
 /// Pixels that all scans together may pass over, so that a small file cannot take minutes.
-const MAX_PASSES: usize = 1 << 33;
+const MAX_PASSES: u64 = 1 << 33;
 
 /// What the file's EXIF data says about its orientation.
 pub(super) fn orientation(bytes: &[u8]) -> metadata::Orientation {
@@ -92,7 +92,8 @@ fn opened(bytes: &[u8]) -> Result<Decoder<'_>, String> {
     };
     let mut decoder = Decoder::new_with_limits(bytes, limits).map_err(reason)?;
     let (width, height) = decoder.header().dimensions();
-    limits.max_scans = (MAX_PASSES / (width * height).max(1)).clamp(64, MAX_SCANS);
+    let pixels = (width as u64 * height as u64).max(1);
+    limits.max_scans = (MAX_PASSES / pixels).clamp(64, MAX_SCANS as u64) as usize;
     decoder.set_limits(limits);
     Ok(decoder)
 }
