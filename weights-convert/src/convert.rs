@@ -130,7 +130,7 @@ pub fn run(args: ConvertArgs) -> Outcome {
             indices.into_iter().map(|index| checkpoint.read(index)).collect::<Result<_, _>>()?;
         let mut options = ExportOptions::default();
         options.weights_only = weights_only;
-        return Ok(export(&output, &card, &tensors, &values, options)?);
+        return Ok(export(&output, &card, &tensors, values, options)?);
     }
     save(&output, &card, &tensors, &mut |index| checkpoint.read(indices[index]))?;
     Ok(())

@@ -206,7 +206,7 @@ impl<B: Backend> TrainedModel<B> {
     /// then as it was.
     pub fn export(&self, path: impl AsRef<Path>, options: ExportOptions) -> Result<(), TrainError> {
         let (tensors, values) = variables_to_save(&self.model);
-        Ok(export(path.as_ref(), &self.card, &tensors, &values, options)?)
+        Ok(export(path.as_ref(), &self.card, &tensors, values, options)?)
     }
 
     /// Writes everything that predicting needs into one safetensors file, atomically.

@@ -165,6 +165,15 @@ macro_rules! operations {
         })*
 
         impl Op {
+            /// The names of all operations, as in this enum.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($op)),*];
+
+            /// Its name in [`Op::NAMES`].
+            #[must_use]
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$op(_) => stringify!($op),)* }
+            }
+
             /// Every class of Keras's layers that [`Op::from_keras`] reads.
             #[must_use]
             pub fn keras_classes() -> Vec<&'static str> {

@@ -93,7 +93,7 @@ pub fn export(
     path: &Path,
     card: &ModelCard,
     tensors: &[TensorInfo],
-    values: &[Vec<f32>],
+    values: Vec<Vec<f32>>,
     options: ExportOptions,
 ) -> Result<(), WeightsError> {
     let format = ExportFormat::of(path)?;
@@ -118,7 +118,7 @@ pub fn export(
     let weights_only =
         options.weights_only || (format == ExportFormat::Hdf5 && keras::is_numbered(path));
     // Weights are loaded into a network that somebody else builds.
-    let model = || -> Result<(Exported, Vec<String>), WeightsError> {
+    let model = |values| -> Result<(Exported, Vec<String>), WeightsError> {
         let mut model =
             Exported { card: card.clone(), variables: variables(path, tensors, values)? };
         let front = match options.preprocessing && !weights_only {
@@ -129,15 +129,15 @@ pub fn export(
     };
     match format {
         ExportFormat::Keras => {
-            let (model, front) = model()?;
+            let (model, front) = model(values)?;
             keras::archive(path, model, Record::new(card, front).map_err(wrong)?)
         }
-        ExportFormat::Hdf5 if weights_only => keras::weights(path, model()?.0),
+        ExportFormat::Hdf5 if weights_only => keras::weights(path, model(values)?.0),
         ExportFormat::Hdf5 => {
-            let (model, front) = model()?;
+            let (model, front) = model(values)?;
             keras::whole_hdf5(path, model, Record::new(card, front).map_err(wrong)?)
         }
-        ExportFormat::Onnx => onnx::write(path, card, model()?.0, options),
+        ExportFormat::Onnx => onnx::write(path, card, model(values)?.0, options),
         // The card says how photos are preprocessed: no layer has to.
         ExportFormat::Safetensors => {
             save(path, card, tensors, &mut |index| match values.get(index) {
@@ -152,7 +152,7 @@ pub fn export(
 fn variables(
     path: &Path,
     tensors: &[TensorInfo],
-    values: &[Vec<f32>],
+    values: Vec<Vec<f32>>,
 ) -> Result<Variables, WeightsError> {
     let mut variables = HashMap::new();
     for (info, values) in tensors.iter().zip(values) {
@@ -161,7 +161,7 @@ fn variables(
             return Err(WeightsError::NotFinite { path, tensor, value, position });
         }
         let name = (info.layer.clone(), info.variable.clone());
-        variables.insert(name, (info.shape.clone(), values.clone()));
+        variables.insert(name, (info.shape.clone(), values));
     }
     Ok(variables)
 }

@@ -11,48 +11,6 @@ use rekindle_nn::{
     Activation, Graph, GraphBuilder, NetworkError, Op, Padding, Shape, Value, Window,
 };
 
-/// The number of an operation. One that is new has to be added here, and then has no case until there is one.
-pub(super) fn number(op: &Op) -> usize {
-    match op {
-        Op::Conv2d(_) => 0,
-        Op::DepthwiseConv2d(_) => 1,
-        Op::SeparableConv2d(_) => 2,
-        Op::Dense(_) => 3,
-        Op::BatchNorm(_) => 4,
-        Op::LayerNorm(_) => 5,
-        Op::GroupNorm(_) => 6,
-        Op::UnitNorm(_) => 7,
-        Op::Lrn(_) => 8,
-        Op::Normalization(_) => 9,
-        Op::LayerScale(_) => 10,
-        Op::Activation(_) => 11,
-        Op::SoftmaxOver(_) => 12,
-        Op::Prelu(_) => 13,
-        Op::Pool2d(_) => 14,
-        Op::GlobalPool(_) => 15,
-        Op::ZeroPadding2d(_) => 16,
-        Op::Cropping2d(_) => 17,
-        Op::CenterCrop(_) => 18,
-        Op::RandomCrop(_) => 19,
-        Op::Resizing(_) => 20,
-        Op::Flatten(_) => 21,
-        Op::Reshape(_) => 22,
-        Op::Permute(_) => 23,
-        Op::Rescaling(_) => 24,
-        Op::Dropout(_) => 25,
-        Op::SharedDropout(_) => 26,
-        Op::Noise(_) => 27,
-        Op::TrainingOnly(_) => 28,
-        Op::Merge(_) => 29,
-        Op::ScaledAdd(_) => 30,
-        Op::Concatenate(_) => 31,
-        Op::Identity(_) => 32,
-    }
-}
-
-/// How many operations there are.
-pub(super) const OPERATIONS: usize = 33;
-
 /// Every activation, with settings where it has any.
 fn activations() -> Vec<Activation> {
     let relu = |max_value, negative_slope, threshold| Activation::ReluOf {

@@ -12,7 +12,7 @@ use ::safetensors::tensor::{Dtype as SafeDtype, TensorView};
 use burn::backend::Flex;
 use prost::Message;
 use rekindle_nn::{
-    Architecture, Eager, FAMILIES, Features, Graph, HeadConfig, Network, Shape, assign, floats,
+    Architecture, Eager, FAMILIES, Features, Graph, HeadConfig, Network, Op, Shape, assign, floats,
 };
 use rekindle_pixels::{Linear, Preprocessing};
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use super::backend;
 use super::proto::ModelProto;
 use crate::{Checkpoint, ExportOptions, ModelCard, WeightsError, export, load, variables_to_save};
-use cases::{OPERATIONS, cases, number, random};
+use cases::{cases, random};
 
 /// Networks with more parameters are left out where `REKINDLE_LARGE` is not set.
 const LARGE: usize = 30_000_000;
@@ -129,7 +129,7 @@ impl Case {
 
     fn export(&self, path: &Path, options: ExportOptions) -> Result<(), WeightsError> {
         let (tensors, values) = variables_to_save(&self.network);
-        export(path, &self.card, &tensors, &values, options)
+        export(path, &self.card, &tensors, values, options)
     }
 
     /// How far an answer is from this model's, as a share of the largest value.
@@ -231,7 +231,7 @@ fn every_operation_is_written_and_read() {
     let mut worst = 0.0_f32;
     let all: Vec<(String, Graph)> = cases().into_iter().chain(random()).collect();
     for (place, (name, graph)) in all.into_iter().enumerate() {
-        seen.extend(graph.layers().iter().map(|layer| number(&layer.op)));
+        seen.extend(graph.layers().iter().map(|layer| layer.op.name()));
         let case = Case::of_ops(name, graph);
         let path = folder.path.join(format!("op_{place}.onnx"));
         let channels_first = place % 3 == 0;
@@ -272,7 +272,7 @@ fn every_operation_is_written_and_read() {
     }
     println!("{by_nodes} are read by their nodes, at most {worst:e} off; others are refused:");
     refused.iter().for_each(|(reason, count)| println!("{count} {reason}"));
-    let missing: Vec<usize> = (0..OPERATIONS).filter(|number| !seen.contains(number)).collect();
+    let missing: Vec<_> = Op::NAMES.iter().filter(|name| !seen.contains(*name)).collect();
     assert!(missing.is_empty(), "operations without a case: {missing:?}");
 }
 

@@ -34,7 +34,7 @@ fn refused(layer: &str, value: f32, options: ExportOptions) -> String {
     let (tensors, mut values) = variables_to_save(&case.network);
     let place = tensors.iter().position(|info| info.layer == layer).expect("a tensor");
     values[place][1] = value;
-    let error = export(&path, &case.card, &tensors, &values, options).expect_err("an error");
+    let error = export(&path, &case.card, &tensors, values, options).expect_err("an error");
     assert_eq!(std::fs::read(&path).expect("reads"), b"old");
     assert_eq!(std::fs::read_dir(folder.path()).expect("lists").count(), 1);
     error.to_string()
@@ -53,7 +53,9 @@ fn what_cannot_be_written_is_named() {
     let path = folder.path().join("model.onnx");
     let written = |graph: Graph| {
         let case = ModelCard { preprocessing: "none".into(), ..ModelCard::new(graph) };
-        export(&path, &case, &[], &[], ExportOptions::default()).expect_err("an error").to_string()
+        export(&path, &case, &[], Vec::new(), ExportOptions::default())
+            .expect_err("an error")
+            .to_string()
     };
     let (mut net, x) = GraphBuilder::new(Shape::Flat(4));
     let x = net.layer("tanh", ActivationLayer::named(Activation::Tanh), &[x]).expect("a layer");
