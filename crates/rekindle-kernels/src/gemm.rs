@@ -217,7 +217,22 @@ pub(crate) fn pack<T: Copy + Default>(
     padded: usize,
     columns: usize,
 ) -> Vec<T> {
-    let mut packed = Vec::with_capacity(depth * padded);
+    let mut packed = Vec::new();
+    pack_into(&mut packed, weights, depth, outputs, padded, columns);
+    packed
+}
+
+/// The same into memory that may be there already.
+pub(crate) fn pack_into<T: Copy + Default>(
+    packed: &mut Vec<T>,
+    weights: &[T],
+    depth: usize,
+    outputs: usize,
+    padded: usize,
+    columns: usize,
+) {
+    packed.clear();
+    packed.reserve(depth * padded);
     let mut start = 0;
     while start < padded {
         let width = columns.min(padded - start);
@@ -229,7 +244,6 @@ pub(crate) fn pack<T: Copy + Default>(
         }
         start += width;
     }
-    packed
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::rule::Update;
 use crate::Isa;
-use crate::gemm::{TileArgs, pack};
+use crate::gemm::{TileArgs, pack_into};
 use crate::ir::Element;
 use crate::isa::Kernels;
 
@@ -23,7 +23,7 @@ const PARTS: usize = 16;
 /// Rows of a kernel that one thread takes at once, in tiles.
 const PIECE: usize = 96;
 
-/// A dense layer's product: so many inputs and outputs, and the kernels that compute it.
+/// A dense layer's product: its sizes, and the kernels that compute it.
 #[derive(Clone, Copy)]
 pub(super) struct Product {
     kernels: Kernels,
@@ -48,14 +48,15 @@ pub(super) struct Factors<'a> {
     pub dy: &'a [f32],
 }
 
-/// Rows of the left matrix of a tile, each of so many values.
+/// Rows of the left matrix of a tile.
 struct Rows<'a> {
+    /// One for each row, to `depth` values.
     pointers: &'a [*const f32],
     depth: usize,
 }
 
 impl Product {
-    /// That of a large kernel, `[inputs][outputs]`, of vectors: maps have so many that parts of their sums would not be small.
+    /// That of a large kernel, `[inputs][outputs]`, of vectors. Maps have more rows, and parts of their sums would take more memory than the maps.
     pub fn new(isa: Isa, inputs: usize, outputs: usize) -> Option<Self> {
         let kernels = isa.kernels();
         let padded = kernels.padded(outputs, Element::F32);
@@ -64,8 +65,14 @@ impl Product {
 
     /// Values with `outputs` columns as tiles read them.
     pub fn packed(&self, values: &[f32]) -> Vec<f32> {
+        let mut packed = Vec::new();
+        self.pack_into(&mut packed, values);
+        packed
+    }
+
+    fn pack_into(&self, packed: &mut Vec<f32>, values: &[f32]) {
         let depth = values.len() / self.outputs;
-        pack(values, depth, self.outputs, self.padded, self.kernels.columns)
+        pack_into(packed, values, depth, self.outputs, self.padded, self.kernels.columns);
     }
 
     /// `out = x kernel + bias`; `x` is `[batch][inputs]`, `out` `[batch][outputs]`.
@@ -75,10 +82,10 @@ impl Product {
         let parts: Vec<Vec<f32>> = blocks
             .par_chunks(blocks.len().div_ceil(PARTS))
             .map(|blocks| {
-                let mut sums = vec![0.0; batch * width];
+                let (mut sums, mut packed) = (vec![0.0; batch * width], Vec::new());
                 for &start in blocks {
                     let inputs = start..(start + BLOCK).min(self.inputs);
-                    self.add_block(x, kernel, inputs, &mut sums);
+                    self.add_block(x, kernel, inputs, &mut packed, &mut sums);
                 }
                 sums
             })
@@ -94,14 +101,20 @@ impl Product {
         }
     }
 
-    /// Adds the products of some inputs to `sums`, `[batch][padded]`.
-    fn add_block(&self, x: &[f32], kernel: &[f32], inputs: Range<usize>, sums: &mut [f32]) {
-        let columns = inputs.start * self.outputs..inputs.end * self.outputs;
-        let packed = self.packed(&kernel[columns]);
+    /// Adds the products of some inputs to `sums`, `[batch][padded]`; `packed` is room for what they have of the kernel.
+    fn add_block(
+        &self,
+        x: &[f32],
+        kernel: &[f32],
+        inputs: Range<usize>,
+        packed: &mut Vec<f32>,
+        sums: &mut [f32],
+    ) {
+        self.pack_into(packed, &kernel[inputs.start * self.outputs..inputs.end * self.outputs]);
         let rows = x.chunks_exact(self.inputs);
         let pointers: Vec<*const f32> = rows.map(|row| row[inputs.clone()].as_ptr()).collect();
         let rows = Rows { pointers: &pointers, depth: inputs.len() };
-        self.tiles(&rows, &packed, sums, true);
+        self.tiles(&rows, packed, sums, true);
     }
 
     /// Gradients of some rows of the kernel, `[rows][padded]`; `turned` is room for their inputs.
@@ -223,7 +236,7 @@ mod tests {
 
     /// Batch, inputs and outputs: whole tiles and panels, and what is left of them.
     const CASES: [[usize; 3]; 5] =
-        [[32, 640, 128], [1, 4100, 16], [7, 700, 100], [33, 66_000, 1], [13, 257, 263]];
+        [[32, 640, 128], [1, 4100, 16], [9, 1300, 56], [33, 66_000, 1], [13, 257, 263]];
 
     fn product([batch, inputs, outputs]: [usize; 3], isa: Isa, run: impl Fn(Product, Data)) {
         let mut rng = ChaCha8Rng::seed_from_u64(7);

@@ -153,6 +153,8 @@ impl Update {
         size: usize,
     ) -> Vec<Piece<'a>> {
         assert_eq!(slots.len(), self.rule.slots(), "a rule has all its slots");
+        let is_whole = |slot: &Vec<f32>| slot.len() == weights.len();
+        assert!(slots.iter().all(is_whole), "slots are as long as the weights");
         let mut slots = slots.iter_mut().map(|slot| slot.chunks_mut(size));
         let [mut first, mut second] = [slots.next(), slots.next()];
         let mut next = || {
