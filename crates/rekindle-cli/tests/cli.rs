@@ -1,21 +1,13 @@
 //! The `rekindle` command as a user runs it.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
-}
+mod common;
 
-fn rekindle(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rekindle")).args(args).output().expect("starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
-}
+use common::{rekindle, repository, text};
 
 /// The standard output of a run that must succeed.
 fn stdout(args: &[&str]) -> String {

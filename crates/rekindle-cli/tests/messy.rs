@@ -6,17 +6,9 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
-}
+mod common;
 
-fn rekindle(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rekindle")).args(args).output().expect("starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).expect("UTF-8")
-}
+use common::{rekindle, repository, text};
 
 fn path(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
