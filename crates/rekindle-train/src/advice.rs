@@ -8,7 +8,7 @@ use crate::ClassWeights;
 const FEW: usize = 10;
 /// Classes that differ by more are not learned alike.
 const UNEVEN: usize = 20;
-/// So many classes are named in a warning.
+/// The most classes that a warning names.
 const NAMED: usize = 8;
 
 /// How many photos of each class there are.

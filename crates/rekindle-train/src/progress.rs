@@ -18,7 +18,7 @@ pub enum Event<'a> {
         /// Of this many.
         total: usize,
     },
-    /// So many photos of a list have been predicted.
+    /// How many photos of a list have been predicted.
     Predicted {
         /// So far, skipped photos included.
         done: usize,

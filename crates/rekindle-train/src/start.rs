@@ -9,7 +9,7 @@ use rekindle_weights::{Origin, Origins};
 
 use crate::{Photos, TrainedModel};
 
-/// So many classes are named.
+/// The most classes that are named.
 const NAMED: usize = 6;
 
 /// What a training run begins with; prints as one line.

@@ -106,17 +106,20 @@ fn of_timm(config: &Value, beside: &mut Beside) -> Result<(), String> {
         return Ok(());
     }
     beside.scaling = scaling(&photos["mean"], &photos["std"])?;
-    beside.interpolation = match photos["interpolation"].as_str() {
-        None => None,
-        Some("bicubic") => Some(Interpolation::Bicubic),
-        Some("bilinear") => Some(Interpolation::Bilinear),
-        Some("nearest") => Some(Interpolation::Nearest),
-        Some("lanczos") => Some(Interpolation::Lanczos3),
-        Some(other) => {
-            return Err(format!(
-                "`interpolation` is `{other}`, expected bicubic, bilinear, nearest or lanczos"
-            ));
-        }
+    beside.interpolation = match &photos["interpolation"] {
+        Value::Null => None,
+        value => Some(match value.as_str() {
+            Some("bicubic") => Interpolation::Bicubic,
+            Some("bilinear") => Interpolation::Bilinear,
+            Some("nearest") => Interpolation::Nearest,
+            Some("lanczos") => Interpolation::Lanczos3,
+            _ => {
+                return Err(format!(
+                    "`interpolation` is {}, expected bicubic, bilinear, nearest or lanczos",
+                    shown(value)
+                ));
+            }
+        }),
     };
     match &photos["input_size"] {
         Value::Null => {}

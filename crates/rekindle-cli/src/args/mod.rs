@@ -86,9 +86,8 @@ pub struct PredictArgs {
     /// How many classes to print
     #[arg(long, default_value_t = 5)]
     pub top: usize,
-    /// The names of the classes in the order of the model's outputs: one on each line, or JSON [default: the model's, else those of a labels.txt beside it]
-    #[arg(long, value_name = "FILE")]
-    pub labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub labels: LabelsArgs,
     /// Stop at the first file that cannot be predicted
     #[arg(long)]
     pub strict: bool,
@@ -106,13 +105,20 @@ pub struct PredictArgs {
     pub photos: PhotoArgs,
 }
 
+/// What the classes are called.
+#[derive(Debug, Args)]
+pub struct LabelsArgs {
+    /// The names of the classes in the order of the model's outputs: one on each line, or JSON [default: the model's, else those of a labels.txt beside it]
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
     /// A trained model
     pub model: PathBuf,
-    /// The names of the classes in the order of the model's outputs: one on each line, or JSON [default: the model's, else those of a labels.txt beside it]
-    #[arg(long, value_name = "FILE")]
-    pub labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub labels: LabelsArgs,
     /// One folder of photos for each class, or a list of them: .csv or .jsonl
     pub dir: PathBuf,
     /// Where a picture of the confusion matrix goes, as a PNG

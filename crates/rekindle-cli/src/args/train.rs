@@ -30,7 +30,7 @@ pub struct TrainArgs {
     pub head: Head,
     #[arg(long, default_value_t = 10)]
     pub epochs: usize,
-    /// Photos in a step
+    /// Photos in a batch
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
     /// The learning rate
@@ -99,7 +99,7 @@ pub struct OptimizationArgs {
     /// Compute cheap layers again instead of keeping their results: less of a GPU's memory, more time
     #[arg(long)]
     pub gradient_checkpointing: bool,
-    /// Stop after so many epochs without a lower validation loss, with the best epoch's weights
+    /// Stop after PATIENCE epochs without a lower validation loss, with the best epoch's weights
     #[arg(long, value_name = "PATIENCE")]
     pub early_stopping: Option<usize>,
     /// Try rising rates, print and draw how the loss goes (rates.png beside --out), and do not train
@@ -113,7 +113,7 @@ pub struct UnfreezingArgs {
     /// Train everything behind the layer of this Keras name from the start; `none` for the whole network
     #[arg(long, value_name = "LAYER", conflicts_with = "unfreeze_last")]
     pub freeze_until: Option<String>,
-    /// Train the last layers, so many, from the start
+    /// Train the last N layers from the start
     #[arg(long, value_name = "N")]
     pub unfreeze_last: Option<usize>,
     /// After the head, also train what comes behind this layer, at a lower rate; `none` for the whole network
@@ -138,7 +138,7 @@ pub struct AugmentationArgs {
     /// saturation=F, hue=F, cutout=F
     #[arg(long, value_parser = parse::augmentation)]
     pub augment: Option<Augmentation>,
-    /// Compute so many views of each photo once, instead of a new one in each epoch
+    /// Compute VIEWS views of each photo once, instead of a new one in each epoch
     #[arg(long, value_name = "VIEWS", requires = "augment")]
     pub cached_views: Option<usize>,
     /// Sums of photos, and of their labels, weighted by Beta(ALPHA, ALPHA)

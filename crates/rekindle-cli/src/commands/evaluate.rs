@@ -20,7 +20,7 @@ impl Job for Evaluate<'_> {
 }
 
 fn evaluate<B: Backend>(args: &EvaluateArgs, device: &B::Device) -> Outcome {
-    let model = super::load::<B>(&args.model, args.labels.as_deref(), &args.photos, device)?;
+    let model = super::load::<B>(&args.model, args.labels.labels.as_deref(), &args.photos, device)?;
     let model = model.with_precision(args.device.precision)?;
     let photos = super::labelled(&args.dir, args.folders)?;
     super::say(&photos);

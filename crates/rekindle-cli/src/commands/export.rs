@@ -5,7 +5,7 @@ use clap::Args;
 use rekindle::weights::ExportOptions;
 
 use crate::Outcome;
-use crate::args::PhotoArgs;
+use crate::args::{LabelsArgs, PhotoArgs};
 
 #[derive(Debug, Args)]
 pub struct ExportArgs {
@@ -13,9 +13,8 @@ pub struct ExportArgs {
     pub model: PathBuf,
     /// Where it goes: .keras, .h5, .weights.h5 (Keras), .onnx, .safetensors
     pub out: PathBuf,
-    /// The names of the classes, one on each line, in the order of the model's outputs [default: the model's]
-    #[arg(long)]
-    pub labels: Option<PathBuf>,
+    #[command(flatten)]
+    pub labels: LabelsArgs,
     /// Only Keras's weights, without the network (.h5)
     #[arg(long)]
     pub weights_only: bool,
@@ -49,7 +48,8 @@ pub fn run(args: &ExportArgs) -> Outcome {
         return Err("--fast-decode is not a part of a model: leave it out".into());
     }
     let device = Default::default();
-    let model = super::load::<Flex>(&args.model, args.labels.as_deref(), &args.photos, &device)?;
+    let model =
+        super::load::<Flex>(&args.model, args.labels.labels.as_deref(), &args.photos, &device)?;
     let mut options = ExportOptions::default();
     options.weights_only = args.weights_only;
     options.preprocessing = !args.no_preprocessing;

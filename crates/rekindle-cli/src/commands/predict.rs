@@ -154,7 +154,7 @@ impl Sink {
 }
 
 fn predict<B: Backend>(args: &PredictArgs, inputs: Inputs, device: &B::Device) -> Outcome {
-    let model = super::load::<B>(&args.model, args.labels.as_deref(), &args.photos, device)?;
+    let model = super::load::<B>(&args.model, args.labels.labels.as_deref(), &args.photos, device)?;
     // Last, since it compiles the network for the photos' size.
     let model = model.with_precision(args.device.precision)?;
     let photos = match inputs.files.len() {

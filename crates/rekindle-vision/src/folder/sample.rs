@@ -63,7 +63,7 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// Reasons beyond so many are counted together.
+/// The most reasons that are listed; others are counted together.
 const REASONS: usize = 10;
 
 impl Skipped {
