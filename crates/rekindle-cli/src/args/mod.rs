@@ -49,15 +49,16 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Where the model, the curves and the report go
+    /// Folder that the model, the curves and the report are written to
     #[arg(long, default_value = "rekindle-demo")]
     pub out: PathBuf,
-    /// The photos, where the command does not run inside Rekindle's repository
+    /// Folder of the demo photos [default: demo/photos of Rekindle's repository, where the command runs in it]
     #[arg(long)]
     pub photos: Option<PathBuf>,
-    /// Draws the validation photos and the initial weights
+    /// Seed of the validation split and of the initial weights
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Passes over the training photos
     #[arg(long, default_value_t = 30)]
     pub epochs: usize,
     #[command(flatten)]
@@ -66,24 +67,24 @@ pub struct DemoArgs {
 
 #[derive(Debug, Args)]
 pub struct DeviceArgs {
-    /// cpu, cuda, cuda:1, wgpu, wgpu:discrete:1, ...: `rekindle devices` lists what there is
+    /// Device to compute on: cpu, cuda, cuda:1, wgpu, wgpu:discrete:1, ... (`rekindle devices` lists those of this machine)
     #[arg(long, default_value_t = Device::Cpu)]
     pub device: Device,
-    /// f32, bf16 or f16: what is computed with on a GPU; on the CPU what frozen networks compute with, where bf16 is for
-    /// processors with AVX-512 BF16
+    /// Element type of the computation: f32, bf16 or f16. On the CPU only frozen networks use it, and bf16 needs a processor
+    /// with AVX-512 BF16
     #[arg(long, default_value_t = Precision::F32)]
     pub precision: Precision,
 }
 
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// A trained model; or a Keras classifier: .keras, .h5, .onnx; or mobilenet-v2 or inception-v3, for Keras's
-    /// own ImageNet classifier
+    /// A trained model of Rekindle's, a classifier of another program (.keras, .h5, .onnx, SavedModel, TF.js, ...), or the name
+    /// of a network, for its ImageNet classifier
     pub model: PathBuf,
-    /// Photos, folders of them, or patterns as 'photos/*.jpg'
+    /// Photos, folders of photos, or patterns such as 'photos/*.jpg'
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
-    /// How many classes to print
+    /// Number of classes to print for each photo
     #[arg(long, default_value_t = 5)]
     pub top: usize,
     #[command(flatten)]
@@ -91,14 +92,15 @@ pub struct PredictArgs {
     /// Stop at the first file that cannot be predicted
     #[arg(long)]
     pub strict: bool,
-    /// Where the predictions go as a table: a row for each file, with the best classes or the error
+    /// CSV file to write: a row for each photo, with its best classes or its error
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub csv: Option<PathBuf>,
-    /// Where the first photo goes with the places in warm colors that made the network decide (Grad-CAM), as a PNG
+    /// PNG file to write: the first photo, with the regions highlighted that the decision rests on (Grad-CAM)
     #[arg(long, value_name = "FILE")]
     pub explain: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceArgs,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -108,27 +110,28 @@ pub struct PredictArgs {
 /// What the classes are called.
 #[derive(Debug, Args)]
 pub struct LabelsArgs {
-    /// The names of the classes in the order of the model's outputs: one on each line, or JSON [default: the model's, else those of a labels.txt beside it]
+    /// File with the names of the classes, in the order of the model's outputs: one on each line, or JSON [default: the model's names, else a labels.txt beside it]
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub struct EvaluateArgs {
-    /// A trained model
+    /// A trained model of Rekindle's, or a classifier of another program (.keras, .h5, .onnx, SavedModel, TF.js, ...)
     pub model: PathBuf,
     #[command(flatten)]
     pub labels: LabelsArgs,
-    /// One folder of photos for each class, or a list of them: .csv or .jsonl
+    /// Folder with a folder of photos for each class, or a list of photos: .csv (path,label) or .jsonl
     pub dir: PathBuf,
-    /// Where a picture of the confusion matrix goes, as a PNG
+    /// PNG file to write: the confusion matrix
     #[arg(long, value_name = "FILE")]
     pub confusion: Option<PathBuf>,
-    /// Where a page with metrics and mistakes goes
+    /// HTML page to write: metrics, confusion matrix and mistakes
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceArgs,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -139,9 +142,10 @@ pub struct EvaluateArgs {
 
 #[derive(Debug, Args)]
 pub struct SummaryArgs {
+    /// Name of the network
     #[arg(value_parser = base())]
     pub base: Base,
-    /// Leave the classifier off
+    /// Without ImageNet's classifier
     #[arg(long)]
     pub no_top: bool,
     /// Height and width of the photos in pixels, as SIZE or HEIGHTxWIDTH [default: the network's own]
@@ -149,36 +153,38 @@ pub struct SummaryArgs {
     pub size: Option<Size>,
     #[command(flatten)]
     pub settings: SettingsArgs,
-    /// Classes of the top or the head [default: 1000; --head needs it]
+    /// Number of classes of the classifier or the head [default: 1000; --head needs it]
     #[arg(long)]
     pub classes: Option<usize>,
-    /// Put this head on the network instead of its top
+    /// Put this head on the network instead of its classifier
     #[arg(long, value_enum, requires = "classes")]
     pub head: Option<Head>,
     /// Count the network's own parameters as frozen
     #[arg(long)]
     pub frozen: bool,
-    /// Print the totals only
+    /// Print only the totals
     #[arg(long)]
     pub compact: bool,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct ModelsArgs {
-    /// Also the widths and forms that are not the default
+    /// List all widths and variants of each network too
     #[arg(long)]
     pub all: bool,
-    /// Time one photo on this machine's CPU, with random weights
+    /// Measure the time of one photo on this machine's CPU (with random weights)
     #[arg(long)]
     pub measure: bool,
-    /// Runs to take the median of
+    /// Number of runs that the median is taken of
     #[arg(long, default_value_t = 10, requires = "measure")]
     pub runs: usize,
-    /// The best first; `time` needs --measure
+    /// Column to sort by, best first; `time` needs --measure
     #[arg(long, value_enum)]
     pub sort: Option<SortBy>,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -198,12 +204,14 @@ pub enum SortBy {
 
 #[derive(Debug, Args)]
 pub struct DevicesArgs {
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
+    /// Name of the network
     #[arg(value_parser = base())]
     pub base: Base,
     /// Height and width of the photos in pixels, as SIZE or HEIGHTxWIDTH [default: the network's own]
@@ -211,10 +219,10 @@ pub struct BenchArgs {
     pub size: Option<Size>,
     #[command(flatten)]
     pub settings: SettingsArgs,
-    /// Photos in a run
+    /// Number of images in a run
     #[arg(long, default_value_t = 1)]
     pub batch: usize,
-    /// Runs to take the median of
+    /// Number of runs that the median is taken of
     #[arg(long, default_value_t = 20)]
     pub runs: usize,
     #[command(flatten)]
@@ -222,6 +230,7 @@ pub struct BenchArgs {
     /// Print the time of each layer, on the CPU
     #[arg(long)]
     pub profile: bool,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -36,7 +36,7 @@ pub struct SettingsArgs {
     /// Width multiplier, for networks that have one [default: 1.0]
     #[arg(long)]
     pub alpha: Option<f64>,
-    /// The form of MobileNetV3 without squeeze-and-excite blocks, hard swishes and 5x5 kernels
+    /// MobileNetV3's minimalistic variant, without squeeze-and-excite blocks, hard swish and 5x5 kernels
     #[arg(long)]
     pub minimalistic: bool,
 }

@@ -11,52 +11,55 @@ use super::{DeviceArgs, parse};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// One folder of photos for each class, or a list of them: .csv (path,label) or .jsonl
+    /// Folder with a folder of photos for each class, or a list of photos: .csv (path,label) or .jsonl
     pub dir: PathBuf,
+    /// Name of the network
     #[arg(long, value_parser = base(), default_value = "mobilenet-v2")]
     pub base: Base,
     #[command(flatten)]
     pub settings: SettingsArgs,
-    /// `demo` for the bundled MobileNetV2, `imagenet` for Keras's own, `random` for none, or a file: .h5, .weights.h5, .keras, .onnx, .safetensors, TensorFlow's .ckpt and .index [default: demo for mobilenet-v2, else imagenet]
+    /// `demo` (in the program, for mobilenet-v2), `imagenet` (Keras's, downloaded once), `random`, or a file: .h5, .weights.h5, .keras, .onnx, .safetensors, TensorFlow's .ckpt and .index [default: demo for mobilenet-v2, else imagenet]
     #[arg(long, value_parser = parse_weights)]
     pub weights: Option<Weights>,
-    /// Go on with a trained model's head, network and preprocessing, of Rekindle's or a Keras classifier
+    /// Train this model further, with its network, head and preprocessing: one of Rekindle's, or a classifier of another program
     #[arg(long, value_name = "MODEL", conflicts_with_all = ["base", "weights", "head", "alpha", "minimalistic"])]
     pub from: Option<PathBuf>,
-    /// The names of the classes of `--from`, in the order of its outputs: one on each line, or JSON [default: the model's, else those of a labels.txt beside it]
+    /// File with the names of the classes of `--from`, in the order of its outputs: one on each line, or JSON [default: the model's names, else a labels.txt beside it]
     #[arg(long, value_name = "FILE", requires = "from")]
     pub labels: Option<PathBuf>,
+    /// Layers to put on the network
     #[arg(long, value_enum, default_value_t = Head::Pool)]
     pub head: Head,
+    /// Passes over the training photos
     #[arg(long, default_value_t = 10)]
     pub epochs: usize,
-    /// Photos in a batch
+    /// Batch size
     #[arg(long, default_value_t = 32)]
     pub batch: usize,
     /// The learning rate
     #[arg(long, default_value_t = 1e-3)]
     pub lr: f64,
-    /// The same seed gives the same numbers
+    /// Seed of everything that is random; the same seed gives the same numbers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Share of each class to validate on; 0 for none [default: the folder's own validation photos, else 0.2]
+    /// Share of each class that validates; 0 for none [default: the folder's own validation photos, else 0.2]
     #[arg(long, conflicts_with = "valid_dir")]
     pub valid_split: Option<f64>,
-    /// Photos to validate on, in folders of the same classes
+    /// Folder of validation photos, with the same class folders
     #[arg(long)]
     pub valid_dir: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceArgs,
-    /// Numbers of several GPUs of --device's kind that share the work: 0,1
+    /// Numbers of the GPUs of --device's kind that share the work, such as 0,1
     #[arg(long, value_name = "N,N", value_delimiter = ',')]
     pub devices: Vec<u16>,
-    /// Where the trained model goes
+    /// File to write: the trained model
     #[arg(long, default_value = "model.rekindle")]
     pub out: PathBuf,
-    /// Where the numbers go, as JSON
+    /// JSON file to write: metrics of each epoch, timings, skipped files
     #[arg(long)]
     pub report: Option<PathBuf>,
-    /// Where a picture of the learning curves goes
+    /// PNG file to write: accuracy and loss over the epochs
     #[arg(long)]
     pub curves: Option<PathBuf>,
     #[command(flatten)]
@@ -76,24 +79,25 @@ pub struct TrainArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Optimization")]
 pub struct OptimizationArgs {
+    /// Optimizer, with Keras's default settings
     #[arg(long, value_enum, default_value_t = OptimizerKind::Adam)]
     pub optimizer: OptimizerKind,
-    /// constant, cosine, cosine:WARM_UP, step:FACTOR:EPOCHS, exponential:FACTOR, one-cycle or plateau:FACTOR:PATIENCE
+    /// Schedule of the learning rate: constant, cosine, cosine:WARM_UP, step:FACTOR:EPOCHS, exponential:FACTOR, one-cycle or plateau:FACTOR:PATIENCE
     #[arg(long, default_value = "constant", value_parser = parse::schedule)]
     pub schedule: Schedule,
-    /// Shorten gradients to this length
+    /// Largest norm of a gradient, as Keras's `clipnorm`
     #[arg(long)]
     pub clip_norm: Option<f64>,
-    /// Share of a target that all classes get
+    /// Share of each target that is spread over all classes
     #[arg(long, default_value_t = 0.0)]
     pub label_smoothing: f64,
-    /// Have photos of rare classes count more
+    /// Weight each class by the inverse of its share of the photos
     #[arg(long)]
     pub balance: bool,
-    /// Batches whose gradients make one step
+    /// Number of batches whose gradients are averaged for one step
     #[arg(long, default_value_t = 1)]
     pub accumulate: usize,
-    /// Photos of a batch that go through what trains at once, for less memory [default: all, or as many as a GPU has memory for]
+    /// Size of the parts that a batch is computed in, to save memory [default: the whole batch, or what a GPU has memory for]
     #[arg(long, value_name = "PHOTOS")]
     pub micro_batch: Option<usize>,
     /// Compute cheap layers again instead of keeping their results: less of a GPU's memory, more time
@@ -102,7 +106,7 @@ pub struct OptimizationArgs {
     /// Stop after PATIENCE epochs without a lower validation loss, with the best epoch's weights
     #[arg(long, value_name = "PATIENCE")]
     pub early_stopping: Option<usize>,
-    /// Try rising rates, print and draw how the loss goes (rates.png beside --out), and do not train
+    /// Instead of training, try rising learning rates, print the loss of each and draw them (rates.png beside --out)
     #[arg(long)]
     pub find_lr: bool,
 }
@@ -110,23 +114,25 @@ pub struct OptimizationArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Fine-tuning")]
 pub struct UnfreezingArgs {
-    /// Train everything behind the layer of this Keras name from the start; `none` for the whole network
+    /// Train all layers after this one (Keras's name) from the start; `none` for the whole network
     #[arg(long, value_name = "LAYER", conflicts_with = "unfreeze_last")]
     pub freeze_until: Option<String>,
     /// Train the last N layers from the start
     #[arg(long, value_name = "N")]
     pub unfreeze_last: Option<usize>,
-    /// After the head, also train what comes behind this layer, at a lower rate; `none` for the whole network
+    /// After the head has trained, train all layers after this one too, at a lower rate; `none` for the whole network
     #[arg(long, value_name = "LAYER")]
     pub fine_tune: Option<String>,
+    /// Epochs of fine-tuning
     #[arg(long, default_value_t = 5, requires = "fine_tune")]
     pub fine_tune_epochs: usize,
+    /// Learning rate of fine-tuning
     #[arg(long, default_value_t = 1e-5, requires = "fine_tune")]
     pub fine_tune_lr: f64,
-    /// What the rate is multiplied by for the first layers that train, less and less towards the last
+    /// Factor of the learning rate of the first layer that trains; it rises to 1 at the last layer
     #[arg(long, default_value_t = 1.0, requires = "fine_tune")]
     pub depth_factor: f64,
-    /// Have batch normalizations that train take each batch's statistics, and the moving ones follow
+    /// Batch normalizations that train use each batch's statistics and update their moving ones
     #[arg(long)]
     pub train_batch_norm: bool,
 }
@@ -134,17 +140,17 @@ pub struct UnfreezingArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Augmentation")]
 pub struct AugmentationArgs {
-    /// `standard`, or a list: flip, flip-vertical, rotation=F, zoom=F, translation=F, crop=F, contrast=F, brightness=F,
-    /// saturation=F, hue=F, cutout=F
+    /// Random changes of each training photo: `standard`, or a list of flip, flip-vertical, rotation=F, zoom=F,
+    /// translation=F, crop=F, contrast=F, brightness=F, saturation=F, hue=F, cutout=F
     #[arg(long, value_parser = parse::augmentation)]
     pub augment: Option<Augmentation>,
     /// Compute VIEWS views of each photo once, instead of a new one in each epoch
     #[arg(long, value_name = "VIEWS", requires = "augment")]
     pub cached_views: Option<usize>,
-    /// Sums of photos, and of their labels, weighted by Beta(ALPHA, ALPHA)
+    /// MixUp: weighted sums of two photos and of their labels, the weight from Beta(ALPHA, ALPHA)
     #[arg(long, value_name = "ALPHA", conflicts_with = "cutmix")]
     pub mixup: Option<f64>,
-    /// Windows of other photos, their area from Beta(ALPHA, ALPHA)
+    /// CutMix: a window of another photo pasted in, its area from Beta(ALPHA, ALPHA)
     #[arg(long, value_name = "ALPHA")]
     pub cutmix: Option<f64>,
 }
@@ -152,28 +158,28 @@ pub struct AugmentationArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Records")]
 pub struct RecordArgs {
-    /// Write a checkpoint here after every epoch, and at Ctrl-C
+    /// Checkpoint file, written after every epoch and at Ctrl-C
     #[arg(long)]
     pub checkpoint: Option<PathBuf>,
-    /// Go on where the checkpoint was made, if there is one
+    /// Continue from the checkpoint, if there is one
     #[arg(long, requires = "checkpoint")]
     pub resume: bool,
-    /// Keep the frozen network's results in this folder: a second run computes only what has changed
+    /// Folder that keeps the frozen network's features: the next run computes only those of new or changed photos
     #[arg(long, value_name = "DIR")]
     pub feature_cache: Option<PathBuf>,
-    /// A line for each epoch, with Keras's columns
+    /// CSV file to write: a line for each epoch, with the columns of Keras's CSVLogger
     #[arg(long, value_name = "FILE")]
     pub csv_log: Option<PathBuf>,
-    /// A JSON object for each epoch
+    /// File to write: a JSON object for each epoch, one on each line
     #[arg(long, value_name = "FILE")]
     pub json_log: Option<PathBuf>,
-    /// TensorBoard's events
+    /// Folder to write TensorBoard's event files to
     #[arg(long, value_name = "DIR")]
     pub tensorboard: Option<PathBuf>,
-    /// A page with curves, metrics, confusion matrix and the mistakes that the model is surest of
+    /// HTML page to write: curves, metrics, confusion matrix and the mistakes that the model is surest of
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// No progress bars, whatever stderr is
+    /// No progress bars, even in a terminal
     #[arg(long)]
     pub plain: bool,
 }
@@ -181,12 +187,12 @@ pub struct RecordArgs {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum OptimizerKind {
     Adam,
-    /// Adam, with weights that decay by 0.004
+    /// Adam with weight decay 0.004
     Adamw,
     Sgd,
     /// SGD with momentum 0.9
     Momentum,
-    /// SGD with Nesterov's momentum of 0.9
+    /// SGD with Nesterov momentum 0.9
     Nesterov,
     Rmsprop,
 }
