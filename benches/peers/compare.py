@@ -2,14 +2,15 @@
 
 From the repository root:
     python3 -m venv .venv && .venv/bin/pip install tensorflow-cpu onnxruntime tf2onnx
-    cargo build --release -p rekindle-benches
+    cargo build --release -p rekindle-benches -p rekindle-cli
     .venv/bin/python benches/peers/compare.py [--threads 2] [--rounds 5] [--json FILE]
-    .venv/bin/python benches/peers/compare.py --zoo [--only resnet]
+    .venv/bin/python benches/peers/compare.py --zoo [--only resnet,vgg] [--models FOLDER] [--without-keras]
     .venv/bin/python benches/peers/compare.py --memory
 
 All have the same number of threads and float32. Networks have no top and random weights: neither engine
 looks at values. Where the processor has AVX-512 BF16, InceptionV3 is run with Precision::Bf16 too. `--zoo` takes
-every network of Keras Applications at its default size, one image and 8 (MobileNets 32). `--memory` prints the
+every network of Keras Applications at its default size, one image and 8 (MobileNets 32). `--models` keeps the ONNX files
+that tf2onnx writes in a folder, so that a second run does not need TensorFlow for them. `--memory` prints the
 peak memory of MobileNetV2 224 at batch 32, ours and ONNX Runtime's, each in a process of its own.
 """
 
@@ -29,7 +30,8 @@ CASES = [
 ]
 REPOSITORY = os.path.join(os.path.dirname(__file__), "..", "..")
 APPLICATIONS = os.path.join(REPOSITORY, "tests", "golden", "applications", "applications.json")
-PLAN = os.path.join(os.path.dirname(__file__), "..", "..", "target", "release", "plan")
+RELEASE = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(REPOSITORY, "target")), "release")
+PLAN = os.path.join(RELEASE, "plan")
 
 
 def zoo(networks):
@@ -60,14 +62,39 @@ print(before, peak())
 """
 
 
-def export(model, size):
+def export(model, size, path=None):
     import tensorflow as tf
     import tf2onnx
 
-    path = os.path.join(tempfile.mkdtemp(), "model.onnx")
+    path = path or os.path.join(tempfile.mkdtemp(), "model.onnx")
     call = tf.function(lambda x: model(x, training=False))
-    tf2onnx.convert.from_function(call, [tf.TensorSpec((None, size, size, 3), tf.float32)], opset=17, output_path=path)
+    try:
+        tf2onnx.convert.from_function(call, [tf.TensorSpec((None, size, size, 3), tf.float32)], opset=17, output_path=path)
+    except ValueError as error:
+        # Its optimizer of transpositions fails where a scalar is added, as in MobileNetV3's hard swish.
+        print(f"{model.name}: tf2onnx fails ({error}); ONNX Runtime gets the file that Rekindle exports", file=sys.stderr)
+        keras_file = os.path.join(tempfile.mkdtemp(), "model.keras")
+        model.save(keras_file)
+        subprocess.run([os.path.join(RELEASE, "rekindle"), "export", keras_file, path, "--no-preprocessing"], check=True)
     return path, call
+
+
+def peers(name, size, models, with_keras):
+    """The network's ONNX file, and Keras's function where it is asked for."""
+    kept = models and os.path.join(models, f"{name}-{size}.onnx")
+    if kept and os.path.exists(kept) and not with_keras:
+        return kept, None
+    import keras
+    import tensorflow as tf
+
+    sys.path.insert(0, os.path.join(REPOSITORY, "tests", "keras"))
+    from applications import NETWORKS
+
+    keras.backend.clear_session()
+    model = NETWORKS[name][0](input_shape=(size, size, 3), include_top=False, weights=None)
+    if kept and os.path.exists(kept):
+        return kept, tf.function(lambda x: model(x, training=False))
+    return export(model, size, kept)
 
 
 def memory(threads):
@@ -88,7 +115,9 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--only", default="", help="cases whose name contains one of these, separated by commas")
+    parser.add_argument("--models", help="a folder that keeps the ONNX files")
+    parser.add_argument("--without-keras", action="store_true")
     parser.add_argument("--zoo", action="store_true", help="every network of Keras Applications")
     parser.add_argument("--json")
     parser.add_argument("--memory", action="store_true")
@@ -96,24 +125,25 @@ def main():
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     if args.memory:
         return memory(args.threads)
-    import keras
     import numpy as np
     import onnxruntime
-    import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(args.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    sys.path.insert(0, os.path.join(REPOSITORY, "tests", "keras"))
-    from applications import NETWORKS
+    if not args.without_keras:
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(args.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    if args.models:
+        os.makedirs(args.models, exist_ok=True)
+    with open(APPLICATIONS) as file:
+        networks = list(json.load(file))
 
     rows = []
-    for name, size, batch, runs in zoo(NETWORKS) if args.zoo else CASES:
-        if args.only not in f"{name} {size} batch {batch}":
+    for name, size, batch, runs in zoo(networks) if args.zoo else CASES:
+        if not any(only in f"{name} {size} batch {batch}" for only in args.only.split(",")):
             continue
-        keras.backend.clear_session()
-        model = NETWORKS[name][0](input_shape=(size, size, 3), include_top=False, weights=None)
         images = np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 3)).astype(np.float32)
-        path, call = export(model, size)
+        path, call = peers(name, size, args.models, not args.without_keras)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = args.threads
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -136,27 +166,31 @@ def main():
 
         with open("/proc/cpuinfo") as file:
             has_bf16 = name == "inception-v3" and "avx512_bf16" in file.read()
-        times = {"ours": [], "onnxruntime": [], "keras": [], **({"ours bf16": []} if has_bf16 else {})}
+        times = {"ours": [], "onnxruntime": [], **({} if args.without_keras else {"keras": []}), **({"ours bf16": []} if has_bf16 else {})}
         for _ in range(args.rounds):
             times["ours"] += ours()
             if has_bf16:
                 times["ours bf16"] += ours("bf16")
             times["onnxruntime"] += timed(lambda: session.run(None, feed))
-            times["keras"] += timed(lambda: call(images).numpy())
+            if "keras" in times:
+                times["keras"] += timed(lambda: call(images).numpy())
         median = {who: statistics.median(values) / batch for who, values in times.items()}
         row = {"network": name, "size": size, "batch": batch, "ms_per_image": median,
-               "ours/onnxruntime": median["ours"] / median["onnxruntime"], "ours/keras": median["ours"] / median["keras"]}
-        bf16 = ""
+               "ours/onnxruntime": median["ours"] / median["onnxruntime"]}
+        more = ""
+        if "keras" in times:
+            row["ours/keras"] = median["ours"] / median["keras"]
+            more += f", Keras {median['keras']:.2f}; ours / Keras {row['ours/keras']:.2f}"
         if has_bf16:
             row["bf16/f32"] = median["ours bf16"] / median["ours"]
-            bf16 = f"; bf16 {median['ours bf16']:.2f} ms, {row['bf16/f32']:.2f} of f32"
+            more += f"; bf16 {median['ours bf16']:.2f} ms, {row['bf16/f32']:.2f} of f32"
         rows.append(row)
         print(f"{name} {size} batch {batch}: ours {median['ours']:.2f} ms an image, ONNX Runtime {median['onnxruntime']:.2f}, "
-              f"Keras {median['keras']:.2f}; ours / ONNX Runtime {row['ours/onnxruntime']:.2f}, ours / Keras {row['ours/keras']:.2f}{bf16}", flush=True)
+              f"ours / ONNX Runtime {row['ours/onnxruntime']:.2f}{more}", flush=True)
     if args.json:
         with open(args.json, "w") as file:
             json.dump({"threads": args.threads, "rounds": args.rounds, "onnxruntime": onnxruntime.__version__,
-                       "keras": keras.__version__, "cases": rows}, file, indent=1)
+                       "cases": rows}, file, indent=1)
 
 
 if __name__ == "__main__":
