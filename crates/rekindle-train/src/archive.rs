@@ -34,7 +34,7 @@ impl<'a> Entry<'a> {
         if values.len() != self.shape.iter().product::<usize>() {
             return Err(io::Error::other(format!("`{}` has {} values", self.name, values.len())));
         }
-        Ok(crate::rows::bytes(&values))
+        Ok(bytes(&values))
     }
 }
 
@@ -189,6 +189,14 @@ impl io::Write for HashWriter<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Each value's four bytes, one after the other.
+pub(crate) fn bytes(values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; values.len() * 4];
+    let places = bytes.as_chunks_mut::<4>().0.iter_mut();
+    places.zip(values).for_each(|(place, value)| *place = value.to_le_bytes());
+    bytes
 }
 
 /// Bytes as text.

@@ -1,6 +1,6 @@
 use burn::tensor::backend::Backend;
 use rekindle::devices::Job;
-use rekindle::train::{Bars, describe_folder, write_html};
+use rekindle::train::{Bars, DrawConfusion, describe_folder, write_html};
 
 use crate::args::EvaluateArgs;
 use crate::{Outcome, print};

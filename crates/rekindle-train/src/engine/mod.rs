@@ -11,12 +11,12 @@ use std::collections::{HashMap, HashSet};
 use ::burn::module::AutodiffModule;
 use ::burn::tensor::Tensor;
 use ::burn::tensor::backend::{AutodiffBackend, Backend};
+use rekindle_infer::internal::{host, read};
 use rekindle_kernels::train::{Pass, Rule, TrainerConfig};
 use rekindle_kernels::{PlanError, Precision, serves};
 use rekindle_nn::{Features, Network, Shape, floats};
 
-use crate::evaluate::host;
-use crate::{TrainError, frozen};
+use crate::error::TrainError;
 
 /// What of a model trains.
 #[derive(Debug, Clone)]
@@ -139,7 +139,7 @@ pub(crate) fn engine<B: AutodiffBackend>(
 
 /// The values, or what the device said about anything since the last time.
 fn values<B: Backend>(logits: Tensor<B, 2>) -> Result<Vec<f32>, TrainError> {
-    Ok(floats(frozen::read(Features::Flat(logits))?))
+    Ok(floats(read(Features::Flat(logits))?))
 }
 
 /// A sum's one number, from its device; 0 where nothing was added up.

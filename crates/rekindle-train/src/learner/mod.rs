@@ -3,20 +3,20 @@ mod photos;
 use std::path::PathBuf;
 
 use burn::tensor::backend::AutodiffBackend;
+use rekindle_infer::{Observer, TrainedModel};
 use rekindle_kernels::Precision;
 use rekindle_kernels::train::Rule;
 use rekindle_nn::ops::Resizing;
-use rekindle_nn::{HeadConfig, Network, Parameters, require_gradients};
+use rekindle_nn::{HeadConfig, Network, require_gradients};
 use rekindle_vision::{
-    Augmentation, ImageFolder, Orientation, Preprocessing, Resize, Skipped, Transparency,
+    Augmentation, ImageFolder, Orientation, Preprocessing, Resize, Transparency,
 };
 use rekindle_weights::{Origin, Origins};
-use serde::Serialize;
 
-use crate::progress::{Bars, Observer};
-use crate::{
-    BatchNormMode, ClassWeights, EarlyStopping, FeatureCache, FineTune, FitConfig, Freeze, History,
-    RateFinder, Schedule, TrainError, TrainedModel,
+use crate::features::FeatureCache;
+use crate::observe::Bars;
+use crate::settings::{
+    BatchNormMode, ClassWeights, EarlyStopping, FineTune, FitConfig, Freeze, Schedule,
 };
 
 /// Trains a new head on a frozen, pre-trained network, and then, if asked to, more of the network.
@@ -50,34 +50,6 @@ pub struct TransferLearner<B: AutodiffBackend> {
     pub(crate) preprocessing: Preprocessing,
     pub(crate) origins: Origins,
     pub(crate) observer: Box<dyn Observer>,
-}
-
-/// What `fit` did, and how long it took.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct FitReport {
-    /// The results of every epoch.
-    #[serde(flatten)]
-    pub history: History,
-    /// The names of the classes.
-    pub classes: Vec<String>,
-    /// Photos that were trained on.
-    pub train_images: usize,
-    /// Photos that were validated on.
-    pub valid_images: usize,
-    /// Photos, of both, whose features were in the cache.
-    pub cached_images: usize,
-    /// Files that were not used, each with its reason.
-    pub skipped: Vec<Skipped>,
-    /// What of the photos was found to train hardly well, with what to do, a sentence each.
-    pub warnings: Vec<String>,
-    /// Seconds in the frozen part.
-    pub feature_seconds: f64,
-    /// Seconds of these in which the device waited for photos to be read, decoded and resized.
-    pub waiting_seconds: f64,
-    /// Seconds in all of `fit`, the frozen part included.
-    pub fit_seconds: f64,
-    /// Of the whole model.
-    pub parameters: Parameters,
 }
 
 impl<B: AutodiffBackend> std::fmt::Debug for TransferLearner<B> {
@@ -383,24 +355,6 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Box::new(observer);
         self
-    }
-
-    /// Trains.
-    ///
-    /// # Errors
-    /// When there are no photos, a setting is out of range, the network cannot take them, the loss
-    /// diverges, or the observer stops the run.
-    pub fn fit(self) -> Result<TrainedModel<B::InnerBackend>, TrainError> {
-        crate::phases::run(self)
-    }
-
-    /// Tries rising rates on the first phase's layers, in steps of one short run, and suggests one
-    /// (Smith 2017; fastai's `lr_find`). Nothing of it is kept.
-    ///
-    /// # Errors
-    /// As [`fit`](Self::fit), but for a loss that diverges.
-    pub fn find_learning_rate(self) -> Result<RateFinder, TrainError> {
-        crate::phases::find_rate(self)
     }
 }
 

@@ -6,7 +6,8 @@ use rekindle_nn::{Op, Shape};
 use rekindle_vision::{Orientation, Preprocessing, Resize, Transparency};
 use rekindle_weights::{ModelCard, Origin};
 
-use crate::{TrainError, TransferLearner};
+use super::TransferLearner;
+use crate::error::TrainError;
 
 impl<B: AutodiffBackend> TransferLearner<B> {
     /// Takes photos as the file that the network came from says, where it says anything of them.
