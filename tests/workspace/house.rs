@@ -1,5 +1,6 @@
 //! What holds of the repository itself: licences of what it depends on, links between its pages.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -111,6 +112,68 @@ fn links_between_pages_lead_somewhere() {
     }
     assert!(pages.len() > 15 && count > 20, "{} pages, {count} links", pages.len());
     assert!(broken.is_empty(), "lead nowhere: {broken:#?}");
+}
+
+/// The sources of a crate, each with the module of the crate that it is in.
+fn sources(package: &str) -> Vec<(String, PathBuf)> {
+    let source = repository(&format!("crates/{package}/src"));
+    let mut open = vec![source.clone()];
+    let mut files = Vec::new();
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("reads").path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let inner = path.strip_prefix(&source).expect("inside");
+                let first = inner.components().next().expect("a name").as_os_str();
+                let module = first.to_string_lossy().trim_end_matches(".rs").to_owned();
+                files.push((module, path));
+            }
+        }
+    }
+    files
+}
+
+/// Which modules of the crate each module uses outside of its tests.
+fn uses(package: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (module, path) in sources(package) {
+        if module == "lib" {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a source");
+        let code = text.split("#[cfg(test)]\nmod ").next().expect("a part");
+        let own = uses.entry(module.clone()).or_default();
+        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for rest in line.split("crate::").skip(1) {
+                let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+                let used = &rest[..end.unwrap_or(rest.len())];
+                let is_module = used.starts_with(|c: char| c.is_lowercase());
+                assert!(is_module, "{}: `{line}` does not say the module", path.display());
+                own.insert(used.to_owned());
+            }
+        }
+        own.remove(&module);
+    }
+    uses
+}
+
+#[test]
+fn no_modules_import_each_other_in_a_circle() {
+    for package in ["rekindle-infer", "rekindle-train"] {
+        let mut left = uses(package);
+        assert!(left.len() > 5, "{package}: {left:?}");
+        loop {
+            let there: BTreeSet<String> = left.keys().cloned().collect();
+            let before = left.len();
+            left.retain(|_, used| used.iter().any(|name| there.contains(name)));
+            if left.len() == before {
+                break;
+            }
+        }
+        assert!(left.is_empty(), "{package}: in a circle, or used by one: {left:#?}");
+    }
 }
 
 fn headings(page: &Path) -> impl Iterator<Item = String> {
