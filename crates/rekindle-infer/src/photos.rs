@@ -11,11 +11,12 @@ use rekindle_vision::{
     Augmentation, Channels, Decoding, Orientation, Photo, Pixels, Preprocessing, Resize, Sample,
     Skipped, Transparency, VisionError,
 };
+use serde::Serialize;
 
 use crate::error::InferError;
 
 /// How photos become a network's input.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Photos {
     /// Height in pixels.
     pub height: usize,

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rekindle_weights::{WeightsError, write_atomic};
 use safetensors::tensor::{Dtype, Metadata, View, serialize_to_file};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 const ABOUT: &str = "rekindle-archive";
@@ -197,6 +198,13 @@ pub(crate) fn bytes(values: &[f32]) -> Vec<u8> {
     let places = bytes.as_chunks_mut::<4>().0.iter_mut();
     places.zip(values).for_each(|(place, value)| *place = value.to_le_bytes());
     bytes
+}
+
+/// Settings as the JSON that tells two runs apart. It has the names that files have, and not Rust's, so that it stays as it is
+/// when code is changed that means the same.
+pub(crate) fn serialized(settings: &impl Serialize) -> String {
+    serde_json::to_string(settings)
+        .unwrap_or_else(|error| unreachable!("settings are numbers and names: {error}"))
 }
 
 /// Bytes as text.

@@ -12,8 +12,11 @@ use sha2::{Digest, Sha256};
 
 use super::prefix::Prefix;
 use super::store::FeatureStore;
-use crate::archive::{self, Archive, Entry, hex};
+use crate::archive::{self, Archive, Entry, hex, serialized};
 use crate::error::TrainError;
+
+/// Counts how features have been computed and kept, so that those of an older version are not taken.
+const LAYOUT: u32 = 5;
 
 /// A folder that keeps features from run to run, by the content of the photo, of the weights and of the settings: a
 /// second run computes only what has changed.
@@ -93,8 +96,7 @@ impl FeatureCache {
         };
         let frozen: Vec<_> = layers.iter().map(|&layer| &graph.layers()[layer]).collect();
         let precision = prefix.precision();
-        let settings = format!("4 {cut:?} {frozen:?} {photos:?} {precision}");
-        hash.update(settings.as_bytes());
+        hash.update(serialized(&(LAYOUT, cut, frozen, photos, precision.to_string())).as_bytes());
         let values = read(model);
         for layer in layers {
             let view = model.view(layer);

@@ -43,7 +43,8 @@ struct About {
     history: History,
 }
 
-const FORMAT: u32 = 1;
+/// In format 1, runs were described in another way.
+const FORMAT: u32 = 2;
 
 /// A checkpoint that has been read.
 #[derive(Debug)]

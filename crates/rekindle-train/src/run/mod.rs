@@ -22,7 +22,7 @@ use self::advice::{Counts, warnings};
 use self::checkpoint::Snapshot;
 use self::fit::{Phase, Run, fit};
 pub use self::rate_finder::RateFinder;
-use crate::archive::hex;
+use crate::archive::{hex, serialized};
 use crate::engine::{Place, Scope};
 use crate::error::TrainError;
 use crate::features::{Batches, FeatureStore, Live, Prefix, Recipe, Stored, Views};
@@ -373,10 +373,8 @@ fn description<B: AutodiffBackend>(
         None => format!("of {} layers for {}", graph.layers().len(), graph.input()),
     };
     let head: Vec<&str> = graph.head().iter().map(|layer| layer.name.as_str()).collect();
-    // All settings of all layers, in a form that is the same in each version that reads them.
-    let settings = serde_json::to_vec(graph)
-        .unwrap_or_else(|error| unreachable!("a graph is numbers and names: {error}"));
-    let settings = hex(&Sha256::digest(settings)[..8]);
+    // Too many settings to print.
+    let layers = hex(&Sha256::digest(serialized(graph))[..8]);
     let names = |samples: &[Sample]| -> String {
         let name = |sample: &Sample| {
             sample.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
@@ -385,13 +383,15 @@ fn description<B: AutodiffBackend>(
     };
     let (train, valid) = (&prepared.train, &prepared.valid);
     format!(
-        "network {network}\nhead {head:?}\nlayers {settings}\nclasses {:?}\nsettings {:?}\nphases {phases:?}\naugmentation {:?}, {:?} cached views\n\
-         photos {:?}, {}\n{} photos to train on: {}\n{} photos to validate on: {}",
-        prepared.classes,
-        learner.config,
-        learner.augmentation,
-        learner.cached_views,
-        prepared.photos,
+        "network {network}\nhead {}\nlayers {layers}\nclasses {}\nsettings {}\nphases {}\naugmentation {}\ncached views {}\n\
+         photos {}\nprecision {}\n{} photos to train on: {}\n{} photos to validate on: {}",
+        serialized(&head),
+        serialized(&prepared.classes),
+        serialized(&learner.config),
+        serialized(&phases),
+        serialized(&learner.augmentation),
+        serialized(&learner.cached_views),
+        serialized(&prepared.photos),
         learner.precision,
         train.len(),
         names(train),
