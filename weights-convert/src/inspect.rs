@@ -127,8 +127,9 @@ pub fn run(file: &Path, json: bool) -> Outcome {
             true => tensor.path(),
             false => "(not part of the network)".into(),
         };
-        let dtype = format!("{:?}", tensor.dtype).to_lowercase();
-        println!("{name:width$}  {:20} {dtype:5} {becomes}", format!("{:?}", tensor.shape));
+        let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
+        let (shape, dtype) = (format!("[{}]", shape.join(", ")), tensor.dtype);
+        println!("{name:width$}  {shape:20} {dtype:5} {becomes}");
     }
     match (&report.network, report.problem) {
         (Some(network), None) => print!("{network}"),

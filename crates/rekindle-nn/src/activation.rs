@@ -1,5 +1,7 @@
 //! Every activation of Keras that works on single values, and softmax over channels.
 
+use std::fmt;
+
 use burn::tensor::activation::{gelu, log_softmax, relu, sigmoid, softmax, tanh};
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
@@ -96,6 +98,55 @@ pub enum Activation {
     Softmax,
     /// The logarithms of a softmax.
     LogSoftmax,
+}
+
+impl fmt::Display for Activation {
+    /// Keras's name; where there is none, what it computes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = self.name() {
+            return f.write_str(name);
+        }
+        match *self {
+            Self::ReluOf { max_value, negative_slope, threshold } => {
+                write!(f, "relu with negative_slope {negative_slope}, threshold {threshold}")?;
+                max_value.map_or(Ok(()), |most| write!(f, ", max_value {most}"))
+            }
+            Self::LeakyRelu(slope) => write!(f, "leaky_relu with negative_slope {slope}"),
+            Self::Elu(alpha) => write!(f, "elu with alpha {alpha}"),
+            Self::Celu(alpha) => write!(f, "celu with alpha {alpha}"),
+            Self::HardSigmoidOf { slope, offset } => {
+                write!(f, "hard_sigmoid as {slope} * x + {offset}")
+            }
+            Self::Clip { low, high } => write!(f, "x between {low} and {high}"),
+            Self::SoftShrink(threshold) => write!(f, "soft_shrink with threshold {threshold}"),
+            Self::HardShrink(threshold) => write!(f, "hard_shrink with threshold {threshold}"),
+            Self::Squareplus(b) => write!(f, "squareplus with b {b}"),
+            Self::Threshold { threshold, value } => {
+                write!(f, "x above {threshold}, else {value}")
+            }
+            // These have names.
+            Self::Linear
+            | Self::Relu
+            | Self::Relu6
+            | Self::Selu
+            | Self::Gelu
+            | Self::GeluApproximate
+            | Self::Silu
+            | Self::HardSilu
+            | Self::HardSigmoid
+            | Self::Sigmoid
+            | Self::LogSigmoid
+            | Self::Tanh
+            | Self::Softplus
+            | Self::Softsign
+            | Self::Exponential
+            | Self::Mish
+            | Self::TanhShrink
+            | Self::SparsePlus
+            | Self::Softmax
+            | Self::LogSoftmax => f.write_str("a function without a name"),
+        }
+    }
 }
 
 impl Activation {

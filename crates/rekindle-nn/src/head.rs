@@ -227,7 +227,10 @@ impl HeadLayerConfig {
             {
                 setting(
                     "pooling window",
-                    format!("{:?} by {:?}", pool.kernel, pool.stride),
+                    {
+                        let ([height, width], [down, across]) = (pool.kernel, pool.stride);
+                        format!("{height} x {width}, moved by {down} and {across}")
+                    },
                     "at least 1",
                 )
             }

@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,19 @@ pub enum Dtype {
     I32,
     /// Whole numbers of 64 bits, as Keras counts with; read as single.
     I64,
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+        })
+    }
 }
 
 impl Dtype {
@@ -115,8 +129,8 @@ pub struct Checkpoint {
     beside: Option<Box<Beside>>,
 }
 
-impl std::fmt::Debug for Checkpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Checkpoint")
             .field("path", &self.path)
             .field("tensors", &self.tensors.len())
@@ -406,7 +420,7 @@ impl Checkpoint {
         };
         let values = self.reader.read(index).map_err(wrong)?;
         if values.len() != info.count() {
-            return Err(wrong(format!("found {} values, expected {:?}", values.len(), info.shape)));
+            return Err(wrong(format!("found {} values, expected {}", values.len(), info.count())));
         }
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),

@@ -77,7 +77,7 @@ fn open_source(
             SafeDtype::I64 => Dtype::I64,
             other => {
                 return Err(wrong(format!(
-                    "`{name}`: found {other:?} values, expected F16, BF16, F32 or F64"
+                    "`{name}`: found {other} values, expected F16, BF16, F32 or F64"
                 )));
             }
         };

@@ -222,9 +222,10 @@ impl Operation for DepthwiseConv2d {
         }
         let (window, bias, activation) = common(config)?;
         if window.stride[0] != window.stride[1] {
+            let [rows, columns] = window.stride;
             return Err(config.wrong(
                 "strides",
-                format!("{:?}", window.stride),
+                format!("[{rows}, {columns}]"),
                 "the same both ways, as TensorFlow demands",
             ));
         }

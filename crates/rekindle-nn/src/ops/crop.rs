@@ -39,7 +39,12 @@ impl Operation for Cropping2d {
         };
         match (left(height, rows), left(width, columns)) {
             (Some(height), Some(width)) => Ok(Shape::map(height, width, channels)),
-            _ => Err(format!("more pixels than it crops, {:?}", self.cropping)),
+            _ => {
+                let [[top, bottom], [left, right]] = self.cropping;
+                Err(format!(
+                    "more pixels than it crops: {top} above, {bottom} below, {left} left, {right} right"
+                ))
+            }
         }
     }
 

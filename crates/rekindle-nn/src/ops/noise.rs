@@ -54,7 +54,11 @@ impl SharedDropout {
         match sizes.as_deref() {
             Some(&[height, width, channels]) if fits => Ok(Shape::map(height, width, channels)),
             Some(&[count]) if fits => Ok(Shape::Flat(count)),
-            _ => Err(format!("what a noise of {:?} stretches over", self.noise_shape)),
+            _ => {
+                let size = |size: &Option<usize>| size.map_or("None".into(), |n| n.to_string());
+                let shape: Vec<String> = self.noise_shape.iter().map(size).collect();
+                Err(format!("what a noise of [None, {}] stretches over", shape.join(", ")))
+            }
         }
     }
 }

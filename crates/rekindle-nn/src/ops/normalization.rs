@@ -98,7 +98,11 @@ impl Operation for Normalization {
         let count = variable("mean", &self.axes, input, 0.0, false).map_or(1, |spec| spec.count());
         for values in [&given.mean, &given.variance] {
             if values.len() != 1 && values.len() != count {
-                return Err(format!("{} values along axes {:?}", values.len(), self.axes));
+                return Err(format!(
+                    "{} values along axes {axes:?}",
+                    values.len(),
+                    axes = self.axes
+                ));
             }
         }
         Ok(input)

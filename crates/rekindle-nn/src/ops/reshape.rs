@@ -79,7 +79,7 @@ impl Operation for Reshape {
 
     fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let count = one(inputs)?.checked_count().ok_or("fewer values")?;
-        let wrong = || format!("as many values as {:?} has", self.target);
+        let wrong = || format!("as many values as {target:?} has", target = self.target);
         let known = self.target.iter().filter(|&&size| size != -1);
         let known = known.map(|&size| usize::try_from(size).ok().filter(|&size| size > 0));
         let product = known.reduce(|product, size| product?.checked_mul(size?));
@@ -176,7 +176,7 @@ impl Operation for Permute {
                 Ok(Shape::map(size(a), size(b), size(c)))
             }
             (Shape::Flat(_), [1]) => Ok(input),
-            _ => Err(format!("axes {:?}", self.dims)),
+            _ => Err(format!("axes {dims:?}", dims = self.dims)),
         }
     }
 

@@ -55,10 +55,10 @@ impl Operation for SeparableConv2d {
         }
         let (window, bias, activation) = common(config)?;
         if window.stride[0] != window.stride[1] {
-            let found = format!("{:?}", window.stride);
+            let [rows, columns] = window.stride;
             return Err(config.wrong(
                 "strides",
-                found,
+                format!("[{rows}, {columns}]"),
                 "the same both ways, as TensorFlow demands",
             ));
         }

@@ -158,7 +158,7 @@ impl<B: Backend> Batches for Live<'_, B> {
             let (features, _) = self.prefix.run(images)?;
             consume(number - 1, Batch { features, targets, labels })
         })?;
-        tracing::debug!("epoch {epoch} waited {waited:?} for photos");
+        tracing::debug!("epoch {epoch} waited {:.3} s for photos", waited.as_secs_f64());
         Ok(())
     }
 }

@@ -301,7 +301,7 @@ fn check_rule(rule: &Rule) -> Result<(), TrainError> {
     }
     wrong(
         "optimizer",
-        format!("{rule:?}"),
+        rule.to_string(),
         "shares from 0 to less than 1, a positive epsilon, no negative decay",
     )
 }

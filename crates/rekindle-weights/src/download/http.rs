@@ -136,7 +136,8 @@ fn request(
             Some(start) if start == there => there,
             found => {
                 discard(part, &tag_file);
-                let reason = format!("asked for byte {there} on, got {found:?}");
+                let got = found.map_or("no range".into(), |start| format!("them from {start}"));
+                let reason = format!("asked for bytes from {there}, got {got}");
                 return Err(Failure::Passing(reason));
             }
         },

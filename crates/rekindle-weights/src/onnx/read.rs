@@ -186,6 +186,10 @@ impl Reader<'_> {
                 type_name(*data_type)
             ));
         }
+        let shape = match extents {
+            Some(extents) => format!("the shape {extents:?}"),
+            None => "no shape".to_owned(),
+        };
         // A network of vectors is none of images, but a graph.
         if let Some(&[batch, features]) = extents.as_deref()
             && let Ok(features @ 1..=MOST_VALUES) = usize::try_from(features)
@@ -195,7 +199,7 @@ impl Reader<'_> {
         }
         let Some(&[batch, a, b, c]) = extents.as_deref() else {
             return Err(format!(
-                "the input `{name}` has the shape {extents:?}, expected four axes: samples, channels, height and width in \
+                "the input `{name}` has {shape}, expected four axes: samples, channels, height and width in \
                  the order of PyTorch's or Keras's images"
             ));
         };
@@ -210,21 +214,19 @@ impl Reader<'_> {
                 Ok(size[which])
             }
             (Ok(0) | Err(_), None) if found <= 0 => Err(format!(
-                "the graph takes images of any size: the input `{name}` is {extents:?}; say which size is meant"
+                "the graph takes images of any size: the input `{name}` has {shape}; say which size is meant"
             )),
             _ => Err(format!(
-                "the input `{name}` has the shape {extents:?}, expected at most {MOST_PIXELS} pixels a side"
+                "the input `{name}` has {shape}, expected at most {MOST_PIXELS} pixels a side"
             )),
         };
         let (height, width) = (side(height, 0)?, side(width, 1)?);
         let Ok(channels @ 1..=4096) = usize::try_from(channels) else {
-            return Err(format!(
-                "the input `{name}` has the shape {extents:?}, expected a number of channels"
-            ));
+            return Err(format!("the input `{name}` has {shape}, expected a number of channels"));
         };
         let shape = Shape::map(height, width, channels);
         if shape.checked_count().is_none_or(|count| count > MOST_VALUES) {
-            return Err(format!("the input `{name}` has too many values: {extents:?}"));
+            return Err(format!("the input `{name}` has too many values: {shape}"));
         }
         Ok(if channels_first {
             Data::channels_first(Source::Input, shape)

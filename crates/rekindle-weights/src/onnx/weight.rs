@@ -69,7 +69,7 @@ fn extents(tensor: &TensorProto, size: usize) -> Result<(Vec<usize>, usize), Str
     });
     match (shape, count) {
         (Some(shape), Some(count)) => Ok((shape, count)),
-        _ => Err(format!("a shape of {:?} is more than a file can hold", tensor.dims)),
+        _ => Err(format!("a shape of {dims:?} is more than a file can hold", dims = tensor.dims)),
     }
 }
 

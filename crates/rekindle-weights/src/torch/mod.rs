@@ -270,8 +270,11 @@ impl<'a> Search<'a> {
                     return Err((
                         placed.len(),
                         format!(
-                            "`{name}` has the shape {:?}, which is not that of `{}`'s {}, {:?}",
-                            tensor.shape, layer.name, spec.name, spec.shape
+                            "`{name}` has the shape {found:?}, which is not that of `{}`'s {}, {expected:?}",
+                            layer.name,
+                            spec.name,
+                            found = tensor.shape,
+                            expected = spec.shape
                         ),
                     ));
                 };
