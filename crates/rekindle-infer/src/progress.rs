@@ -53,8 +53,8 @@ pub enum Event<'a> {
     },
 }
 
-/// Is told what happens during `fit`.
-pub trait Observer {
+/// Is told what happens during `fit`, which may run on any thread.
+pub trait Observer: Send {
     /// One event.
     fn on_event(&mut self, event: &Event<'_>);
 

@@ -1,16 +1,15 @@
-use std::cell::RefCell;
 use std::error::Error;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::backend::Backend;
 use rekindle::devices::Job;
 use rekindle::prelude::TrainedModel;
 use rekindle::train::{Bars, Event, Observer, Prediction, Top};
 use rekindle::vision::{Skipped, list_photos};
-use rekindle::weights::{WeightsError, write_atomic};
+use rekindle::weights::replace_file;
 use serde::Serialize;
 
 use crate::args::PredictArgs;
@@ -99,11 +98,17 @@ impl Inputs {
 
 /// A bar that lines are printed above of.
 #[derive(Clone, Default)]
-struct Bar(Rc<RefCell<Bars>>);
+struct Bar(Arc<Mutex<Bars>>);
 
 impl Observer for Bar {
     fn on_event(&mut self, event: &Event<'_>) {
-        self.0.borrow_mut().on_event(event);
+        self.bars().on_event(event);
+    }
+}
+
+impl Bar {
+    fn bars(&self) -> MutexGuard<'_, Bars> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -166,20 +171,17 @@ fn predict<B: Backend>(args: &PredictArgs, inputs: Inputs, device: &B::Device) -
         (Some(path), _) => {
             let mut outcome = Ok(0);
             // Its own error is said better by what was to be done.
-            let written = write_atomic(path, |temporary| {
+            let written = replace_file(path, |temporary| {
                 outcome = File::create(temporary)
                     .map_err(Into::into)
                     .and_then(|file| write_csv(&model, args, &inputs, file));
                 match &outcome {
                     Ok(_) => Ok(()),
-                    Err(error) => {
-                        let source = std::io::Error::other(error.to_string());
-                        Err(WeightsError::Io { path: path.clone(), source })
-                    }
+                    Err(_) => Err(std::io::ErrorKind::Other.into()),
                 }
             });
             let failed = outcome?;
-            written?;
+            written.map_err(|error| format!("{}: {error}", path.display()))?;
             eprintln!("wrote {}", path.display());
             failed
         }
@@ -247,7 +249,7 @@ fn each<B: Backend>(
                     let path = &inputs.files[number];
                     let mut outcome = Ok(());
                     let print = || outcome = sink.predicted(path, &prediction, args);
-                    bar.0.borrow().suspend(print);
+                    bar.bars().suspend(print);
                     outcome
                 }
                 Err(file) if args.strict => {
@@ -257,7 +259,7 @@ fn each<B: Backend>(
                     if inputs.is_named[number] {
                         failed += 1;
                         let said = format!("error: {}: {}", file.path.display(), file.reason);
-                        bar.0.borrow().suspend(|| eprintln!("{said}"));
+                        bar.bars().suspend(|| eprintln!("{said}"));
                     }
                     sink.failed(&file, columns)?;
                     skipped.push(file);
