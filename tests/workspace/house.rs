@@ -277,6 +277,29 @@ fn no_message_is_written_in_rusts_debug_form() {
     assert!(found.is_empty(), "say it in words: {found:#?}");
 }
 
+/// What reports an error walks its causes: a message that holds its source says it twice.
+#[test]
+fn errors_leave_their_causes_to_their_source() {
+    let (mut found, mut count) = (Vec::new(), 0);
+    for (_, files) in packages() {
+        for path in files {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            for attribute in text.split("#[error(").skip(1) {
+                count += 1;
+                let message = attribute.split(")]").next().unwrap_or_default();
+                let variant = attribute.split("#[error(").next().unwrap_or_default();
+                let has_source = variant.contains("#[from]") || variant.contains("#[source]");
+                let says_it = message.contains("source") || has_source && message.contains("{0");
+                if says_it {
+                    found.push(format!("{}: {message}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(count > 50, "{count} messages");
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 /// The folder that each crate is in, and the crate's sources.
 fn packages() -> Vec<(PathBuf, Vec<PathBuf>)> {
     let crates = std::fs::read_dir(repository("crates")).expect("a folder");

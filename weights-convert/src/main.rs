@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use rekindle_nn::Family;
-use rekindle_weights::{Checkpoint, Dtype, ModelCard};
+use rekindle_weights::{Checkpoint, Dtype, ModelCard, with_causes};
 
 /// Inspects, converts and compares Keras checkpoints: .h5, .weights.h5, .keras, .onnx, .safetensors.
 #[derive(Debug, Parser)]
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }

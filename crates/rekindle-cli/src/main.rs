@@ -8,6 +8,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rekindle::weights::with_causes;
 
 use args::{Cli, Command};
 
@@ -27,15 +28,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
-            let mut source = error.source();
-            while let Some(cause) = source {
-                // Our messages hold their causes already.
-                if !error.to_string().contains(&cause.to_string()) {
-                    eprintln!("  because: {cause}");
-                }
-                source = cause.source();
-            }
+            eprintln!("error: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }

@@ -97,6 +97,14 @@ pub enum InferError {
         /// How many outputs the model has.
         expected: usize,
     },
+    /// A picture cannot be written.
+    #[error("{}: the picture cannot be written", path.display())]
+    Write {
+        /// The picture.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The thread that decodes photos ended without a result.
     #[error("the thread that decodes photos stopped; this is a bug in Rekindle, please report it")]
     DecoderStopped,

@@ -6,7 +6,7 @@ use rekindle_kernels::Precision;
 use rekindle_kernels::train::{Pass, Trainer, TrainerConfig};
 use rekindle_nn::{Op, Shape, Source};
 use rekindle_vision::{Channels, Resize, resize};
-use rekindle_weights::{WeightsError, write_atomic};
+use rekindle_weights::replace_file;
 
 use crate::error::InferError;
 use crate::frozen::Frozen;
@@ -169,12 +169,12 @@ impl Heatmap {
     /// When the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), InferError> {
         let (path, overlay) = (path.as_ref(), self.overlay()?);
-        Ok(write_atomic(path, |temporary| {
-            overlay.save_with_format(temporary, image::ImageFormat::Png).map_err(|error| {
-                let source = std::io::Error::other(error.to_string());
-                WeightsError::Io { path: path.to_owned(), source }
-            })
-        })?)
+        replace_file(path, |temporary| {
+            overlay
+                .save_with_format(temporary, image::ImageFormat::Png)
+                .map_err(std::io::Error::other)
+        })
+        .map_err(|source| InferError::Write { path: path.to_owned(), source })
     }
 }
 

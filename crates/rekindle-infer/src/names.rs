@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rekindle_vision::{ImageFolder, imagenet_labels, read_class_names};
+use rekindle_weights::with_causes;
 
 use crate::error::InferError;
 
@@ -78,7 +79,8 @@ pub(crate) fn beside(model: &Path, outputs: usize) -> Option<Beside> {
             Err(error) => Beside {
                 names: None,
                 said: format!(
-                    "the file names no classes, and what is beside it is not used: {error}"
+                    "the file names no classes, and what is beside it is not used: {}",
+                    with_causes(&error)
                 ),
             },
         });

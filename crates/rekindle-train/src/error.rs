@@ -65,7 +65,7 @@ pub enum TrainError {
     #[error("cannot resume: {0}")]
     Resume(String),
     /// Features did not fit into memory, and not on the disk either.
-    #[error("{}: features cannot be kept there: {source}; there has to be room, or a higher memory limit", folder.display())]
+    #[error("{}: features cannot be kept there; there has to be room, or a higher memory limit", folder.display())]
     Spill {
         /// The temporary folder.
         folder: PathBuf,
@@ -73,7 +73,7 @@ pub enum TrainError {
         source: std::io::Error,
     },
     /// A log cannot be made.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: the log cannot be written", path.display())]
     Log {
         /// The file or folder.
         path: PathBuf,
@@ -81,10 +81,18 @@ pub enum TrainError {
         source: std::io::Error,
     },
     /// The folder of features cannot be used.
-    #[error("{}: features cannot be kept there: {source}", folder.display())]
+    #[error("{}: features cannot be kept there", folder.display())]
     Cache {
         /// The folder.
         folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A report cannot be written.
+    #[error("{}: the report cannot be written", path.display())]
+    Report {
+        /// The page or picture.
+        path: PathBuf,
         /// Why.
         source: std::io::Error,
     },

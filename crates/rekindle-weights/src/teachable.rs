@@ -69,7 +69,7 @@ pub(crate) fn open_zip(
 
 fn open_keras(zip: &mut Zip, prefix: &str, path: &Path) -> Result<Checkpoint, String> {
     let (file, size) = zip.hdf5(&format!("{prefix}{KERAS}"))?;
-    let checkpoint = hdf5::read(file, size, path).map_err(|error| error.to_string())?;
+    let checkpoint = hdf5::read(file, size, path).map_err(|error| crate::with_causes(&error))?;
     let beside = of_keras(&mut Files::Zip(zip, prefix))?;
     Ok(checkpoint.with_beside(beside.unwrap_or_default()))
 }

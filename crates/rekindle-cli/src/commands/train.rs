@@ -14,7 +14,7 @@ use rekindle::train::{
     write_html,
 };
 use rekindle::vision::Skipped;
-use rekindle::weights::{WeightsError, write_atomic};
+use rekindle::weights::replace_file;
 use serde::Serialize;
 
 use crate::args::{AugmentationArgs, TrainArgs, UnfreezingArgs};
@@ -335,10 +335,8 @@ pub fn write_report(path: &Path, fit: &FitReport, start: Instant) -> Outcome {
     let total_seconds = start.elapsed().as_secs_f64();
     let report = Report { fit, total_seconds, peak_rss_bytes: peak_rss_bytes() };
     let json = serde_json::to_string_pretty(&report)?;
-    write_atomic(path, |temporary| {
-        std::fs::write(temporary, &json)
-            .map_err(|source| WeightsError::Io { path: path.to_owned(), source })
-    })?;
+    replace_file(path, |temporary| std::fs::write(temporary, &json))
+        .map_err(|source| TrainError::Report { path: path.to_owned(), source })?;
     Ok(())
 }
 

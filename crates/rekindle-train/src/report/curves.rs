@@ -7,7 +7,7 @@ use epaint_default_fonts::HACK_REGULAR;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 use rekindle_infer::{Epoch, History};
-use rekindle_weights::{WeightsError, write_atomic};
+use rekindle_weights::replace_file;
 
 use super::Line;
 use crate::error::TrainError;
@@ -82,7 +82,7 @@ pub(crate) fn draw_png(
         let _ = register_font("sans-serif", FontStyle::Normal, HACK_REGULAR);
     });
     let mut failure = None;
-    let written = write_atomic(path, |temporary| {
+    let written = replace_file(path, |temporary| {
         // plotters picks the format by the name.
         let png = temporary.with_extension("png");
         let result = draw(&png).map_err(|error| error.to_string());
@@ -91,14 +91,13 @@ pub(crate) fn draw_png(
             (Ok(()), Ok(())) => Ok(()),
             (result, moved) => {
                 failure = result.err();
-                let source = moved.err().unwrap_or_else(|| std::io::Error::other("not drawn"));
-                Err(WeightsError::Io { path: path.to_owned(), source })
+                Err(moved.err().unwrap_or_else(|| std::io::Error::other("not drawn")))
             }
         }
     });
     match failure {
         Some(reason) => Err(TrainError::Drawing { path: path.to_owned(), reason }),
-        None => Ok(written?),
+        None => written.map_err(|source| TrainError::Report { path: path.to_owned(), source }),
     }
 }
 

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use image::codecs::jpeg::JpegEncoder;
 use rekindle_infer::{Epoch, Evaluation, FitReport, History, Judged};
 use rekindle_vision::{Resize, Skipped, open_image, resize};
-use rekindle_weights::{WeightsError, write_atomic};
+use rekindle_weights::replace_file;
 
 use crate::error::TrainError;
 
@@ -37,10 +37,8 @@ pub fn write_html(
 ) -> Result<(), TrainError> {
     let path = path.as_ref();
     let page = page(title, fit, evaluation);
-    Ok(write_atomic(path, |temporary| {
-        std::fs::write(temporary, &page)
-            .map_err(|source| WeightsError::Io { path: path.to_owned(), source })
-    })?)
+    replace_file(path, |temporary| std::fs::write(temporary, &page))
+        .map_err(|source| TrainError::Report { path: path.to_owned(), source })
 }
 
 fn page(title: &str, fit: &FitReport, evaluation: Option<&Evaluation>) -> String {
