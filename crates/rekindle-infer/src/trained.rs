@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend;
 use image::RgbImage;
 use rekindle_kernels::Precision;
 use rekindle_nn::{Family, Network, Op, Shape};
-use rekindle_vision::{Orientation, Photo, Preprocessing, Resize, Transparency};
+use rekindle_vision::{Orientation, Photo, Preprocessing, Resize, Transparency, UnknownName};
 use rekindle_weights::{
     Checkpoint, ExportOptions, ModelCard, Origin, Origins, export, load, save, variables_to_save,
 };
@@ -164,13 +164,14 @@ impl<B: Backend> TrainedModel<B> {
         };
         let or =
             |value: &Option<String>, default: &str| value.as_deref().unwrap_or(default).to_owned();
-        let resize = or(&card.resize, ModelCard::RESIZE).parse().map_err(wrong)?;
-        let preprocessing = card.preprocessing.parse().map_err(wrong)?;
+        let unknown = |error: UnknownName| wrong(error.to_string());
+        let resize = or(&card.resize, ModelCard::RESIZE).parse().map_err(unknown)?;
+        let preprocessing = card.preprocessing.parse().map_err(unknown)?;
         let mut photos = Photos::new(graph.input(), resize, preprocessing)?;
         let transparency = or(&card.transparency, ModelCard::TRANSPARENCY);
-        photos.transparency = transparency.parse().map_err(wrong)?;
+        photos.transparency = transparency.parse().map_err(unknown)?;
         photos.orientation =
-            or(&card.orientation, ModelCard::ORIENTATION).parse().map_err(wrong)?;
+            or(&card.orientation, ModelCard::ORIENTATION).parse().map_err(unknown)?;
         photos.resizing = match &card.photo_resize {
             Some(Op::Resizing(resizing)) => Some(*resizing),
             Some(other) => {

@@ -1,6 +1,7 @@
 use std::fmt;
 
 use half::bf16;
+use rekindle_nn::UnknownName;
 
 use crate::PlanError;
 use crate::depthwise::{self, Depthwise};
@@ -193,14 +194,14 @@ impl fmt::Display for Precision {
 }
 
 impl std::str::FromStr for Precision {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
         match text {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             "f16" => Ok(Self::F16),
-            other => Err(format!("unknown precision `{other}`, expected f32, bf16 or f16")),
+            other => Err(UnknownName::new("precision", other, "f32, bf16 or f16")),
         }
     }
 }

@@ -49,6 +49,7 @@ pub use masks::{DropoutMasks, Samples};
 pub use network::{Interpreter, LayerView, Network, Variable, floats};
 pub use ops::{Op, Padding, Window};
 pub use parameters::{assign, read, require_gradients, require_gradients_of};
+pub use rekindle_pixels::UnknownName;
 pub use run::{Eager, Features, as_type};
 pub use shape::Shape;
 pub use summary::{LayerRow, Parameters, Summary};

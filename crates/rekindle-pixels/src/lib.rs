@@ -2,9 +2,11 @@
 
 mod preprocessing;
 mod resample;
+mod unknown;
 
 pub use preprocessing::{Linear, Preprocessing};
 pub use resample::{Interpolation, Taps, bounded, taps};
+pub use unknown::UnknownName;
 
 /// An image at the network's size, `[height, width, channels]`, from 0 to 255; the windows with negative
 /// sides, TensorFlow's bicubic and Lanczos, may pass a little beyond.

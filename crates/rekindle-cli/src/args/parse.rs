@@ -5,6 +5,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use rekindle::nn::Size;
 use rekindle::prelude::{Augment, Augmentation, Preprocessing, Schedule};
+use rekindle::vision::UnknownName;
 
 pub fn size(text: &str) -> Result<Size, String> {
     let pixels = |text: &str| text.trim().parse::<usize>().ok().filter(|&pixels| pixels > 0);
@@ -30,7 +31,7 @@ pub fn named<T: Copy + Send + Sync + 'static>(
     })
 }
 
-pub fn preprocessing(text: &str) -> Result<Preprocessing, String> {
+pub fn preprocessing(text: &str) -> Result<Preprocessing, UnknownName> {
     Preprocessing::from_str(text)
 }
 

@@ -3,7 +3,7 @@
 use burn::tensor::backend::AutodiffBackend;
 use rekindle_nn::ops::Resizing;
 use rekindle_nn::{Op, Shape};
-use rekindle_vision::{Orientation, Preprocessing, Resize, Transparency};
+use rekindle_vision::{Orientation, Preprocessing, Resize, Transparency, UnknownName};
 use rekindle_weights::{ModelCard, Origin};
 
 use super::TransferLearner;
@@ -17,7 +17,10 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     pub fn photos_of(mut self, card: &ModelCard) -> Result<Self, TrainError> {
         let (origins, file) = (card.photo_origins(), Origin::File);
         let unknown = |setting, expected| {
-            move |found: String| TrainError::Setting { setting, found, expected }
+            move |error: UnknownName| {
+                let found = format!("`{}`", error.found);
+                TrainError::Setting { setting, found, expected }
+            }
         };
         if origins.size == file {
             self.origins.size = file;
