@@ -49,6 +49,35 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     }
 }
 
+/// Refuses what would change nothing.
+fn honoured<B: AutodiffBackend>(
+    learner: &TransferLearner<B>,
+    is_multi_label: bool,
+) -> Result<(), TrainError> {
+    let wrong = |setting, found: &str, expected| {
+        Err(TrainError::Setting { setting, found: found.to_owned(), expected })
+    };
+    if let (Some(views), true) = (learner.cached_views, learner.augmentation.is_empty()) {
+        let expected = "none without an augmentation: a photo has one view then";
+        return wrong("cached views", &views.to_string(), expected);
+    }
+    if learner.resume && learner.checkpoint.is_none() {
+        return wrong("resume", "true", "a checkpoint to go on from: its path is missing");
+    }
+    let mut freezes = [Some(&learner.freeze), learner.fine_tune.as_ref().map(|next| &next.freeze)]
+        .into_iter()
+        .flatten();
+    if learner.config.batch_norm == BatchNormMode::Train && freezes.all(|it| *it == Freeze::All) {
+        let expected = "frozen where only the head trains: unfreeze the network's layers";
+        return wrong("batch normalization", "train", expected);
+    }
+    if learner.config.loss == Loss::Sigmoid && !is_multi_label {
+        let expected = "softmax, since each photo is of one class";
+        return wrong("loss", "sigmoid", expected);
+    }
+    Ok(())
+}
+
 /// What the phases have in common.
 struct Prepared<B: AutodiffBackend> {
     model: Network<B>,
@@ -84,6 +113,7 @@ fn prepare<B: AutodiffBackend>(
         let expected = "at least 1, and none with MixUp or CutMix: these mix photos, not features";
         return Err(TrainError::Setting { setting: "cached views", found, expected });
     }
+    honoured(learner, data.is_multi_label())?;
     if data.is_multi_label() {
         learner.config.loss = Loss::Sigmoid;
         learner.head.multi_label = true;

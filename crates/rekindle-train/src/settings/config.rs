@@ -270,6 +270,10 @@ impl FineTune {
         if !(self.depth_factor > 0.0 && self.depth_factor <= 1.0) {
             return wrong("depth factor", self.depth_factor, "more than 0, at most 1");
         }
+        if self.depth_factor != 1.0 && self.freeze == Freeze::All {
+            let expected = "1 where only the head trains: it is for the network's layers";
+            return wrong("depth factor", self.depth_factor, expected);
+        }
         check_rate(self.learning_rate)
     }
 }
