@@ -28,6 +28,9 @@ impl Downloader {
         if self.is_good(&path, published)? {
             return Ok(path);
         }
+        if self.offline {
+            return Err(self.problem(published, "downloads are turned off".into()));
+        }
         std::fs::create_dir_all(cache).map_err(|error| WeightsError::io(cache, error))?;
         // Held until this function ends, by the system if the process does.
         let _lock = self.lock(&path, published)?;

@@ -29,7 +29,7 @@ pub(super) fn download(
 ) -> Result<(), String> {
     // The system's certificates, as a company's proxy may want; a bare container has none.
     let mut agent = agent_with(downloader, url, RootCerts::PlatformVerifier)?;
-    let bar = bar(name);
+    let bar = bar(name, downloader.bar);
     let mut wait = downloader.wait;
     for attempt in 1.. {
         match request(downloader, &agent, url, part, &bar) {
@@ -94,9 +94,9 @@ fn tls(_: RootCerts) -> Result<TlsConfig, String> {
     Err("https is not supported on this processor".into())
 }
 
-fn bar(name: &str) -> ProgressBar {
+fn bar(name: &str, is_drawn: bool) -> ProgressBar {
     let bar = ProgressBar::no_length();
-    if !std::io::stderr().is_terminal() {
+    if !is_drawn || !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     let template =
