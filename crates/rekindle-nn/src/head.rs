@@ -9,6 +9,7 @@ use burn::tensor::backend::Backend;
 /// One layer of a head, as it is written down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum HeadLayerConfig {
     /// The mean of each channel.
     GlobalAveragePooling2d,

@@ -10,6 +10,7 @@ use crate::{Pixels, VisionError};
 /// One random change of a photo, with the semantics of Keras's `Random*` layers: a factor `f` draws from `-f` to `f`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Augment {
     /// Mirrors left and right, half of the time.
     FlipHorizontal,
@@ -38,6 +39,7 @@ pub enum Augment {
 /// Mixes photos of a batch with each other, and their labels likewise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Mix {
     /// Weighted sums, the weight from `Beta(alpha, alpha)` (Zhang et al. 2018; Keras's `MixUp`).
     MixUp(f64),

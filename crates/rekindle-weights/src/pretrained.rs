@@ -7,6 +7,7 @@ use crate::{Checkpoint, ModelCard, WeightsError, bundled, load};
 
 /// Where the weights of a pre-trained network come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Weights {
     /// The small set inside the library (feature `bundled`): MobileNetV2 1.0, whose last 30 layers were
     /// tuned on 19 dog breeds and whose other layers are Keras's ImageNet weights.

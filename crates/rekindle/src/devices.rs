@@ -56,6 +56,7 @@ pub trait Job {
 
 /// Why a device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DeviceError {
     /// The name is of no device.
     #[error(

@@ -30,6 +30,8 @@
 pub mod devices;
 
 pub use burn;
+/// The crate that photos and pictures are of: what takes an `RgbImage` takes this version's.
+pub use image;
 pub use rekindle_infer as infer;
 pub use rekindle_kernels as kernels;
 pub use rekindle_nn as nn;

@@ -66,6 +66,7 @@ impl Default for FitConfig {
 /// How much a photo's loss counts.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum ClassWeights {
     /// All the same.
     #[default]
@@ -105,6 +106,7 @@ impl ClassWeights {
 /// What batch normalization does in layers that train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum BatchNormMode {
     /// It normalizes by the moving statistics, which stay as they are; gamma and beta train. What Keras's guide to
     /// transfer learning advises (`base(x, training=False)`).
@@ -135,6 +137,7 @@ impl Default for EarlyStopping {
 /// Which of the network's layers stay as they are.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Freeze {
     /// All: only the head trains.
     #[default]

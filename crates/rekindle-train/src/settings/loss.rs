@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What the outputs are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Loss {
     /// Classes exclude each other: Keras's categorical cross-entropy of a softmax.
     #[default]

@@ -5,6 +5,7 @@ use crate::error::TrainError;
 /// How the learning rate changes over a run, as a factor of the rate that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "name")]
+#[non_exhaustive]
 pub enum Schedule {
     /// It stays.
     #[default]
