@@ -7,6 +7,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use rekindle_infer::float_type;
 use rekindle_infer::internal::{host, settle, wait};
 use rekindle_kernels::gpu::watch_devices;
+use rekindle_kernels::serves;
 use rekindle_kernels::train::{Pass, Rule};
 use rekindle_kernels::{Accelerated, Precision};
 use rekindle_nn::{
@@ -53,7 +54,9 @@ impl<B: AutodiffBackend> Burn<B> {
             [] => vec![B::Device::default()],
             devices => devices.to_vec(),
         };
-        watch_devices();
+        if !devices.iter().all(serves::<B::InnerBackend>) {
+            watch_devices();
+        }
         for device in &devices {
             float_type::<B::InnerBackend>(place.precision, device)?;
         }
