@@ -27,6 +27,7 @@ pub(crate) use self::curves::{draw_confusion, draw_lines};
 pub use self::html::write_html;
 
 /// A line of points.
+#[cfg_attr(not(feature = "plots"), allow(dead_code, reason = "only plots read it"))]
 pub(crate) struct Line<'a> {
     pub name: &'a str,
     pub points: Vec<(f32, f32)>,
