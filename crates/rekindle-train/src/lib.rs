@@ -26,7 +26,7 @@ pub use rekindle_infer::{
 };
 pub use rekindle_kernels::train::Rule;
 pub use rekindle_vision::{Augment, Augmentation, Mix};
-pub use report::{DrawConfusion, draw_curves, write_html};
+pub use report::{DrawConfusion, draw_curves, draw_trade_off, write_html};
 pub use run::RateFinder;
 pub use settings::{
     BatchNormMode, ClassWeights, EarlyStopping, FineTune, FitConfig, Freeze, Loss, Moment, Schedule,

@@ -176,6 +176,9 @@ pub struct ModelsArgs {
     /// Runs to take the median of
     #[arg(long, default_value_t = 10, requires = "measure")]
     pub runs: usize,
+    /// PNG file to write: published top-1 over the measured time, with the best networks of each time joined
+    #[arg(long, value_name = "FILE", requires = "measure")]
+    pub plot: Option<PathBuf>,
     /// The best first; `time` needs --measure
     #[arg(long, value_enum)]
     pub sort: Option<SortBy>,

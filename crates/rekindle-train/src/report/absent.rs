@@ -17,12 +17,12 @@ mod plots {
 
     const FEATURE: &str = "plots";
 
-    pub(crate) fn draw_lines(
+    pub(crate) fn draw_line(
         path: &Path,
         _: &str,
         _: &str,
-        _: &[Line<'_>],
-        _: Option<f32>,
+        _: Line<'_>,
+        _: f64,
     ) -> Result<(), TrainError> {
         absent(path, "a picture of curves", FEATURE)
     }
@@ -35,6 +35,19 @@ mod plots {
         absent(path, "a picture of curves", FEATURE)
     }
 
+    /// Always an error that names the feature `plots`.
+    ///
+    /// # Errors
+    /// Always: this program was built without the feature.
+    pub fn draw_trade_off(
+        path: &Path,
+        _: &str,
+        _: (&str, &str),
+        _: &[(&str, f64, f64)],
+    ) -> Result<(), TrainError> {
+        absent(path, "a picture of points", FEATURE)
+    }
+
     pub(crate) fn draw_confusion(
         path: &Path,
         _: &[String],
@@ -45,9 +58,9 @@ mod plots {
 }
 
 #[cfg(not(feature = "plots"))]
-pub use plots::draw_curves;
+pub(crate) use plots::{draw_confusion, draw_line};
 #[cfg(not(feature = "plots"))]
-pub(crate) use plots::{draw_confusion, draw_lines};
+pub use plots::{draw_curves, draw_trade_off};
 
 #[cfg(any(test, not(feature = "html")))]
 mod html {
@@ -89,7 +102,8 @@ mod tests {
             assert!(said.starts_with("result: ") && said.contains(name), "{said}");
         };
         names(plots::draw_curves(&History::default(), path), "plots");
-        names(plots::draw_lines(path, "", "", &[], None), "plots");
+        names(plots::draw_line(path, "", "", Line { name: "", points: Vec::new() }, 0.0), "plots");
+        names(plots::draw_trade_off(path, "", ("", ""), &[]), "plots");
         names(plots::draw_confusion(path, &[], &[]), "plots");
         names(html::write_html(path, "", &FitReport::default(), None), "html");
         assert!(!path.exists());

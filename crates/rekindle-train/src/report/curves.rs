@@ -1,65 +1,36 @@
 //! Pictures, by plotters.
 
 use std::path::Path;
-use std::sync::Once;
 
-use epaint_default_fonts::HACK_REGULAR;
 use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
-use rekindle_infer::{Epoch, History};
+use rekindle_infer::History;
 use rekindle_weights::{WeightsError, write_atomic};
 
 use super::Line;
+use super::chart::{Axis, BLUE, Chart, INK, ORANGE, PAPER, Series, charts, use_font};
 use crate::error::TrainError;
 
-/// A line: its name, its color, its value in each epoch.
-type Series<'a> = (&'a str, RGBColor, Vec<f32>);
-
-const TRAINING: RGBColor = RGBColor(31, 119, 180);
-const VALIDATION: RGBColor = RGBColor(255, 127, 14);
-
-/// Draws lines over powers of ten, with a mark, as a PNG of 800 x 500 pixels.
-pub(crate) fn draw_lines(
+/// Draws a line over powers of ten, with a mark, as a PNG of 800 x 500 pixels.
+pub(crate) fn draw_line(
     path: &Path,
     title: &str,
     x: &str,
-    lines: &[Line<'_>],
-    mark: Option<f32>,
+    line: Line<'_>,
+    mark: f64,
 ) -> Result<(), TrainError> {
+    let chart = Chart {
+        title,
+        x: (x, Axis::Powers),
+        y: Axis::FromZero(0.0),
+        series: vec![Series { line, color: BLUE }],
+        points: Vec::new(),
+        mark: Some(mark),
+    };
     draw_png(path, |png| {
         let root = BitMapBackend::new(png, (800, 500)).into_drawing_area();
-        root.fill(&WHITE)?;
-        let points = || lines.iter().flat_map(|line| &line.points).copied();
-        let most = |pick: fn((f32, f32)) -> f32| points().map(pick).fold(f32::MIN, f32::max);
-        let least = |pick: fn((f32, f32)) -> f32| points().map(pick).fold(f32::MAX, f32::min);
-        let (left, right) = (least(|p| p.0), most(|p| p.0).max(least(|p| p.0) + 1.0));
-        let top = most(|p| p.1).max(f32::MIN_POSITIVE) * 1.05;
-        let mut chart = ChartBuilder::on(&root)
-            .caption(title, ("sans-serif", 20))
-            .margin(16)
-            .x_label_area_size(44)
-            .y_label_area_size(56)
-            .build_cartesian_2d(left..right, 0.0..top)?;
-        chart
-            .configure_mesh()
-            .light_line_style(WHITE)
-            .x_desc(x)
-            .x_label_formatter(&|power| format!("1e{power:.0}"))
-            .y_label_formatter(&|value| format!("{value:.2}"))
-            .label_style(("sans-serif", 15))
-            .draw()?;
-        for line in lines {
-            let style = ShapeStyle::from(&TRAINING).stroke_width(3);
-            chart
-                .draw_series(LineSeries::new(line.points.iter().copied(), style))?
-                .label(line.name);
-        }
-        if let Some(mark) = mark {
-            let style = ShapeStyle::from(&VALIDATION).stroke_width(2);
-            chart.draw_series(LineSeries::new([(mark, 0.0), (mark, top)], style))?;
-        }
-        root.present()?;
-        Ok(())
+        root.fill(&PAPER)?;
+        chart.draw(&root)?;
+        Ok(root.present()?)
     })
 }
 
@@ -68,19 +39,64 @@ pub(crate) fn draw_lines(
 /// # Errors
 /// When the file cannot be written.
 pub fn draw_curves(history: &History, path: &Path) -> Result<(), TrainError> {
-    draw_png(path, |png| draw(history, png))
+    let [accuracy, loss, ..] = charts(history);
+    draw_png(path, |png| {
+        let root = BitMapBackend::new(png, (1200, 500)).into_drawing_area();
+        root.fill(&PAPER)?;
+        let (left, right) = root.split_horizontally(600);
+        accuracy.draw(&left)?;
+        loss.draw(&right)?;
+        Ok(root.present()?)
+    })
+}
+
+/// Draws points as a PNG of 1200 x 800 pixels, over an axis of powers of ten: how much of `y` each gives for its `x`. Those that none
+/// is better than, in `y` at no more `x`, are joined and named.
+///
+/// # Errors
+/// When a point's `x` is not above zero, or the file cannot be written.
+pub fn draw_trade_off(
+    path: &Path,
+    title: &str,
+    (x, y): (&str, &str),
+    points: &[(&str, f64, f64)],
+) -> Result<(), TrainError> {
+    if let Some((name, at, _)) = points.iter().find(|(_, x, _)| !x.is_finite() || *x <= 0.0) {
+        let reason = format!("{name} is at {at} of {x}, which has to be above zero");
+        return Err(TrainError::Drawing { path: path.to_owned(), reason });
+    }
+    let best = |&(_, x, y): &(&str, f64, f64)| {
+        !points.iter().any(|&(_, other, more)| other <= x && more >= y && (other, more) != (x, y))
+    };
+    let mut front: Vec<(f64, f64)> =
+        points.iter().filter(|point| best(point)).map(|&(_, x, y)| (x.log10(), y)).collect();
+    front.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let title = format!("{title}: {y}");
+    let chart = Chart {
+        title: &title,
+        x: (x, Axis::Powers),
+        y: Axis::Values,
+        series: vec![Series { line: Line { name: y, points: front }, color: ORANGE }],
+        points: points
+            .iter()
+            .map(|point| ((point.1.log10(), point.2), best(point).then_some(point.0)))
+            .collect(),
+        mark: None,
+    };
+    draw_png(path, |png| {
+        let root = BitMapBackend::new(png, (1200, 800)).into_drawing_area();
+        root.fill(&PAPER)?;
+        chart.draw(&root)?;
+        Ok(root.present()?)
+    })
 }
 
 /// Has `draw` make a PNG, which then takes its place at once.
-pub(crate) fn draw_png(
+fn draw_png(
     path: &Path,
     draw: impl FnOnce(&Path) -> Result<(), Box<dyn std::error::Error>>,
 ) -> Result<(), TrainError> {
-    static FONT: Once = Once::new();
-    FONT.call_once(|| {
-        // Fails for a font that cannot be parsed only; the text is then left out with an error below.
-        let _ = register_font("sans-serif", FontStyle::Normal, HACK_REGULAR);
-    });
+    use_font();
     let mut failure = None;
     let written = write_atomic(path, |temporary| {
         // plotters picks the format by the name.
@@ -121,14 +137,14 @@ pub(crate) fn draw_confusion(
     let side = (margin + cell * count as i32 + 24) as u32;
     draw_png(path, |png| {
         let root = BitMapBackend::new(png, (side, side)).into_drawing_area();
-        root.fill(&WHITE)?;
-        let text = ("sans-serif", size).into_font().color(&BLACK);
+        root.fill(&PAPER)?;
+        let text = ("sans-serif", size).into_font().color(&INK);
         for (row, counts) in confusion.iter().enumerate() {
             let total = counts.iter().sum::<usize>().max(1) as f64;
             for (column, &value) in counts.iter().enumerate() {
                 let (x, y) = (margin + cell * column as i32, margin + cell * row as i32);
                 let share = value as f64 / total;
-                let color = if row == column { TRAINING } else { VALIDATION };
+                let color = if row == column { BLUE } else { ORANGE };
                 let square = Rectangle::new(
                     [(x, y), (x + cell - 1, y + cell - 1)],
                     color.mix(share).filled(),
@@ -155,64 +171,24 @@ pub(crate) fn draw_confusion(
     })
 }
 
-fn draw(history: &History, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let root = BitMapBackend::new(path, (1200, 500)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let values = |pick: fn(&Epoch) -> Option<f32>| history.epochs.iter().filter_map(pick).collect();
-    let (left, right) = root.split_horizontally(600);
-    let accuracy: [Series<'_>; 2] = [
-        ("training", TRAINING, values(|epoch| Some(epoch.accuracy))),
-        ("validation", VALIDATION, values(|epoch| epoch.val_accuracy)),
-    ];
-    let loss: [Series<'_>; 2] = [
-        ("training", TRAINING, values(|epoch| Some(epoch.loss))),
-        ("validation", VALIDATION, values(|epoch| epoch.val_loss)),
-    ];
-    panel(&left, "Accuracy", Some(1.0), &accuracy)?;
-    panel(&right, "Loss", None, &loss)?;
-    root.present()?;
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn panel(
-    area: &DrawingArea<BitMapBackend<'_>, plotters::coord::Shift>,
-    title: &str,
-    top: Option<f32>,
-    series: &[Series<'_>],
-) -> Result<(), Box<dyn std::error::Error>> {
-    let highest = series.iter().flat_map(|(_, _, values)| values).copied().fold(0.0_f32, f32::max);
-    let top = top.unwrap_or(highest * 1.05).max(f32::MIN_POSITIVE);
-    let epochs = series.iter().map(|(_, _, values)| values.len()).max().unwrap_or(1);
-    let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 24))
-        .margin(16)
-        .x_label_area_size(44)
-        .y_label_area_size(56)
-        .build_cartesian_2d(1.0..epochs.max(2) as f32, 0.0..top)?;
-    chart
-        .configure_mesh()
-        .light_line_style(WHITE)
-        .bold_line_style(RGBColor(225, 225, 225))
-        .x_desc("epoch")
-        .x_labels(epochs.clamp(2, 10))
-        .x_label_formatter(&|epoch| format!("{epoch:.0}"))
-        .y_label_formatter(&|value| format!("{value:.2}"))
-        .label_style(("sans-serif", 15))
-        .draw()?;
-    for (name, color, values) in series.iter().filter(|(_, _, values)| !values.is_empty()) {
-        let points = values.iter().enumerate().map(|(index, &value)| ((index + 1) as f32, value));
-        let style = ShapeStyle::from(color).stroke_width(3);
-        chart
-            .draw_series(LineSeries::new(points, style))?
-            .label(*name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
+    #[test]
+    fn the_best_of_each_time_are_joined() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("networks.png");
+        let points = [("small", 3.0, 70.0), ("slow", 40.0, 69.0), ("large", 300.0, 80.0)];
+        let axes = ("milliseconds", "top-1");
+        draw_trade_off(&path, "Networks", axes, &points).expect("draws");
+        let pixels = image::open(&path).expect("a PNG").into_rgb8();
+        assert_eq!(pixels.dimensions(), (1200, 800));
+        let of = |color: RGBColor| {
+            pixels.pixels().filter(|pixel| pixel.0 == [color.0, color.1, color.2]).count()
+        };
+        assert!(of(ORANGE) > 500 && of(BLUE) > 60 && of(INK) > 500);
+        let error = draw_trade_off(&path, "Networks", axes, &[("none", 0.0, 70.0)]);
+        assert!(error.expect_err("no logarithm").to_string().contains("none is at 0"));
     }
-    chart
-        .configure_series_labels()
-        .background_style(WHITE.mix(0.85))
-        .border_style(RGBColor(200, 200, 200))
-        .label_font(("sans-serif", 15))
-        .position(SeriesLabelPosition::MiddleRight)
-        .draw()?;
-    Ok(())
 }

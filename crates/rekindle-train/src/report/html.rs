@@ -1,15 +1,18 @@
 //! A page about a training run: curves, metrics, and the mistakes that the model is surest of.
 
+use std::error::Error;
 use std::fmt::Write;
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::codecs::jpeg::JpegEncoder;
-use rekindle_infer::{Epoch, Evaluation, FitReport, History, Judged};
+use plotters::prelude::*;
+use rekindle_infer::{Evaluation, FitReport, History, Judged};
 use rekindle_vision::{Resize, Skipped, open_image, resize};
 use rekindle_weights::{WeightsError, write_atomic};
 
+use super::chart::{GRID, INK, PAPER, charts};
 use crate::error::TrainError;
 
 /// How many mistakes are shown.
@@ -19,10 +22,17 @@ const THUMBNAIL: usize = 128;
 /// The most classes whose matrix is a table.
 const MATRIX: usize = 40;
 
-const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#222}\
-table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}\
-td:first-child,th:first-child{text-align:left}figure{display:inline-block;margin:.5em;width:150px;vertical-align:top;\
-font-size:13px}figure img{width:128px}svg{background:#fafafa;margin-right:1em}.m td{text-align:center;min-width:2em}";
+/// A chart's width and height in pixels, where there is room for it.
+const CHART: (u32, u32) = (520, 340);
+
+const STYLE: &str = ":root{color-scheme:light dark;--paper:#fff;--ink:#222;--grid:#e1e1e1}\
+@media(prefers-color-scheme:dark){:root{--paper:#17171a;--ink:#ddd;--grid:#3a3a40}}\
+body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:var(--ink);background:var(--paper)}\
+a{color:inherit}.wide{overflow-x:auto}table{border-collapse:collapse;margin:1em 0}\
+td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid var(--grid)}td:first-child,th:first-child{text-align:left}\
+.charts{display:flex;flex-wrap:wrap;gap:1em}.charts svg{flex:1 1 340px;min-width:0;max-width:520px;height:auto}\
+figure{display:inline-block;margin:.5em;width:150px;vertical-align:top;font-size:13px;overflow-wrap:anywhere}\
+figure img{width:128px}li{overflow-wrap:anywhere}.m td{text-align:center;min-width:2em}";
 
 /// Writes one HTML file with everything inside, atomically. `fit` is what [`TrainedModel::report`](crate::TrainedModel::report)
 /// gives, `evaluation` that of the validation photos.
@@ -36,17 +46,24 @@ pub fn write_html(
     evaluation: Option<&Evaluation>,
 ) -> Result<(), TrainError> {
     let path = path.as_ref();
-    let page = page(title, fit, evaluation);
+    let page = page(title, fit, evaluation).map_err(|error| TrainError::Drawing {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
     Ok(write_atomic(path, |temporary| {
         std::fs::write(temporary, &page)
             .map_err(|source| WeightsError::Io { path: path.to_owned(), source })
     })?)
 }
 
-fn page(title: &str, fit: &FitReport, evaluation: Option<&Evaluation>) -> String {
-    let title = escape(title);
+fn page(
+    title: &str,
+    fit: &FitReport,
+    evaluation: Option<&Evaluation>,
+) -> Result<String, Box<dyn Error>> {
+    let (title, theme) = (escape(title), theme());
     let mut page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>{STYLE}{theme}</style><h1>{title}</h1>"
     );
     // Writing to a string cannot fail. A model that was loaded says nothing of its training.
     if fit.train_images > 0 {
@@ -65,7 +82,7 @@ fn page(title: &str, fit: &FitReport, evaluation: Option<&Evaluation>) -> String
     for warning in &fit.warnings {
         let _ = write!(page, "<p>Note: {}</p>", escape(warning));
     }
-    curves(&mut page, &fit.history);
+    curves(&mut page, &fit.history)?;
     if let Some(evaluation) = evaluation {
         metrics(&mut page, evaluation);
         matrix(&mut page, evaluation);
@@ -77,53 +94,66 @@ fn page(title: &str, fit: &FitReport, evaluation: Option<&Evaluation>) -> String
     if !skipped.is_empty() {
         page += "<h2>Files that were not used</h2><ul>";
         for file in skipped {
-            let (path, reason) = (file.path.display().to_string(), &file.reason);
-            let _ = write!(page, "<li>{}: {}</li>", escape(&path), escape(reason));
+            let _ = write!(page, "<li>{}: {}</li>", link(&file.path), escape(&file.reason));
         }
         page += "</ul>";
     }
-    page + "</html>\n"
+    Ok(page + "</html>\n")
 }
 
-fn curves(page: &mut String, history: &History) {
-    let of = |pick: fn(&Epoch) -> Option<f32>| -> Vec<f32> {
-        history.epochs.iter().filter_map(pick).collect()
-    };
-    if history.epochs.is_empty() {
-        return;
-    }
-    *page += "<h2>Curves</h2>";
-    let panels = [
-        ("Accuracy", of(|e| Some(e.accuracy)), of(|e| e.val_accuracy)),
-        ("Loss", of(|e| Some(e.loss)), of(|e| e.val_loss)),
-    ];
-    for (name, training, validation) in panels {
-        let top = training.iter().chain(&validation).copied().fold(f32::MIN_POSITIVE, f32::max);
-        let _ = write!(
-            page,
-            "<svg width=\"440\" height=\"280\" role=\"img\"><text x=\"20\" y=\"20\">{name}, up to {top:.3}; blue training, orange validation</text>"
-        );
-        for (values, color) in [(training, "#1f77b4"), (validation, "#ff7f0e")] {
-            let step = 400.0 / (values.len().max(2) - 1) as f32;
-            let points = values.iter().enumerate();
-            let points = points.map(|(i, v)| {
-                format!("{:.1},{:.1}", 20.0 + i as f32 * step, 260.0 - 220.0 * v / top)
-            });
-            let points: Vec<String> = points.collect();
+/// The charts' colors are the page's, light or dark.
+fn theme() -> String {
+    let hex = |color: RGBColor| format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
+    let mut style = String::new();
+    for (color, variable) in [(PAPER, "paper"), (INK, "ink"), (GRID, "grid")] {
+        for attribute in ["fill", "stroke"] {
             let _ = write!(
-                page,
-                "<polyline fill=\"none\" stroke=\"{color}\" stroke-width=\"2.5\" points=\"{}\"/>",
-                points.join(" ")
+                style,
+                "svg [{attribute}=\"{}\"]{{{attribute}:var(--{variable})}}",
+                hex(color)
             );
         }
-        *page += "</svg>";
     }
+    style
+}
+
+fn curves(page: &mut String, history: &History) -> Result<(), Box<dyn Error>> {
+    if history.epochs.is_empty() {
+        return Ok(());
+    }
+    *page += "<h2>Curves</h2><div class=\"charts\">";
+    for chart in charts(history) {
+        let mut svg = String::new();
+        let root = SVGBackend::with_string(&mut svg, CHART).into_drawing_area();
+        root.fill(&PAPER)?;
+        chart.draw(&root)?;
+        root.present()?;
+        drop(root);
+        *page += &svg;
+    }
+    *page += "</div><details><summary>Each epoch in numbers</summary><div class=\"wide\"><table><tr><th>epoch<th>loss<th>accuracy<th>validation loss<th>validation accuracy<th>learning rate<th>seconds</tr>";
+    let known = |value: Option<f32>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
+    for (index, epoch) in history.epochs.iter().enumerate() {
+        let _ = write!(
+            page,
+            "<tr><td>{}<td>{:.4}<td>{:.4}<td>{}<td>{}<td>{:e}<td>{:.2}</tr>",
+            index + 1,
+            epoch.loss,
+            epoch.accuracy,
+            known(epoch.val_loss),
+            known(epoch.val_accuracy),
+            epoch.learning_rate,
+            epoch.seconds
+        );
+    }
+    *page += "</table></div></details>";
+    Ok(())
 }
 
 fn metrics(page: &mut String, evaluation: &Evaluation) {
     let _ = write!(
         page,
-        "<h2>Metrics</h2><p>{} photos: loss {:.4}, accuracy {:.2} %, macro F1 {:.4}</p><table><tr><th>class<th>photos<th>precision<th>recall<th>F1<th>ROC-AUC</tr>",
+        "<h2>Metrics</h2><p>{} photos: loss {:.4}, accuracy {:.2} %, macro F1 {:.4}</p><div class=\"wide\"><table><tr><th>class<th>photos<th>precision<th>recall<th>F1<th>ROC-AUC</tr>",
         evaluation.images,
         evaluation.loss,
         evaluation.accuracy * 100.0,
@@ -141,14 +171,14 @@ fn metrics(page: &mut String, evaluation: &Evaluation) {
             metrics.f1
         );
     }
-    *page += "</table>";
+    *page += "</table></div>";
 }
 
 fn matrix(page: &mut String, evaluation: &Evaluation) {
     if evaluation.confusion.is_empty() || evaluation.classes.len() > MATRIX {
         return;
     }
-    *page += "<h2>Confusion matrix</h2><p>Rows are what photos show, columns what they were taken for.</p><table class=\"m\"><tr><th>";
+    *page += "<h2>Confusion matrix</h2><p>Rows are what photos show, columns what they were taken for.</p><div class=\"wide\"><table class=\"m\"><tr><th>";
     for class in &evaluation.classes {
         let _ = write!(page, "<th>{}", escape(class));
     }
@@ -163,7 +193,7 @@ fn matrix(page: &mut String, evaluation: &Evaluation) {
             let _ = write!(page, "<td style=\"background:rgba({color},{share:.2}){text}\">{count}");
         }
     }
-    *page += "</tr></table>";
+    *page += "</tr></table></div>";
 }
 
 fn mistakes(page: &mut String, evaluation: &Evaluation) {
@@ -192,9 +222,40 @@ fn mistakes(page: &mut String, evaluation: &Evaluation) {
             escape(&names.join(", ")),
             escape(&evaluation.classes[best]),
             probabilities[best] * 100.0,
-            escape(&path.display().to_string())
+            link(path)
         );
     }
+}
+
+/// A path that opens the file, where it is one.
+fn link(path: &Path) -> String {
+    let shown = escape(&path.display().to_string());
+    match std::path::absolute(path) {
+        Ok(file) if file.exists() => format!("<a href=\"{}\">{shown}</a>", url(&file)),
+        // A photo in memory, or one that is gone.
+        _ => shown,
+    }
+}
+
+/// The URL of an absolute path, whatever its bytes are.
+fn url(path: &Path) -> String {
+    let mut url = String::from("file://");
+    for &byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'\\' if cfg!(windows) => url.push('/'),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' | b':' => {
+                url.push(byte.into());
+            }
+            _ => {
+                let _ = write!(url, "%{byte:02X}");
+            }
+        }
+    }
+    if cfg!(windows) {
+        // file:///C:/...
+        url.insert(7, '/');
+    }
+    url
 }
 
 /// A small JPEG, as base64; nothing for what cannot be opened any more.
@@ -215,4 +276,67 @@ fn thumbnail(path: &Path) -> Option<String> {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use rekindle_infer::Epoch;
+
+    use super::*;
+
+    fn fit() -> FitReport {
+        let epoch = |index: usize| Epoch {
+            loss: 1.0 / (index + 1) as f32,
+            accuracy: 0.5,
+            val_loss: (index > 0).then_some(0.75),
+            val_accuracy: None,
+            learning_rate: 1e-3,
+            seconds: 0.25,
+        };
+        let mut fit = FitReport::default();
+        fit.history.epochs = (0..3).map(epoch).collect();
+        fit
+    }
+
+    #[test]
+    fn a_page_has_charts_with_axes_in_its_own_colors() {
+        let page = page("A <page>", &fit(), None).expect("draws");
+        assert_eq!(page.matches("<svg ").count(), 4);
+        for text in ["Accuracy", "Loss", "Learning rate", "Seconds", "epoch", "validation", "0.8"] {
+            assert!(page.contains(text), "{text}");
+        }
+        assert!(page.contains("<title>A &lt;page&gt;</title>"));
+        // Every color of a chart but those of its lines is one that the page replaces.
+        for attribute in ["fill", "stroke"] {
+            for part in page.split(&format!(" {attribute}=\"#")).skip(1) {
+                let color = &part[..6];
+                let lines = ["1F77B4", "FF7F0E"].contains(&color);
+                let replaced = theme().contains(&format!("[{attribute}=\"#{color}\"]"));
+                assert!(lines || replaced, "{attribute} {color}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_without_numbers_is_a_page_too() {
+        let mut fit = fit();
+        fit.history.epochs.iter_mut().for_each(|epoch| epoch.loss = f32::NAN);
+        assert!(page("NaN", &fit, None).is_ok());
+        fit.history.epochs.clear();
+        assert!(!page("Loaded", &fit, None).expect("draws").contains("<svg"));
+    }
+
+    #[test]
+    fn files_are_linked_whatever_their_names() {
+        assert_eq!(
+            url(Path::new("/photos/a b#1/\u{fc}?.jpg")),
+            "file:///photos/a%20b%231/%C3%BC%3F.jpg"
+        );
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("a\"b.jpg");
+        assert!(!link(&path).contains("href"));
+        std::fs::write(&path, []).expect("writes");
+        let link = link(&path);
+        assert!(link.contains("href=\"file:///") && link.contains("a%22b.jpg\">"), "{link}");
+    }
 }

@@ -2,6 +2,8 @@
 
 #[cfg(any(test, not(all(feature = "plots", feature = "html"))))]
 mod absent;
+#[cfg(any(feature = "plots", feature = "html"))]
+mod chart;
 #[cfg(feature = "plots")]
 mod curves;
 #[cfg(feature = "html")]
@@ -13,23 +15,23 @@ use rekindle_infer::Evaluation;
 
 use crate::error::TrainError;
 
-#[cfg(not(feature = "plots"))]
-pub use self::absent::draw_curves;
 #[cfg(not(feature = "html"))]
 pub use self::absent::write_html;
 #[cfg(not(feature = "plots"))]
-pub(crate) use self::absent::{draw_confusion, draw_lines};
+pub(crate) use self::absent::{draw_confusion, draw_line};
+#[cfg(not(feature = "plots"))]
+pub use self::absent::{draw_curves, draw_trade_off};
 #[cfg(feature = "plots")]
-pub use self::curves::draw_curves;
+pub(crate) use self::curves::{draw_confusion, draw_line};
 #[cfg(feature = "plots")]
-pub(crate) use self::curves::{draw_confusion, draw_lines};
+pub use self::curves::{draw_curves, draw_trade_off};
 #[cfg(feature = "html")]
 pub use self::html::write_html;
 
 /// A line of points.
 pub(crate) struct Line<'a> {
     pub name: &'a str,
-    pub points: Vec<(f32, f32)>,
+    pub points: Vec<(f64, f64)>,
 }
 
 /// Draws what an [`Evaluation`] found.

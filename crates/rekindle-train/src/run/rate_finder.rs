@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::engine::{Place, Scope, Step, engine};
 use crate::error::TrainError;
 use crate::features::{Batches, Stored};
-use crate::report::{Line, draw_lines};
+use crate::report::{Line, draw_line};
 use crate::settings::FitConfig;
 
 /// The lowest and the highest rate that are tried.
@@ -108,10 +108,10 @@ impl RateFinder {
     /// When the file cannot be written.
     pub fn draw(&self, path: impl AsRef<Path>) -> Result<(), TrainError> {
         let points = self.rates.iter().zip(&self.losses);
-        let points = points.map(|(rate, loss)| (rate.log10() as f32, *loss as f32)).collect();
-        let mark = self.suggestion.log10() as f32;
+        let points = points.map(|(rate, loss)| (rate.log10(), *loss)).collect();
+        let mark = self.suggestion.log10();
         let title = format!("Loss over the learning rate; suggested {:.1e}", self.suggestion);
-        draw_lines(path.as_ref(), &title, "rate", &[Line { name: "loss", points }], Some(mark))
+        draw_line(path.as_ref(), &title, "learning rate", Line { name: "loss", points }, mark)
     }
 }
 
