@@ -77,7 +77,7 @@ impl Images {
         }
     }
 
-    /// In parts of so many values, the last one of what is left.
+    /// In parts of `values` values; the last one may be shorter.
     pub fn parts(self, values: usize) -> Vec<Self> {
         match self {
             Self::Values(all) if all.len() <= values => vec![Self::Values(all)],

@@ -149,7 +149,7 @@ pub(crate) struct Kernels {
 }
 
 impl Kernels {
-    /// Columns that a product of such factors with so many outputs computes: those that fill its last tile.
+    /// Columns that a product of such factors with this many outputs computes: those that fill its last tile.
     pub fn padded(&self, outputs: usize, factors: Element) -> usize {
         let whole = outputs.next_multiple_of(CHANNEL_BLOCK);
         let half = whole - CHANNEL_BLOCK / 2;

@@ -50,7 +50,7 @@ pub trait Job {
     /// What comes of it.
     type Output;
 
-    /// Does it.
+    /// Runs the job on this backend's device.
     fn run<B: Backend>(self, device: &B::Device) -> Self::Output;
 }
 

@@ -118,7 +118,7 @@ pub(super) fn pixels(count: usize) -> Vec<f32> {
     (0..count).map(|i| (i % 251) as f32 / 125.5 - 1.0).collect()
 }
 
-/// Milliseconds for one image: the median of so many runs, each of so many images.
+/// Milliseconds for one image: the median of `runs` runs, each of `batch` images.
 pub(super) fn median<E>(
     runs: usize,
     batch: usize,

@@ -151,7 +151,7 @@ fn winograd(conv: &Conv, factors: Element, out: Shape, config: PlanConfig) -> Op
     }
 }
 
-/// A convolution's settings, for so many columns.
+/// A convolution's settings, for a product of `columns` columns.
 fn window(conv: Conv, columns: usize) -> Window {
     let mut bias = aligned(&conv.bias);
     bias.resize(columns, 0.0);

@@ -58,7 +58,7 @@ pub(super) struct Operands<I, O> {
 }
 
 impl Plan {
-    /// `gemm`, for an output of so many columns.
+    /// `gemm`, for an output of `out_width` columns.
     pub(super) fn product<'a, I, O>(
         &'a self,
         gemm: &'a Gemm<I, O>,

@@ -59,7 +59,7 @@ impl Plan {
         self.run_all(photos, outputs, |photo| Image::Bytes(photo, scale))
     }
 
-    /// How many images so many values are.
+    /// How many images these values are.
     fn batch(&self, values: usize) -> Result<usize, PlanError> {
         let count = self.input_shape.count();
         match values > 0 && values.is_multiple_of(count) {
@@ -217,7 +217,7 @@ impl Plan {
         if threads > 1 { work.min(threads * 4) } else { 1 }
     }
 
-    /// Into how many parts a step is cut for so many threads.
+    /// Into how many parts a step is cut for this number of threads.
     fn parts(&self, step: &Step, threads: usize) -> usize {
         if threads < 2 {
             return 1;
@@ -239,7 +239,7 @@ impl Plan {
         }
     }
 
-    /// Into how many parts the rows and the panels of a product are cut for so many threads.
+    /// Into how many parts the rows and the panels of a product are cut for this number of threads.
     fn grid(&self, gemm: &GemmShape, step: &Step, threads: usize) -> [usize; 2] {
         let (rows, panels) = (step.out.pixels(), gemm.panels().len());
         let tiles = rows.div_ceil(self.kernels.rows);
@@ -256,7 +256,7 @@ impl Plan {
         [if is_uneven { tiles.min(2) } else { 1 }, across]
     }
 
-    /// Runs one of the parts that a step has for so many threads, of each image.
+    /// Runs one of the parts that a step has for this number of threads, of each image.
     fn run_step(&self, step: &Step, arenas: &[Arena], part: usize, threads: usize) {
         match &step.work {
             Work::Gemm(AnyGemm::F32(gemm)) => self.run_gemm(gemm, step, arenas, part, threads),

@@ -302,7 +302,7 @@ fn points_to_tile<T>(
     unsafe { (of.transforms.output)(&args) };
 }
 
-/// Makes room for so many values.
+/// Makes room for `count` values.
 fn grow<T: Copy + Default>(values: &mut Buffer<T>, count: usize) {
     if values.len() < count {
         values.resize(count, T::default());

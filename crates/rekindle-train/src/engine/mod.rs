@@ -60,7 +60,7 @@ pub(crate) struct Variable {
 
 /// Computes steps of what is in a [`Scope`].
 pub(crate) trait Engine<B: AutodiffBackend> {
-    /// Takes a step of so many samples, and forgets it: whether there is memory for it. Between two steps.
+    /// Whether there is memory for a step of this many samples: takes one and forgets it. Between two steps.
     fn rehearse(&mut self, _samples: usize) -> Result<(), TrainError> {
         Ok(())
     }
@@ -105,7 +105,7 @@ pub(crate) struct Place<D> {
     pub precision: Precision,
 }
 
-/// The engine for a model's backend, and for so many samples between two steps: the CPU engine's where tensors are in the CPU's
+/// The engine for a model's backend, and for this many samples between two steps: the CPU engine's where tensors are in the CPU's
 /// memory and it knows every layer, and on a GPU this project's kernels for a head that they are fast for.
 pub(crate) fn engine<B: AutodiffBackend>(
     model: Network<B>,

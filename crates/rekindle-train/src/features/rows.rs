@@ -91,7 +91,7 @@ impl Rows {
     }
 }
 
-/// The header of a safetensors file with so many numbers in rows of `count`.
+/// The header of a safetensors file of `length` numbers in rows of `count`.
 fn header(length: usize, count: usize) -> [u8; HEADER] {
     let (rows, bytes) = (length / count.max(1), length * 4);
     let json = format!(

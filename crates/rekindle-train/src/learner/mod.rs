@@ -247,7 +247,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         self.freeze(Freeze::Until(layer.into()))
     }
 
-    /// The last layers of the network, so many, train from the start.
+    /// Trains the last `layers` layers of the network from the start.
     #[must_use]
     pub fn unfreeze_last(self, layers: usize) -> Self {
         self.freeze(Freeze::AllButLast(layers))

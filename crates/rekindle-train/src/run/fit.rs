@@ -384,7 +384,7 @@ mod tests {
         }
     }
 
-    /// Has memory for so many photos.
+    /// Has memory for this many photos.
     struct Small(usize);
 
     impl Engine<B> for Small {

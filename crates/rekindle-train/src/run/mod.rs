@@ -30,7 +30,7 @@ use crate::learner::TransferLearner;
 use crate::settings::{BatchNormMode, FineTune, FitConfig, Freeze, Loss};
 
 impl<B: AutodiffBackend> TransferLearner<B> {
-    /// Trains.
+    /// Runs the phases and gives the trained model.
     ///
     /// # Errors
     /// When there are no photos, a setting is out of range, the network cannot take them, the loss
@@ -400,7 +400,7 @@ fn description<B: AutodiffBackend>(
     )
 }
 
-/// Trains.
+/// Runs all phases of a training.
 pub(crate) fn run<B: AutodiffBackend>(
     mut learner: TransferLearner<B>,
 ) -> Result<TrainedModel<B::InnerBackend>, TrainError> {

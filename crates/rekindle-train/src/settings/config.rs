@@ -143,7 +143,7 @@ pub enum Freeze {
     Nothing,
     /// All up to and with the layer of this Keras name, in Keras's order.
     Until(String),
-    /// All but the last of them, so many, as in Keras's `for layer in base.layers[:-n]`.
+    /// All layers but the last `n`, as in Keras's `for layer in base.layers[:-n]`.
     AllButLast(usize),
 }
 
@@ -193,7 +193,7 @@ impl FineTune {
         Self::with(Freeze::Until(layer.into()))
     }
 
-    /// Trains the last layers, so many: 5 epochs at 1e-5.
+    /// Trains the last `layers` layers: 5 epochs at 1e-5.
     #[must_use]
     pub fn last(layers: usize) -> Self {
         Self::with(Freeze::AllButLast(layers))
