@@ -37,6 +37,7 @@ mod parameters;
 pub mod run;
 mod shape;
 mod summary;
+pub mod tflite;
 mod variable;
 
 pub use activation::{Activation, SELU};

@@ -11,8 +11,8 @@ use crate::beside::Beside;
 use crate::keras::{self, Origin, Placed, Resolved};
 use crate::record::Record;
 use crate::{
-    ModelCard, WeightsError, folder, foreign, hdf5, json, onnx, safetensors, tf_checkpoint, torch,
-    zipped,
+    ModelCard, WeightsError, folder, foreign, hdf5, json, onnx, safetensors, tf_checkpoint, tflite,
+    torch, zipped,
 };
 
 /// How a file holds numbers.
@@ -91,6 +91,8 @@ pub(crate) enum Naming {
     Modules,
     /// By what is done with them: ONNX.
     Graph(Box<onnx::Graph>),
+    /// The same, TensorFlow Lite's.
+    Tflite(Box<tflite::Opened>),
 }
 
 /// An open file of weights. Tensors are read one by one, when they are asked for.
@@ -147,7 +149,7 @@ impl ReadTensor for Rearranged {
 const HDF5_MAGIC: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 
 impl Checkpoint {
-    /// Opens a file by its content: Keras's HDF5 (`.h5`, `.weights.h5`), `.keras`, ONNX, safetensors, the index of a
+    /// Opens a file by its content: Keras's HDF5 (`.h5`, `.weights.h5`), `.keras`, ONNX, TensorFlow Lite, safetensors, the index of a
     /// sharded safetensors or Keras file, TF.js's `model.json`, a zip of Teachable Machine's, NumPy's `.npz`, or a TensorFlow
     /// checkpoint of version 1 (one file, as TF-Slim's `inception_v1.ckpt`) or 2. The latter is an index and files of data, of
     /// which any may be named (`X.index`, `X.data-00000-of-00001`), or `X`, as TensorFlow does.
@@ -179,6 +181,7 @@ impl Checkpoint {
             _ if start.starts_with(HDF5_MAGIC) => hdf5::open(path),
             _ if start.starts_with(b"PK\x03\x04") => zipped::open(path),
             _ if tf_checkpoint::is_table(&mut file) => tf_checkpoint::open(path),
+            [_, _, _, _, mark @ ..] if mark.starts_with(tflite::MARK) => tflite::open(path),
             [b'{', ..] => json::open(path),
             // The field `ir_version` comes first.
             [0x08, ..] if start.get(8) != Some(&b'{') || is_onnx => onnx::open(path),
@@ -192,7 +195,7 @@ impl Checkpoint {
             _ if tf_checkpoint::is_named(path) => tf_checkpoint::open(path),
             _ => Err(WeightsError::format(
                 path,
-                "neither Keras's HDF5 or .keras, nor ONNX, nor safetensors, nor a TensorFlow checkpoint; save it with Keras's `model.save(\"name.keras\")` or `model.save_weights(\"name.weights.h5\")`",
+                "neither Keras's HDF5 or .keras, nor ONNX, nor TensorFlow Lite, nor safetensors, nor a TensorFlow checkpoint; save it with Keras's `model.save(\"name.keras\")` or `model.save_weights(\"name.weights.h5\")`",
             )),
         }
     }
@@ -287,6 +290,10 @@ impl Checkpoint {
         }
         let naming = match std::mem::replace(&mut self.naming, Naming::Names) {
             Naming::Graph(graph) => return onnx::resolve(self, *graph, size),
+            Naming::Tflite(opened) => {
+                let beside = self.beside.take().unwrap_or_default();
+                return tflite::resolve(self, &opened, size, &beside);
+            }
             Naming::Modules => {
                 let beside = self.beside.take().unwrap_or_default();
                 return Ok(torch::resolve(self, size, &beside));

@@ -39,6 +39,7 @@ mod sharded;
 mod teachable;
 mod tf_checkpoint;
 mod tfjs;
+mod tflite;
 mod torch;
 mod whole;
 mod zipped;

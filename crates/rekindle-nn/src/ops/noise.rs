@@ -8,6 +8,7 @@ use crate::activation::SELU;
 use crate::keras::{LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::{Run, as_type};
+use crate::tflite::{TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape};
 
 /// Keras's `SpatialDropout2D`, `Dropout` with a `noise_shape`, and ConvNeXt's `StochasticDepth`: as
@@ -129,6 +130,10 @@ impl Operation for SharedDropout {
         Ok(layer.input())
     }
 
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        layer.input()
+    }
+
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let x = first(inputs);
         let drawn = self
@@ -241,6 +246,10 @@ impl Operation for Noise {
 
     fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
         Ok(layer.input())
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        layer.input()
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

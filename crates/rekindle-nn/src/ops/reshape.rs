@@ -6,6 +6,7 @@ use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::Run;
+use crate::tflite::{TensorId, TfliteLayer, int};
 use crate::{Features, NetworkError, Shape};
 
 /// Keras's `Flatten`, in Keras's order: height, width, channels.
@@ -42,6 +43,14 @@ impl Operation for Flatten {
                 let x = layer.channels_last(&x);
                 Ok(layer.plain("Flatten", &[&x]))
             }
+        }
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let x = layer.input()?;
+        match layer.shape() {
+            Shape::Flat(_) => Ok(x),
+            map @ Shape::Map { .. } => layer.reshaped(x, &[map.count()]),
         }
     }
 
@@ -113,6 +122,15 @@ impl Operation for Reshape {
                 layer.transposed(&y, &[0, 3, 1, 2])
             }
         })
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, from) = (layer.input()?, layer.shape());
+        match self.output(&[from])? {
+            to if from == to => Ok(x),
+            Shape::Flat(count) => layer.reshaped(x, &[count]),
+            Shape::Map { height, width, channels } => layer.reshaped(x, &[height, width, channels]),
+        }
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
@@ -188,6 +206,15 @@ impl Operation for Permute {
                 let axis = |axis: usize| [2, 3, 1][axis - 1];
                 Ok(layer.transposed(&x, &[0, axis(c), axis(a), axis(b)]))
             }
+            _ => Ok(x),
+        }
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let x = layer.input()?;
+        match self.dims[..] {
+            [1, 2, 3] => Ok(x),
+            [a, b, c] => Ok(layer.transposed(x, [0, int(a)?, int(b)?, int(c)?])),
             _ => Ok(x),
         }
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 pub(crate) use front::put_in;
 
 use crate::record::Record;
-use crate::{ModelCard, TensorInfo, WeightsError, onnx, save};
+use crate::{ModelCard, TensorInfo, WeightsError, onnx, save, tflite};
 
 /// A file's format, by the ending of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum ExportFormat {
     Hdf5,
     /// ONNX: `.onnx`.
     Onnx,
+    /// TensorFlow Lite, with the metadata that Android's task library reads: `.tflite`.
+    Tflite,
     /// Rekindle's own file, with Keras's names of variables: `.safetensors`.
     Safetensors,
 }
@@ -31,6 +33,7 @@ impl ExportFormat {
         ("keras", Self::Keras),
         ("h5", Self::Hdf5),
         ("onnx", Self::Onnx),
+        ("tflite", Self::Tflite),
         ("safetensors", Self::Safetensors),
     ];
 
@@ -62,7 +65,7 @@ pub struct ExportOptions {
     pub preprocessing: bool,
     /// Images as `[batch, channels, height, width]`; ONNX only.
     pub channels_first: bool,
-    /// Weights as 16-bit floats, computed with as such; ONNX only.
+    /// Weights as 16-bit floats: ONNX, which then computes with them, and TensorFlow Lite, which computes in float32.
     pub half: bool,
 }
 
@@ -107,8 +110,8 @@ pub fn export(
             "channels first is for ONNX: name it .onnx",
         ),
         (
-            options.half && format != ExportFormat::Onnx,
-            "16-bit weights are for ONNX: name it .onnx",
+            options.half && !matches!(format, ExportFormat::Onnx | ExportFormat::Tflite),
+            "16-bit weights are for ONNX and TensorFlow Lite: name it .onnx or .tflite",
         ),
     ];
     if let Some((_, reason)) = refused.iter().find(|(is_refused, _)| *is_refused) {
@@ -138,6 +141,7 @@ pub fn export(
             keras::whole_hdf5(path, model, Record::new(card, front).map_err(wrong)?)
         }
         ExportFormat::Onnx => onnx::write(path, card, model(values)?.0, options),
+        ExportFormat::Tflite => tflite::write(path, card, model(values)?.0, options),
         // The card says how photos are preprocessed: no layer has to.
         ExportFormat::Safetensors => {
             save(path, card, tensors, &mut |index| match values.get(index) {

@@ -273,7 +273,7 @@ pub(super) struct Kitchen {
 }
 
 /// The file's own tensors.
-pub(super) struct FileTensors(pub Arc<Vec<Weight>>);
+pub(crate) struct FileTensors(pub Arc<Vec<Weight>>);
 
 impl ReadTensor for FileTensors {
     fn read(&mut self, index: usize) -> Result<Vec<f32>, String> {

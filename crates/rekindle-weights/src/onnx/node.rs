@@ -76,6 +76,8 @@ pub(super) struct Node {
     pub inputs: Vec<Option<Value>>,
     pub outputs: Vec<Option<Value>>,
     pub attributes: Vec<(String, Attribute)>,
+    /// What it is called in messages, where it is a part of another format's operator.
+    pub label: Option<String>,
 }
 
 /// The largest extent of a window, a padding, a step: far more than any network has.
@@ -94,8 +96,10 @@ impl Node {
 
     /// Why the node cannot be read.
     pub fn refused(&self, why: &str) -> String {
-        let Self { name, op, .. } = self;
-        format!("node `{name}` ({op}): {why}")
+        match self {
+            Self { label: Some(label), .. } => format!("{label}: {why}"),
+            Self { name, op, .. } => format!("node `{name}` ({op}): {why}"),
+        }
     }
 
     /// Sees that there are no attributes but these, and at most so many inputs.

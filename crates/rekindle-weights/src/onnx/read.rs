@@ -111,8 +111,11 @@ pub(super) fn read(graph: &Graph, size: Option<[usize; 2]>) -> Result<Found, Str
         batch: None,
         assumed: Vec::new(),
     };
-    let image = reader.image(size, &order)?;
+    let mut image = reader.image(size, &order)?;
     let input = image.shape;
+    if let Some(front) = &graph.front {
+        image = reader.front(front, &image)?;
+    }
     reader.values.insert(inputs[0], Known::Data(image));
     let mut used: HashMap<Value, usize> = HashMap::from([(output, 1)]);
     let all_inputs = order.iter().flat_map(|&node| graph.nodes[node].inputs.iter().flatten());
@@ -200,7 +203,7 @@ impl Reader<'_> {
             ));
         };
         self.batch = usize::try_from(batch).ok().filter(|&batch| batch > 0);
-        let channels_first = self.is_channels_first([a, b, c], order);
+        let channels_first = !self.graph.channels_last && self.is_channels_first([a, b, c], order);
         let [channels, height, width] = if channels_first { [a, b, c] } else { [c, a, b] };
         let side = |found: i64, which: usize| match (usize::try_from(found), size) {
             (Ok(found @ 1..=MOST_PIXELS), _) => Ok(found),
@@ -231,6 +234,25 @@ impl Reader<'_> {
         } else {
             Data::channels_last(Source::Input, shape)
         })
+    }
+
+    /// What is done to the image before the graph takes it.
+    fn front(&mut self, front: &Op, image: &Data) -> Result<Data, String> {
+        let node = Node {
+            op: front.class().into(),
+            domain: String::new(),
+            name: front.class().to_lowercase(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            attributes: Vec::new(),
+            label: Some("the normalization that the file's metadata says".into()),
+        };
+        match self.over(&node, front.clone(), image, Vec::new())? {
+            Known::Data(data) => Ok(data),
+            Known::Constant(_) | Known::Integers(_) | Known::Erf(_) => {
+                Err(node.refused("it makes no image"))
+            }
+        }
     }
 
     /// Whether the image's channels come first: what the graph does with it says so, or else its extents.

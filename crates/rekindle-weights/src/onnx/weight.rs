@@ -9,7 +9,7 @@ use crate::Dtype;
 use crate::safetensors::decode;
 
 /// ONNX's `TensorProto.DataType`, where it is one of numbers with a fraction.
-pub(super) fn dtype(data_type: i32) -> Option<Dtype> {
+pub(crate) fn dtype(data_type: i32) -> Option<Dtype> {
     Some(match data_type {
         1 => Dtype::F32,
         10 => Dtype::F16,
