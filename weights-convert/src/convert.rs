@@ -14,7 +14,7 @@ use crate::{Numbers, Outcome, described, open_network};
 pub struct ConvertArgs {
     input: PathBuf,
     output: PathBuf,
-    /// The numbers of a safetensors file; the others keep f32
+    /// The numbers of a safetensors file; f16 also of .onnx and .tflite; the others keep f32
     #[arg(long, value_enum, default_value_t = Numbers::F32)]
     dtype: Numbers,
     /// The architecture that the file has to hold [default: whichever it is]
@@ -50,10 +50,14 @@ pub fn run(args: ConvertArgs) -> Outcome {
     } = args;
     let format = ExportFormat::of(&output).ok();
     let format = format.filter(|format| *format != ExportFormat::Safetensors);
-    if format.is_some() && dtype.dtype() != Dtype::F32 {
-        return Err(
-            format!("{}: only safetensors has other numbers than f32", output.display()).into()
-        );
+    let has_halves = matches!(format, Some(ExportFormat::Onnx | ExportFormat::Tflite));
+    let is_half = dtype.dtype() == Dtype::F16 && has_halves;
+    if format.is_some() && dtype.dtype() != Dtype::F32 && !is_half {
+        return Err(format!(
+            "{}: only safetensors has other numbers than f32, and f16 .onnx and .tflite",
+            output.display()
+        )
+        .into());
     }
     if weights_only && format.is_none() {
         return Err(format!("{}: weights alone are HDF5: name it .h5", output.display()).into());
@@ -130,6 +134,7 @@ pub fn run(args: ConvertArgs) -> Outcome {
             indices.into_iter().map(|index| checkpoint.read(index)).collect::<Result<_, _>>()?;
         let mut options = ExportOptions::default();
         options.weights_only = weights_only;
+        options.half = is_half;
         return Ok(export(&output, &card, &tensors, values, options)?);
     }
     save(&output, &card, &tensors, &mut |index| checkpoint.read(indices[index]))?;

@@ -28,7 +28,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Write the network as OUTPUT's ending says: .keras, .h5 and .onnx for other programs, .bpk for Burn; else safetensors
+    /// Write the network as OUTPUT's ending says: .keras, .h5, .onnx and .tflite for other programs, .bpk for Burn; else safetensors
     ///
     /// What is not part of the network is left out, but for a head of a whole model.
     Convert(convert::ConvertArgs),

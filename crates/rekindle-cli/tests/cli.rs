@@ -366,7 +366,7 @@ fn the_guide_s_commands_for_other_programs_run() {
             serde_json::from_str(&stdout(&["predict", &path, &photo, "--json"])).expect("JSON");
         json[0]["predictions"].clone()
     };
-    for file in ["pets.onnx", "pets.keras", "pets.h5", "pets.safetensors"] {
+    for file in ["pets.onnx", "pets.tflite", "pets.keras", "pets.h5", "pets.safetensors"] {
         assert_eq!(predict(file), predict("pets.rekindle"), "{file}");
     }
     let output = rekindle(&["export", &model, "pets.pb"]);

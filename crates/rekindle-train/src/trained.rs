@@ -199,7 +199,7 @@ impl<B: Backend> TrainedModel<B> {
     }
 
     /// Writes the model for another program, as the path's ending says: `.keras`, `.h5`, `.weights.h5`, `.onnx`,
-    /// `.safetensors`.
+    /// `.tflite`, `.safetensors`.
     ///
     /// # Errors
     /// When the format has no place for a layer, a setting or an option, or the file cannot be written; an existing one is

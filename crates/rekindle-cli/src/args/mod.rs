@@ -35,7 +35,7 @@ pub enum Command {
     Predict(PredictArgs),
     /// Compare a model's predictions with the names of the folders: DIR/CLASS/*.jpg
     Evaluate(EvaluateArgs),
-    /// Write a model for other programs: Keras, ONNX
+    /// Write a model for other programs: Keras, ONNX, TensorFlow Lite
     Export(crate::commands::export::ExportArgs),
     /// Print a network's layers and parameter counts
     Summary(SummaryArgs),
@@ -77,7 +77,7 @@ pub struct DeviceArgs {
 
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// A trained model; or a Keras classifier: .keras, .h5, .onnx; or mobilenet-v2 or inception-v3, for Keras's
+    /// A trained model; or a Keras classifier: .keras, .h5, .onnx, .tflite; or mobilenet-v2 or inception-v3, for Keras's
     /// own ImageNet classifier
     pub model: PathBuf,
     /// Photos, folders of them, or patterns as 'photos/*.jpg'

@@ -11,7 +11,7 @@ use crate::args::{LabelsArgs, PhotoArgs};
 pub struct ExportArgs {
     /// A trained model: a file of Rekindle's, or any model that it reads
     pub model: PathBuf,
-    /// Where it goes: .keras, .h5, .weights.h5 (Keras), .onnx, .safetensors
+    /// Where it goes: .keras, .h5, .weights.h5 (Keras), .onnx, .tflite, .safetensors
     pub out: PathBuf,
     #[command(flatten)]
     pub labels: LabelsArgs,
@@ -24,7 +24,7 @@ pub struct ExportArgs {
     /// The axes of the images: [batch, height, width, channels] or [batch, channels, height, width] (.onnx)
     #[arg(long, value_enum, default_value_t = Layout::Nhwc)]
     pub input: Layout,
-    /// The kind of numbers that weights are, and are computed with (.onnx)
+    /// The kind of numbers that weights are (.onnx, .tflite); ONNX computes with them too
     #[arg(long, value_enum, default_value_t = Numbers::F32)]
     pub precision: Numbers,
     #[command(flatten)]
@@ -41,11 +41,15 @@ pub enum Layout {
 pub enum Numbers {
     F32,
     F16,
+    Int8,
 }
 
 pub fn run(args: &ExportArgs) -> Outcome {
     if args.photos.fast_decode {
         return Err("--fast-decode is not a part of a model: leave it out".into());
+    }
+    if args.precision == Numbers::Int8 {
+        return Err("--precision int8 needs a quantised model, which is not written yet: f16 halves the file".into());
     }
     let device = Default::default();
     let model =

@@ -6,7 +6,7 @@
 
 mod activations;
 #[cfg(test)]
-mod backend;
+pub(crate) mod backend;
 mod constant;
 mod data;
 mod dispatch;
@@ -32,7 +32,7 @@ mod weight;
 mod weighted;
 mod write;
 #[cfg(test)]
-mod written;
+pub(crate) mod written;
 
 pub(crate) use constant::{Constant, FileTensors};
 pub(crate) use graph::Graph;

@@ -16,7 +16,7 @@ mod tables;
 mod tests;
 mod write;
 #[cfg(test)]
-mod written;
+pub(crate) mod written;
 
 use std::path::Path;
 

@@ -97,24 +97,14 @@ fn read(
     beside: &Beside,
 ) -> Result<Placed, String> {
     let mut first = once(path, opened, size, beside, false)?;
-    if first.0.architecture().is_none() && has_ends(&opened.file) {
-        // Where no known network has its activations as layers, one may have them in its layers.
+    if first.0.architecture().is_none() {
+        // Where no known network has its activations as layers, one may have them in its layers: no file says which it was.
         let second = once(path, opened, size, beside, true)?;
         if second.0.architecture().is_some() {
             first = second;
         }
     }
     Ok(first)
-}
-
-/// Whether an operator with weights ends with an activation.
-fn has_ends(file: &File) -> bool {
-    file.operators.iter().any(|operator| match operator.name.as_str() {
-        "CONV_2D" => operator.byte(3) != 0,
-        "DEPTHWISE_CONV_2D" => operator.byte(4) != 0,
-        "FULLY_CONNECTED" => operator.byte(0) != 0,
-        _ => false,
-    })
 }
 
 fn once(

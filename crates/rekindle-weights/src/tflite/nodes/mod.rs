@@ -28,8 +28,8 @@ pub(super) struct Translated {
     pub labels: Vec<String>,
 }
 
-/// The nodes of a file. With `joins`, an activation that an operator ends with is said to be a part of it; else to be a layer
-/// behind it: no file says which it was.
+/// The nodes of a file. With `joins`, an activation behind an operator of the same name is said to be a part of its layer; else
+/// to be one of its own.
 ///
 /// # Errors
 /// When something in it cannot be honoured; the message names operator and tensor.
@@ -387,13 +387,20 @@ impl<'a> Nodes<'a> {
                 return Err(format!("it ends with activation {other}, which is not supported"));
             }
         };
+        let output = self.function_node(op, &[value], attributes);
+        self.ends(&output)
+    }
+
+    /// A node of a function of single values, which may be a part of what comes before it.
+    pub fn function_node(&mut self, op: &str, inputs: &[&str], attributes: Attributes) -> String {
         let output = format!("#{} {op}", self.nodes.len());
         let mut name = self.layer_name();
         if !self.joins {
-            name = format!("{name}/{}", op.to_lowercase());
+            // Of no scope that a layer with weights is of.
+            name = format!("{}_{}", name.replace('/', "_"), op.to_lowercase());
         }
-        self.add(op, name, &[value], &output, attributes);
-        self.ends(&output)
+        self.add(op, name, inputs, &output, attributes);
+        output
     }
 
     /// Channels first, of maps.

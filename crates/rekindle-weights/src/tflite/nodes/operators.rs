@@ -18,7 +18,7 @@ impl Nodes<'_> {
         }
         if let Some((op, x)) = self.function() {
             let x = self.value(x);
-            let y = self.node(op, &[&x], Vec::new());
+            let y = self.function_node(op, &[&x], Vec::new());
             return self.ends(&y);
         }
         let alpha = |alpha: f32| vec![("alpha", Attribute::Float(alpha))];
@@ -130,7 +130,7 @@ impl Nodes<'_> {
     ) -> Result<(), String> {
         self.only(options, 1..=1)?;
         let x = self.value(self.input(0)?);
-        let y = self.node(op, &[&x], attributes);
+        let y = self.function_node(op, &[&x], attributes);
         self.ends(&y)
     }
 

@@ -106,7 +106,10 @@ impl Nodes<'_> {
             super::INT32 => 6,
             super::INT64 => 7,
             other => {
-                return Err(format!("it makes {}, which is not supported", super::kind_name(other)));
+                return Err(format!(
+                    "it makes {}, which is not supported",
+                    super::kind_name(other)
+                ));
             }
         };
         let y = self.node("Cast", &[&x], vec![("to", Attribute::Int(to))]);
