@@ -366,9 +366,15 @@ fn the_guide_s_commands_for_other_programs_run() {
             serde_json::from_str(&stdout(&["predict", &path, &photo, "--json"])).expect("JSON");
         json[0]["predictions"].clone()
     };
-    for file in ["pets.onnx", "pets.keras", "pets.h5", "pets.safetensors"] {
+    for file in ["pets.onnx", "pets.keras", "pets.h5", "pets.safetensors", "pets_timm.safetensors"]
+    {
         assert_eq!(predict(file), predict("pets.rekindle"), "{file}");
     }
+    let other = dir.path().join("other.safetensors").display().to_string();
+    let output = rekindle(&["export", &model, &other, "--names", "torchvision"]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.contains("`mobilenet_v2` has its layers, but computes otherwise"), "{error}");
     let output = rekindle(&["export", &model, "pets.pb"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(

@@ -199,12 +199,16 @@ impl<B: Backend> TrainedModel<B> {
     }
 
     /// Writes the model for another program, as the path's ending says: `.keras`, `.h5`, `.weights.h5`, `.onnx`,
-    /// `.safetensors`.
+    /// `.safetensors`. Gives what has to be known to load it there, in sentences.
     ///
     /// # Errors
     /// When the format has no place for a layer, a setting or an option, or the file cannot be written; an existing one is
     /// then as it was.
-    pub fn export(&self, path: impl AsRef<Path>, options: ExportOptions) -> Result<(), TrainError> {
+    pub fn export(
+        &self,
+        path: impl AsRef<Path>,
+        options: ExportOptions,
+    ) -> Result<Vec<String>, TrainError> {
         let (tensors, values) = variables_to_save(&self.model);
         Ok(export(path.as_ref(), &self.card, &tensors, values, options)?)
     }

@@ -4,6 +4,7 @@ use rekindle_nn::Op;
 use rekindle_nn::ops::Interpolation;
 
 use crate::ModelCard;
+use crate::record::Record;
 use crate::torch::Scaling;
 
 /// What other files than the model's say of it.
@@ -27,6 +28,10 @@ pub(crate) struct Beside {
     pub interpolation: Option<Interpolation>,
     /// The epsilon of the last LayerNormalization, of a network of PyTorch.
     pub last_epsilon: Option<f64>,
+    /// Whether timm was told to pad and normalize as Keras does, where its network of that name does not.
+    pub arguments: bool,
+    /// What an exported file has for Rekindle.
+    pub record: Option<Record>,
     /// What else is to be said; each is a sentence.
     pub assumed: Vec<String>,
 }

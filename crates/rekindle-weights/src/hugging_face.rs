@@ -18,7 +18,7 @@ use crate::{WeightsError, json, safetensors};
 
 /// Says what the network is.
 pub(crate) const CONFIG: &str = "config.json";
-const PREPROCESSOR: &str = "preprocessor_config.json";
+pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 /// The weights, in one file or in several.
 pub(crate) const WEIGHTS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
 /// Weights that are Python's pickles.
@@ -57,27 +57,9 @@ fn read(files: &mut Files<'_>, name: &str) -> Result<Option<Value>, String> {
 
 fn beside(files: &mut Files<'_>) -> Result<Beside, String> {
     let config = read(files, CONFIG)?.unwrap_or_default();
-    let wrong = |reason: String| format!("`{CONFIG}`: {reason}");
-    let mut beside = Beside { file: CONFIG.into(), ..Beside::default() };
-    let architecture = config["architecture"].as_str();
-    let kind = config["model_type"].as_str();
-    match (architecture, kind) {
-        (Some(name), _) => {
-            // `resnet50.a1_in1k` says which weights, too.
-            beside.model = name.split('.').next().map(str::to_owned);
-            of_timm(&config, &mut beside).map_err(wrong)?;
-        }
-        (None, Some(kind)) => {
-            beside.model = Some(format!("transformers:{kind}"));
-            of_transformers(kind, &config, &mut beside).map_err(wrong)?;
-        }
-        (None, None) => {
-            return Err(wrong("has neither timm's `architecture` nor transformers' `model_type`, which say what the network is".into()));
-        }
-    }
-    beside.classes = classes(&config).map_err(wrong)?;
+    let mut beside = said(&config, CONFIG)?;
     if let Some(preprocessor) = read(files, PREPROCESSOR)?
-        && architecture.is_none()
+        && config["architecture"].as_str().is_none()
     {
         of_photos(&preprocessor, &mut beside)
             .map_err(|reason| format!("`{PREPROCESSOR}`: {reason}"))?;
@@ -85,14 +67,54 @@ fn beside(files: &mut Files<'_>) -> Result<Beside, String> {
     Ok(beside)
 }
 
+/// What a configuration says of a network; `file` is where it stands.
+pub(crate) fn said(config: &Value, file: &str) -> Result<Beside, String> {
+    let wrong = |reason: String| format!("`{file}`: {reason}");
+    let mut beside = Beside { file: file.into(), ..Beside::default() };
+    let architecture = config["architecture"].as_str();
+    let kind = config["model_type"].as_str();
+    match (architecture, kind) {
+        (Some(name), _) => {
+            // `resnet50.a1_in1k` says which weights, too.
+            beside.model = name.split('.').next().map(str::to_owned);
+            of_timm(config, &mut beside).map_err(wrong)?;
+        }
+        (None, Some(kind)) => {
+            beside.model = Some(format!("transformers:{kind}"));
+            of_transformers(kind, config, &mut beside).map_err(wrong)?;
+        }
+        (None, None) => {
+            return Err(wrong("has neither timm's `architecture` nor transformers' `model_type`, which say what the network is".into()));
+        }
+    }
+    beside.classes = classes(config).map_err(wrong)?;
+    Ok(beside)
+}
+
 /// timm's settings.
 fn of_timm(config: &Value, beside: &mut Beside) -> Result<(), String> {
     // What no answer depends on, and what the weights say.
-    const FREE: [&str; 6] =
-        ["num_classes", "in_chans", "pretrained", "drop_rate", "drop_path_rate", "scriptable"];
+    const FREE: [&str; 9] = [
+        "num_classes",
+        "in_chans",
+        "pretrained",
+        "drop_rate",
+        "drop_path_rate",
+        "scriptable",
+        "width_mult",
+        "aux_logits",
+        "init_weights",
+    ];
     let arguments = config["model_args"].as_object();
+    let told = &config["model_args"];
+    // Keras's arithmetic, where timm has no network of its own for it.
+    let is_keras = told["pad_type"] == "same" && told["bn_eps"].as_f64() == Some(1e-3);
+    let has_none =
+        config["architecture"].as_str().is_some_and(|name| name.starts_with("mobilenetv2_"));
+    beside.arguments = is_keras && has_none;
     for (name, value) in arguments.into_iter().flatten() {
-        let is_usual = name == "global_pool" && value == "avg";
+        let is_usual = name == "global_pool" && value == "avg"
+            || beside.arguments && matches!(name.as_str(), "pad_type" | "bn_eps");
         if !FREE.contains(&name.as_str()) && !is_usual && !value.is_null() {
             return Err(format!(
                 "`model_args` has `{name}` {}, which is not supported: it would not be honoured",
@@ -264,7 +286,7 @@ fn scaling(mean: &Value, deviation: &Value) -> Result<Option<Scaling>, String> {
         })
     };
     Ok(Some(Scaling {
-        mean: numbers(mean, 0.0, "the mean")?,
+        mean: numbers(mean, f64::MIN, "the mean")?,
         deviation: numbers(deviation, 1e-6, "the deviation (std)")?,
     }))
 }

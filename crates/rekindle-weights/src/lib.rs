@@ -50,7 +50,7 @@ pub use checkpoint::{Checkpoint, Dtype, TensorInfo};
 #[cfg(feature = "download")]
 pub use download::{Downloader, Published};
 pub use error::WeightsError;
-pub use export::{ExportFormat, ExportOptions, export};
+pub use export::{ExportFormat, ExportOptions, Names, export};
 pub use load::{Loaded, load, load_partial, variables_to_save};
 pub use origin::{Origin, Origins};
 pub use pretrained::{Pretrained, Weights};

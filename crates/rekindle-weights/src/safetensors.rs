@@ -129,7 +129,14 @@ fn open_source(
     }
     let naming = if is_torch { Naming::Modules } else { Naming::Names };
     let checkpoint = Checkpoint::new(path, tensors, card, Box::new(reader));
-    Ok(checkpoint.with_names(names).with_naming(naming))
+    let checkpoint = checkpoint.with_names(names).with_naming(naming);
+    match texts.get(torch::PROGRAM_CONFIG).filter(|_| is_torch) {
+        Some(config) => {
+            let beside = torch::beside(config, texts.get(torch::RECORD)).map_err(wrong)?;
+            Ok(checkpoint.with_beside(beside))
+        }
+        None => Ok(checkpoint),
+    }
 }
 
 fn parse_card(text: &str, path: &Path) -> Result<ModelCard, WeightsError> {
@@ -263,15 +270,38 @@ pub fn save(
         hash.tensor(&tensors[index].path(), &tensors[index].shape, &encoded(index)?);
     }
     let metadata = BTreeMap::from([(CARD, card), (HASH, hash.finish())]);
+    let listed: Vec<(String, Vec<usize>, Dtype)> =
+        tensors.iter().map(|info| (info.path(), info.shape.clone(), info.dtype)).collect();
+    write_encoded(path, &metadata, &listed, &mut encoded)
+}
+
+/// Writes tensors of these names, shapes and numbers, and metadata, atomically.
+pub(crate) fn write(
+    path: &Path,
+    metadata: BTreeMap<&str, String>,
+    tensors: &[(String, Vec<usize>, Dtype)],
+    read: &mut TensorSource<'_>,
+) -> Result<(), WeightsError> {
+    write_encoded(path, &metadata, tensors, &mut |index| {
+        Ok(encode(&read(index)?, tensors[index].2))
+    })
+}
+
+fn write_encoded(
+    path: &Path,
+    metadata: &BTreeMap<&str, String>,
+    tensors: &[(String, Vec<usize>, Dtype)],
+    encoded: &mut dyn FnMut(usize) -> Result<Vec<u8>, WeightsError>,
+) -> Result<(), WeightsError> {
     // As the safetensors library does it: the widest numbers first, so that all are aligned.
     let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_by_key(|&index| (usize::MAX - tensors[index].dtype.size(), tensors[index].path()));
+    order.sort_by_key(|&index| (usize::MAX - tensors[index].2.size(), tensors[index].0.clone()));
     let (mut entries, mut end) = (BTreeMap::new(), 0);
     for &index in &order {
-        let info = &tensors[index];
+        let (name, shape, dtype) = &tensors[index];
         let start = end;
-        end += info.count() * info.dtype.size();
-        let dtype = match info.dtype {
+        end += shape.iter().product::<usize>() * dtype.size();
+        let dtype = match dtype {
             Dtype::F16 => "F16",
             Dtype::Bf16 => "BF16",
             Dtype::F32 => "F32",
@@ -279,8 +309,8 @@ pub fn save(
             Dtype::I32 => "I32",
             Dtype::I64 => "I64",
         };
-        let entry = json!({ "dtype": dtype, "shape": info.shape, "data_offsets": [start, end] });
-        entries.insert(info.path(), entry);
+        let entry = json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] });
+        entries.insert(name.clone(), entry);
     }
     // Sorted by name: the same model is the same bytes.
     let failed = |error: serde_json::Error| WeightsError::format(path, error.to_string());

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use burn::backend::Flex;
 use clap::Args;
-use rekindle::weights::ExportOptions;
+use rekindle::weights::{ExportOptions, Names};
 
 use crate::Outcome;
 use crate::args::{LabelsArgs, PhotoArgs};
@@ -27,6 +27,10 @@ pub struct ExportArgs {
     /// The kind of numbers that weights are, and are computed with (.onnx)
     #[arg(long, value_enum, default_value_t = Numbers::F32)]
     pub precision: Numbers,
+    /// Whose names the variables have: Keras's, or those of the modules of timm's or torchvision's network that computes
+    /// the same (.safetensors)
+    #[arg(long, value_enum, default_value_t = Program::Keras)]
+    pub names: Program,
     #[command(flatten)]
     pub photos: PhotoArgs,
 }
@@ -43,6 +47,13 @@ pub enum Numbers {
     F16,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Program {
+    Keras,
+    Timm,
+    Torchvision,
+}
+
 pub fn run(args: &ExportArgs) -> Outcome {
     if args.photos.fast_decode {
         return Err("--fast-decode is not a part of a model: leave it out".into());
@@ -55,6 +66,13 @@ pub fn run(args: &ExportArgs) -> Outcome {
     options.preprocessing = !args.no_preprocessing;
     options.channels_first = args.input == Layout::Nchw;
     options.half = args.precision == Numbers::F16;
-    model.export(&args.out, options)?;
+    options.names = match args.names {
+        Program::Keras => Names::Keras,
+        Program::Timm => Names::Timm,
+        Program::Torchvision => Names::Torchvision,
+    };
+    for sentence in model.export(&args.out, options)? {
+        eprintln!("{}: {sentence}", args.out.display());
+    }
     Ok(())
 }

@@ -4,12 +4,13 @@ mod front;
 mod keras;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 
 pub(crate) use front::put_in;
 
 use crate::record::Record;
-use crate::{ModelCard, TensorInfo, WeightsError, onnx, save};
+use crate::{ModelCard, TensorInfo, WeightsError, onnx, save, torch};
 
 /// A file's format, by the ending of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,29 @@ impl ExportFormat {
     }
 }
 
+/// Whose names variables have in a safetensors file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Names {
+    /// Keras's, with the model card: a file of Rekindle's.
+    #[default]
+    Keras,
+    /// Those of timm's modules, for timm's own network, which has to compute the same.
+    Timm,
+    /// Those of torchvision's modules, likewise.
+    Torchvision,
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Keras => "Keras",
+            Self::Timm => "timm",
+            Self::Torchvision => "torchvision",
+        })
+    }
+}
+
 /// What an exported file is to hold. A setting that its format has no place for is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -64,11 +88,19 @@ pub struct ExportOptions {
     pub channels_first: bool,
     /// Weights as 16-bit floats, computed with as such; ONNX only.
     pub half: bool,
+    /// Whose names variables have; other ones than Keras's in safetensors only.
+    pub names: Names,
 }
 
 impl Default for ExportOptions {
     fn default() -> Self {
-        Self { weights_only: false, preprocessing: true, channels_first: false, half: false }
+        Self {
+            weights_only: false,
+            preprocessing: true,
+            channels_first: false,
+            half: false,
+            names: Names::Keras,
+        }
     }
 }
 
@@ -83,7 +115,7 @@ pub(crate) struct Exported {
     pub variables: Variables,
 }
 
-/// Writes a model as its path's ending says, atomically. `values` has the values of each of `tensors`, in Keras's layout, as
+/// Writes a model as its path's ending says, atomically, and gives what has to be known to load it, in sentences. `values` has the values of each of `tensors`, in Keras's layout, as
 /// [`variables_to_save`](crate::variables_to_save) gives them.
 ///
 /// # Errors
@@ -95,7 +127,7 @@ pub fn export(
     tensors: &[TensorInfo],
     values: Vec<Vec<f32>>,
     options: ExportOptions,
-) -> Result<(), WeightsError> {
+) -> Result<Vec<String>, WeightsError> {
     let format = ExportFormat::of(path)?;
     let refused = [
         (
@@ -109,6 +141,10 @@ pub fn export(
         (
             options.half && format != ExportFormat::Onnx,
             "16-bit weights are for ONNX: name it .onnx",
+        ),
+        (
+            options.names != Names::Keras && format != ExportFormat::Safetensors,
+            "names of other programs' modules are for safetensors: name it .safetensors",
         ),
     ];
     if let Some((_, reason)) = refused.iter().find(|(is_refused, _)| *is_refused) {
@@ -138,6 +174,11 @@ pub fn export(
             keras::whole_hdf5(path, model, Record::new(card, front).map_err(wrong)?)
         }
         ExportFormat::Onnx => onnx::write(path, card, model(values)?.0, options),
+        ExportFormat::Safetensors if options.names != Names::Keras => {
+            let variables = variables(path, tensors, values)?;
+            let model = Exported { card: card.clone(), variables };
+            return torch::write(path, &model, options.names);
+        }
         // The card says how photos are preprocessed: no layer has to.
         ExportFormat::Safetensors => {
             save(path, card, tensors, &mut |index| match values.get(index) {
@@ -145,7 +186,8 @@ pub fn export(
                 None => Err(WeightsError::format(path, format!("tensor {index} has no values"))),
             })
         }
-    }
+    }?;
+    Ok(Vec::new())
 }
 
 /// Shape and values of every variable, seen to be numbers.

@@ -129,7 +129,7 @@ impl Case {
 
     fn export(&self, path: &Path, options: ExportOptions) -> Result<(), WeightsError> {
         let (tensors, values) = variables_to_save(&self.network);
-        export(path, &self.card, &tensors, values, options)
+        export(path, &self.card, &tensors, values, options).map(drop)
     }
 
     /// How far an answer is from this model's, as a share of the largest value.

@@ -1,10 +1,10 @@
 //! Hugging Face's transformers. Only a config.json names these: their names begin so.
 
 use super::super::adapt::Otherwise;
-use super::{Dialect, TIMM, model};
+use super::{Dialect, Program, TIMM, model};
 
 pub(super) const RESNET: Dialect = Dialect {
-    program: "transformers",
+    program: Program::Transformers,
     models: &[
         model(&["transformers:resnet"], "resnet-50"),
         model(&["transformers:resnet"], "resnet-101"),
@@ -36,7 +36,7 @@ pub(super) const RESNET: Dialect = Dialect {
 };
 
 pub(super) const CONVNEXT: Dialect = Dialect {
-    program: "transformers",
+    program: Program::Transformers,
     models: &[
         model(&["transformers:convnext"], "convnext-tiny"),
         model(&["transformers:convnext"], "convnext-small"),
