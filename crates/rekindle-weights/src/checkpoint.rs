@@ -153,13 +153,18 @@ impl Checkpoint {
     /// which any may be named (`X.index`, `X.data-00000-of-00001`), or `X`, as TensorFlow does.
     ///
     /// A folder is opened by the files in it: Keras 2's SavedModel, TF.js's or Teachable Machine's files, Hugging Face's
-    /// `config.json` and `model.safetensors`.
+    /// `config.json` and `model.safetensors`. `hf:OWNER/NAME`, or `hf:OWNER/NAME@REVISION`, is a model of Hugging Face's hub,
+    /// whose files are downloaded once (feature `download`).
     ///
     /// # Errors
     /// When the file cannot be read, is of no such format, or is damaged; a safetensors file of ours
     /// is checked against the hash that it carries.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
         let path = path.as_ref();
+        if let Some(model) = path.to_str().filter(|text| text.starts_with("hf:") && !path.exists())
+        {
+            return Self::of_hub(model);
+        }
         if let Some(index) = tf_checkpoint::index_of(path) {
             return tf_checkpoint::open(&index);
         }
@@ -195,6 +200,21 @@ impl Checkpoint {
                 "neither Keras's HDF5 or .keras, nor ONNX, nor safetensors, nor a TensorFlow checkpoint; save it with Keras's `model.save(\"name.keras\")` or `model.save_weights(\"name.weights.h5\")`",
             )),
         }
+    }
+
+    /// A model of Hugging Face's hub.
+    #[cfg(feature = "download")]
+    fn of_hub(model: &str) -> Result<Self, WeightsError> {
+        folder::open(&crate::Hub::default().model(model)?)
+    }
+
+    /// A model of Hugging Face's hub.
+    #[cfg(not(feature = "download"))]
+    fn of_hub(model: &str) -> Result<Self, WeightsError> {
+        Err(WeightsError::format(
+            Path::new(model),
+            "this program was built without downloads (the feature `download`): download the model, and give its folder",
+        ))
     }
 
     /// A safetensors file in memory; `name` is for errors.

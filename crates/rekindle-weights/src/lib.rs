@@ -48,7 +48,7 @@ pub use cache::cache_folder;
 pub use card::ModelCard;
 pub use checkpoint::{Checkpoint, Dtype, TensorInfo};
 #[cfg(feature = "download")]
-pub use download::{Downloader, Published};
+pub use download::{Downloader, Hub, Published};
 pub use error::WeightsError;
 pub use export::{ExportFormat, ExportOptions, Names, export};
 pub use load::{Loaded, load, load_partial, variables_to_save};

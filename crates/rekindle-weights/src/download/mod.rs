@@ -3,6 +3,7 @@
 mod catalogue;
 mod fetch;
 mod http;
+mod hub;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use rekindle_nn::Architecture;
 
+pub use self::hub::Hub;
 use crate::WeightsError;
 use crate::cache::{cache_folder, variable};
 pub use rekindle_nn::families::Published;
