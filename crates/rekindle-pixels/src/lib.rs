@@ -1,8 +1,10 @@
 //! The arithmetic of pixels that photos and networks share: resize weights in TensorFlow's numbers, and Keras's preprocessing.
 
+mod middle;
 mod preprocessing;
 mod resample;
 
+pub use middle::{Cut, Middle};
 pub use preprocessing::{Linear, Preprocessing};
 pub use resample::{Interpolation, Taps, bounded, taps};
 

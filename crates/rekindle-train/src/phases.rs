@@ -83,6 +83,7 @@ fn prepare<B: AutodiffBackend>(
     let place = Place { devices, precision: learner.precision };
     let photos = Photos {
         resizing: learner.resizing,
+        middle: learner.middle,
         transparency: learner.transparency,
         orientation: learner.orientation,
         fast_decode: learner.fast_decode,

@@ -7,6 +7,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 use rekindle_nn::Shape;
 use rekindle_nn::ops::Resizing;
+use rekindle_vision::Middle;
 use rekindle_vision::{
     Augmentation, Channels, Decoding, Orientation, Photo, Pixels, Preprocessing, Resize, Sample,
     Skipped, Transparency, VisionError,
@@ -27,6 +28,8 @@ pub struct Photos {
     pub resize: Resize,
     /// How they are brought there where a Keras model says it with more settings; instead of `resize`.
     pub resizing: Option<Resizing>,
+    /// The middle that is taken of them, where they are not stretched.
+    pub middle: Option<Middle>,
     /// Keras's mode of `preprocess_input`.
     pub preprocessing: Preprocessing,
     /// What becomes of transparency, where opacity is no channel.
@@ -142,6 +145,7 @@ impl Photos {
             channels,
             resize,
             resizing: None,
+            middle: None,
             preprocessing,
             transparency: Transparency::default(),
             orientation: Orientation::default(),
@@ -193,6 +197,15 @@ impl Photos {
 
     /// At the network's size.
     fn resized(&self, photo: &Photo) -> Result<Pixels, VisionError> {
+        if let Some(middle) = self.middle {
+            let from = [photo.height(), photo.width()];
+            let cut = middle.cut(from, [self.height, self.width]);
+            let cut = cut.ok_or_else(|| VisionError::Resize {
+                reason: format!("no middle can be taken of {} x {} pixels", from[0], from[1]),
+            })?;
+            let whole = photo.resize(cut.size[1], cut.size[0], self.resize)?;
+            return Ok(whole.part(cut.start, self.height, self.width));
+        }
         let Some(resizing) = self.resizing else {
             return photo.resize(self.width, self.height, self.resize);
         };
@@ -324,6 +337,42 @@ mod tests {
     use image::{Rgba, RgbaImage};
 
     use super::*;
+
+    /// What tests/keras/torch_photos.py has written.
+    #[derive(serde::Deserialize)]
+    struct Golden {
+        photo: [usize; 2],
+        size: usize,
+        crop_pct: f64,
+        crop_mode: String,
+        interpolation: String,
+        pixels: Vec<f32>,
+    }
+
+    #[test]
+    fn middles_are_timm_s() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/torch_photos.json");
+        let text = std::fs::read(path).expect("reads");
+        let golden: Vec<Golden> = serde_json::from_slice(&text).expect("JSON");
+        assert_eq!(golden.len(), 6);
+        for Golden { photo, size, crop_pct, crop_mode, interpolation, pixels } in golden {
+            let [height, width] = photo;
+            let byte = |i: u64| (i * i / 7 % 256) as u8;
+            let bytes = (0..(height * width * 3) as u64).map(byte).collect();
+            let image = RgbImage::from_raw(width as u32, height as u32, bytes).expect("fits");
+            let middle = (crop_mode == "center")
+                .then(|| Middle { shorter: (size as f64 / crop_pct).floor() as usize, kept: size });
+            let resize = interpolation.parse().expect("a resize");
+            let input = Shape::map(size, size, 3);
+            let photos = Photos::new(input, resize, Preprocessing::None).expect("fits");
+            let found = Photos { middle, ..photos }.prepare(&image).expect("resizes");
+            for (place, expected) in pixels.into_iter().enumerate() {
+                let (pixel, channel) = (place / 3, place % 3);
+                let found = found[channel * size * size + pixel];
+                assert!((found - expected).abs() < 0.5, "{photo:?} {place}: {found}, {expected}");
+            }
+        }
+    }
 
     #[test]
     fn channels_and_transparency_are_the_photo_s() {

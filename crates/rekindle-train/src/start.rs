@@ -4,7 +4,7 @@ use std::fmt;
 
 use burn::tensor::backend::Backend;
 use rekindle_nn::Graph;
-use rekindle_vision::ImageFolder;
+use rekindle_vision::{ImageFolder, Middle};
 use rekindle_weights::{Origin, Origins};
 
 use crate::{Photos, TrainedModel};
@@ -86,9 +86,15 @@ impl Photos {
     pub fn described(&self, origins: Origins) -> String {
         let Self { height, width, preprocessing, transparency, orientation, .. } = *self;
         let decoding = self.decoding();
-        let resize = match self.resizing {
-            Some(_) => "as the model's layer Resizing does".to_owned(),
-            None => self.resize.name().to_owned(),
+        let resize = match (self.resizing, self.middle) {
+            (Some(_), _) => "as the model's layer Resizing does".to_owned(),
+            (None, Some(Middle { shorter, kept })) if shorter == kept => {
+                format!("{} of the middle square", self.resize.name())
+            }
+            (None, Some(Middle { shorter, kept })) => {
+                format!("{} of the middle, {kept} of {shorter} pixels", self.resize.name())
+            }
+            (None, None) => self.resize.name().to_owned(),
         };
         let channels = match self.channels {
             1 => ", grey",

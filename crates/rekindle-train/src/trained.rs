@@ -57,6 +57,7 @@ impl<B: Backend> TrainedModel<B> {
         card.preprocessing = photos.preprocessing.name();
         card.resize = Some(photos.resize.name().into());
         card.photo_resize = photos.resizing.map(Op::Resizing);
+        card.photo_middle = photos.middle;
         card.transparency = Some(photos.transparency.name().into());
         card.orientation = Some(photos.orientation.name().into());
         Self {
@@ -124,7 +125,8 @@ impl<B: Backend> TrainedModel<B> {
         };
         let mut assumed = card.assumed.clone();
         // TF-Slim's networks have a class for the background before the others.
-        let is_imagenet = matches!(outputs, 1000 | 1001) && card.architecture().is_some();
+        let is_imagenet = matches!(outputs, 1000 | 1001)
+            && (card.architecture().is_some() || card.published_as.is_some());
         let named = match card.classes.is_empty() {
             true => beside(path, outputs).and_then(|file| {
                 assumed.push(file.said);
@@ -176,6 +178,7 @@ impl<B: Backend> TrainedModel<B> {
             }
             None => None,
         };
+        photos.middle = card.photo_middle;
         let loaded = load(Network::init(graph, 0, device), &what, &mut checkpoint)?;
         if let Some(tensor) = loaded.unused.first() {
             return Err(wrong(format!("`{tensor}` belongs to no layer of {what}")));
@@ -313,6 +316,8 @@ impl<B: Backend> TrainedModel<B> {
     pub fn with_resize(mut self, resize: Resize) -> Self {
         self.photos.resize = resize;
         self.photos.resizing = None;
+        self.photos.middle = None;
+        self.card.photo_middle = None;
         self.card.resize = Some(resize.name().into());
         self.card.origins.resize = Origin::User;
         self.card.photo_resize = None;

@@ -34,5 +34,5 @@ pub use decode::{
 pub use error::VisionError;
 pub use folder::{ImageFolder, Parts, Sample, Skipped, Split, list_photos};
 pub use labels::{Label, decode_predictions, imagenet_labels, top};
-pub use rekindle_pixels::{Pixels, Preprocessing};
+pub use rekindle_pixels::{Middle, Pixels, Preprocessing};
 pub use resize::{Resize, resize};

@@ -1,4 +1,5 @@
 use rekindle_nn::{Architecture, Graph, HeadConfig, NetworkError, Op};
+use rekindle_pixels::Middle;
 use serde::{Deserialize, Serialize};
 
 use crate::{Origin, Origins};
@@ -23,6 +24,12 @@ pub struct ModelCard {
     /// How photos are resized where that takes more settings: Keras's `Resizing`, of photos of any size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub photo_resize: Option<Op>,
+    /// The middle of photos that is taken, where they are not stretched; `resize` says how they are resized for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub photo_middle: Option<Middle>,
+    /// The network of another program that the base is, as `resnet50`, where that computes otherwise than the family of Keras's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_as: Option<String>,
     /// What becomes of photos' transparency: `white`, `drop` or `black`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transparency: Option<String>,
@@ -71,6 +78,8 @@ impl ModelCard {
             classes: Vec::new(),
             resize: None,
             photo_resize: None,
+            photo_middle: None,
+            published_as: None,
             transparency: None,
             orientation: None,
             assumed: Vec::new(),
@@ -126,6 +135,10 @@ struct Written {
     #[serde(default)]
     photo_resize: Option<Op>,
     #[serde(default)]
+    photo_middle: Option<Middle>,
+    #[serde(default)]
+    published_as: Option<String>,
+    #[serde(default)]
     transparency: Option<String>,
     #[serde(default)]
     orientation: Option<String>,
@@ -175,6 +188,8 @@ impl TryFrom<Written> for ModelCard {
             preprocessing: written.preprocessing,
             resize: written.resize,
             photo_resize: written.photo_resize,
+            photo_middle: written.photo_middle,
+            published_as: written.published_as,
             transparency: written.transparency,
             orientation: written.orientation,
             assumed: written.assumed,

@@ -7,6 +7,7 @@ use rekindle_kernels::Precision;
 use rekindle_kernels::train::Rule;
 use rekindle_nn::ops::Resizing;
 use rekindle_nn::{HeadConfig, Network, Parameters, require_gradients};
+use rekindle_vision::Middle;
 use rekindle_vision::{
     Augmentation, ImageFolder, Orientation, Preprocessing, Resize, Skipped, Transparency,
 };
@@ -47,6 +48,7 @@ pub struct TransferLearner<B: AutodiffBackend> {
     pub(crate) orientation: Orientation,
     pub(crate) fast_decode: bool,
     pub(crate) resizing: Option<Resizing>,
+    pub(crate) middle: Option<Middle>,
     pub(crate) preprocessing: Preprocessing,
     pub(crate) origins: Origins,
     pub(crate) observer: Box<dyn Observer>,
@@ -131,6 +133,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             orientation: Orientation::default(),
             fast_decode: false,
             resizing: None,
+            middle: None,
             preprocessing,
             origins,
             observer: Box::new(Bars::default()),
@@ -148,6 +151,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         let has_head = !network.graph().head().is_empty();
         let learner = Self {
             resizing: photos.resizing,
+            middle: photos.middle,
             transparency: photos.transparency,
             orientation: photos.orientation,
             ..Self::new(network).resize(photos.resize)

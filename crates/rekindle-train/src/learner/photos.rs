@@ -35,6 +35,9 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             self.resizing = Some(resizing);
             self.origins.resize = file;
         }
+        if let (Some(middle), true) = (card.photo_middle, origins.resize == file) {
+            self.middle = Some(middle);
+        }
         if let (Some(transparency), true) = (&card.transparency, origins.transparency == file) {
             let wrong = unknown("transparency", "one that this version knows");
             self.transparency = transparency.parse().map_err(wrong)?;
@@ -65,6 +68,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     pub fn resize(mut self, resize: Resize) -> Self {
         self.resize = resize;
         self.resizing = None;
+        self.middle = None;
         self.origins.resize = Origin::User;
         self
     }

@@ -52,8 +52,8 @@ fn with_names(card: ModelCard, written: Option<ModelCard>) -> ModelCard {
     if card.graph.classes() == Some(written.classes.len()) {
         card.classes = written.classes;
     }
-    let ModelCard { resize, photo_resize, transparency, orientation, .. } = written;
-    ModelCard { resize, photo_resize, transparency, orientation, ..card }
+    let ModelCard { resize, photo_resize, photo_middle, transparency, orientation, .. } = written;
+    ModelCard { resize, photo_resize, photo_middle, transparency, orientation, ..card }
 }
 
 /// Reads a graph for images of the size that it says, or that is asked for; or else for those of the family that it turns
