@@ -13,10 +13,10 @@ mod write;
 
 use std::collections::{HashMap, HashSet};
 
-use rekindle_nn::ops::{Fit, Interpolation, Resizing};
 use rekindle_nn::{Architecture, Base, Graph, Layer, Op};
+use rekindle_pixels::Middle;
 
-use self::adapt::adapted;
+use self::adapt::{Otherwise, adapted};
 use self::dialects::{DIALECTS, Dialect, Model};
 use self::names::Module;
 pub(crate) use self::scaling::Scaling;
@@ -219,7 +219,17 @@ impl<'a> Search<'a> {
             .with_images(height, width, channels)
             .with_top(outputs.map(|outputs| outputs.max(2)));
         let family = architecture.graph().map_err(text)?;
-        let graph = adapted(&family, dialect.otherwise).map_err(none)?;
+        let otherwise = dialect.otherwise;
+        let otherwise = Otherwise {
+            epsilon: self.beside.epsilon.or(otherwise.epsilon),
+            symmetric: self.beside.symmetric.unwrap_or(otherwise.symmetric),
+            ..otherwise
+        };
+        let graph = adapted(&family, otherwise).map_err(none)?;
+        let graph = match &self.beside.symmetric_blocks {
+            Some(blocks) => adapt::with_pads(&graph, blocks).map_err(none)?,
+            None => graph,
+        };
         let graph = match self.beside.last_epsilon {
             Some(epsilon) => adapt::with_last_epsilon(&graph, epsilon).map_err(none)?,
             None => graph,
@@ -354,19 +364,23 @@ impl<'a> Search<'a> {
         let interpolation = self.beside.interpolation.unwrap_or_else(|| {
             let name = if dialect.bicubic { "bicubic" } else { "bilinear" };
             assumed.push(format!(
-                "the file does not say how photos are resized: {name}, of their middle, is assumed"
+                "the file does not say how photos are resized: {name}, of their middle square, is assumed"
             ));
-            if dialect.bicubic { Interpolation::Bicubic } else { Interpolation::Bilinear }
+            name
         });
-        if let Some([height, width, _]) = card.graph.input().as_map() {
-            let resizing = Resizing { antialias: true, ..Resizing::new(height, width) };
-            card.photo_resize = Some(resizing.interpolation(interpolation).fit(Fit::Crop).into());
+        card.resize = Some(interpolation.into());
+        if let (Some([height, width, _]), false) =
+            (card.graph.input().as_map(), self.beside.stretched)
+        {
+            card.photo_middle = self.beside.middle.or(Some(Middle::whole(height.min(width))));
         }
+        card.published_as = Some(name.to_owned());
         card.assumed = assumed;
         // Such networks take images of any size, and a user may have asked for another.
         Beside { size: None, ..self.beside.clone() }.apply(&mut card)?;
         if let Some(record) = &self.beside.record {
-            card = ModelCard { preprocessing: card.preprocessing, ..record.card(&card.graph)? };
+            let (preprocessing, published_as) = (card.preprocessing, card.published_as);
+            card = ModelCard { preprocessing, published_as, ..record.card(&card.graph)? };
         }
         Ok(Found { card, placed })
     }
@@ -395,9 +409,9 @@ fn known() -> Vec<&'static str> {
 impl Dialect {
     /// What a layer of a network is called: timm's module and torchvision's, or one of both.
     fn modules(&self, graph: &Graph, layer: &Layer) -> Vec<Module> {
-        let has = |name: &str| graph.position(name).is_ok();
+        let layers: Vec<&str> = graph.layers().iter().map(|layer| layer.name.as_str()).collect();
         let Some([conv, norm]) = self.units else {
-            return names::renamed(self.rules, self.list, &layer.name, &has);
+            return names::renamed(self.rules, self.list, &layer.name, &layers);
         };
         // The rules have one name for a convolution and its normalization.
         let is_norm = matches!(layer.op, Op::BatchNorm(_));
@@ -408,7 +422,7 @@ impl Dialect {
             Op::Conv2d(_) => conv,
             _ => "",
         };
-        let modules = names::renamed(self.rules, self.list, &name, &has).into_iter();
+        let modules = names::renamed(self.rules, self.list, &name, &layers).into_iter();
         let whole = |module: Module| Module { path: format!("{}{suffix}", module.path), ..module };
         modules.map(whole).collect()
     }

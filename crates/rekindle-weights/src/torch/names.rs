@@ -3,7 +3,8 @@
 //! A rule is a pattern and what becomes of it. In a pattern `{n}` is a number, `{L}` (a capital) is a letter, which counts
 //! from `a` = 0, and `%` is anything. In what becomes of it `{n-1}`, `{n+2}`, `{n*3-1}` compute, `{n/1,2,3}` says in which
 //! of groups of these sizes number n is, and where in it: `group.place`; `{n#}` is entry n of a list of names, whose
-//! beginnings are shared. `LAYER?A:B` is A where the network has a layer of that name, and B where it has none. `|` stands
+//! beginnings are shared; `{n@_conv}` is how many layers in front of this one have names that end in `_conv`, and
+//! `{n@_conv-1}` one less. `LAYER?A:B` is A where the network has a layer of that name, and B where it has none. `|` stands
 //! between timm's name and torchvision's, where these differ. `[2]` behind a name is how many axes the module's weight has,
 //! where these are not those of the layer's own kernel.
 
@@ -22,18 +23,13 @@ pub(super) struct Module {
     pub axes: Option<usize>,
 }
 
-/// What the rules make of a layer's name, the first that fits: timm's module and torchvision's, or one of both. `has` says
-/// whether the network has a layer of a name.
-pub(super) fn renamed(
-    rules: &[Rule],
-    list: &List,
-    layer: &str,
-    has: &dyn Fn(&str) -> bool,
-) -> Vec<Module> {
+/// What the rules make of the name of one of a network's layers, the first that fits: timm's module and torchvision's, or one of
+/// both.
+pub(super) fn renamed(rules: &[Rule], list: &List, layer: &str, layers: &[&str]) -> Vec<Module> {
     let found =
         rules.iter().find_map(|(pattern, target)| Some((captured(pattern, layer)?, target)));
     let Some((captures, target)) = found else { return Vec::new() };
-    target.split('|').filter_map(|target| module(target, &captures, list, has)).collect()
+    target.split('|').filter_map(|target| module(target, &captures, list, layer, layers)).collect()
 }
 
 /// One alternative of a target.
@@ -41,20 +37,27 @@ fn module(
     target: &str,
     captures: &[Capture<'_>],
     list: &List,
-    has: &dyn Fn(&str) -> bool,
+    layer: &str,
+    layers: &[&str],
 ) -> Option<Module> {
     let chosen = match target.split_once('?') {
         None => target,
-        Some((layer, choice)) => {
+        Some((other, choice)) => {
             let (there, absent) = choice.split_once(':')?;
-            if has(&repeated(layer, captures)?) { there } else { absent }
+            let other = repeated(other, captures)?;
+            if layers.contains(&other.as_str()) { there } else { absent }
         }
     };
     let (chosen, axes) = match chosen.strip_suffix(']').and_then(|rest| rest.rsplit_once('[')) {
         Some((chosen, axes)) => (chosen, Some(axes.parse().ok()?)),
         None => (chosen, None),
     };
-    Some(Module { path: filled(chosen, captures, list)?, axes })
+    let path =
+        placed(chosen, captures, |expression, _, value| match expression.strip_prefix('@') {
+            Some(counted) => before(counted, layer, layers),
+            None => computed(expression, value, list),
+        })?;
+    Some(Module { path, axes })
 }
 
 /// What stands at a pattern's place: the place's name, the text, and its number.
@@ -90,9 +93,12 @@ fn captured<'a>(pattern: &str, text: &'a str) -> Option<Vec<Capture<'a>>> {
     (pattern == text).then_some(captures)
 }
 
-/// A target with its places filled; nothing where a number would be below 0.
-fn filled(target: &str, captures: &[Capture<'_>], list: &List) -> Option<String> {
-    placed(target, captures, |expression, _, value| computed(expression, value, list))
+/// How many layers in front of one have names that end so, or one less of them.
+fn before(counted: &str, layer: &str, layers: &[&str]) -> Option<String> {
+    let (end, less) = counted.strip_suffix("-1").map_or((counted, 0), |end| (end, 1));
+    let in_front = layers.iter().take_while(|name| **name != layer);
+    let count = in_front.filter(|name| name.ends_with(end)).count();
+    Some(count.checked_sub(less)?.to_string())
 }
 
 /// A layer's name with the texts of the pattern at its places.
@@ -165,8 +171,11 @@ mod tests {
             ("bn", "norm5"),
             ("conv2d_{i}", "{i#}"),
             ("stage{s}{L}_project", "stage{s}{L}_expand?a.{L}:b.{L}[4]"),
+            ("stage{s}{L}_expand", "all.{s@_project}"),
+            ("stage{s}{L}_bn", "all.{s@_project-1}"),
         ];
-        let has = |layer: &str| layer == "stage2b_expand";
+        let layers =
+            ["stage1a_bn", "stage1a_project", "stage2a_project", "stage2b_expand", "stage2b_bn"];
         for (layer, expected) in [
             ("conv3_block12_0_bn", &[("layer2.11.downsample.1", None)][..]),
             ("block_0_expand", &[("blocks.0.0.conv", None)]),
@@ -185,8 +194,11 @@ mod tests {
             ("conv99999999999999999999_block1_0_bn", &[]),
             ("stage2b_project", &[("a.1", None)]),
             ("stage2a_project", &[("b.0", Some(4))]),
+            ("stage2b_expand", &[("all.2", None)]),
+            ("stage2b_bn", &[("all.1", None)]),
+            ("stage1a_bn", &[]),
         ] {
-            let found = renamed(&rules, &[("A.", &["a", "b"]), ("B.", &["c"])], layer, &has);
+            let found = renamed(&rules, &[("A.", &["a", "b"]), ("B.", &["c"])], layer, &layers);
             let found: Vec<(&str, Option<usize>)> =
                 found.iter().map(|module| (module.path.as_str(), module.axes)).collect();
             assert_eq!(found, expected, "{layer}");

@@ -140,4 +140,6 @@ pub(super) static DIALECTS: &[Dialect] = &[
     convnext::XLARGE,
     transformers::RESNET,
     transformers::CONVNEXT,
+    transformers::MOBILENET_V2,
+    transformers::EFFICIENTNET,
 ];

@@ -115,6 +115,15 @@ fn models(names: Names) -> impl Iterator<Item = (&'static Dialect, &'static Mode
     dialects.flat_map(|dialect| dialect.models.iter().map(move |model| (dialect, model)))
 }
 
+/// Those that may be this network: of a known one the models of its family.
+fn candidates(
+    ours: &Graph,
+    names: Names,
+) -> impl Iterator<Item = (&'static Dialect, &'static Model)> {
+    let family = ours.base().architecture.map(|known| known.family.name);
+    models(names).filter(move |(_, model)| family.is_none_or(|family| family == model.family))
+}
+
 /// A program's network for the images of another one, with a top of so many classes.
 fn theirs(
     dialect: &Dialect,
@@ -133,7 +142,7 @@ fn chosen(ours: &Graph, names: Names) -> Result<Choice, String> {
     let mut numbers = Numbers::default();
     let own = numbered(&mut numbers, ours);
     let mut best: Option<Choice> = None;
-    for (dialect, model) in models(names) {
+    for (dialect, model) in candidates(ours, names) {
         // Smaller images than the family takes.
         let Ok(graph) = theirs(dialect, model, ours.input(), ours.classes()) else { continue };
         let Some(comparison) = compare(&mut numbers, ours, &own, &graph, dialect) else { continue };
@@ -158,7 +167,7 @@ fn chosen(ours: &Graph, names: Names) -> Result<Choice, String> {
 
 /// Why no network of the program is like this one: it has another head, or is another network.
 fn unlike(numbers: &mut Numbers, ours: &Graph, own: &[Option<usize>], names: Names) -> String {
-    for (dialect, model) in models(names) {
+    for (dialect, model) in candidates(ours, names) {
         let Ok(base) = theirs(dialect, model, ours.input(), None) else { continue };
         let known = numbered(numbers, &base);
         let Some(end) = base.output().layer().and_then(|end| known[end]) else { continue };

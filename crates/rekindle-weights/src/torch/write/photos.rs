@@ -2,9 +2,8 @@
 
 use std::collections::HashSet;
 
-use rekindle_nn::ops::{Fit, Interpolation, Resizing};
 use rekindle_nn::{Graph, Op, Source};
-use rekindle_pixels::{Linear, Preprocessing};
+use rekindle_pixels::{Linear, Middle, Preprocessing};
 use serde_json::{Map, Value, json};
 
 use crate::ModelCard;
@@ -97,27 +96,17 @@ pub(super) fn settings(card: &ModelCard, scaling: &Scaling) -> Map<String, Value
     }
     settings.insert("mean".into(), json!(scaling.mean));
     settings.insert("std".into(), json!(scaling.deviation));
-    let resizing = match (&card.photo_resize, card.resize.as_deref()) {
-        (Some(Op::Resizing(resizing)), _) if resizing.antialias => Some(*resizing),
-        // Pillow's, which averages.
-        (None, Some("bilinear") | None) => Some(Resizing::new(0, 0)),
-        _ => None,
+    // Pillow's filters; TensorFlow's are none of timm's.
+    let resize = card.resize.as_deref().unwrap_or(ModelCard::RESIZE);
+    if card.photo_resize.is_some() || resize.starts_with("tf-") {
+        return settings;
+    }
+    let (share, mode) = match card.photo_middle {
+        Some(Middle { shorter, kept }) => (kept as f64 / shorter as f64, "center"),
+        None => (1.0, "squash"),
     };
-    let Some(Resizing { interpolation, fit, .. }) = resizing else { return settings };
-    let interpolation = match interpolation {
-        Interpolation::Bicubic => "bicubic",
-        Interpolation::Bilinear => "bilinear",
-        Interpolation::Nearest => "nearest",
-        Interpolation::Lanczos3 => "lanczos",
-        _ => return settings,
-    };
-    let mode = match fit {
-        Fit::Crop => "center",
-        Fit::Stretch => "squash",
-        Fit::Pad(_) => return settings,
-    };
-    settings.insert("interpolation".into(), interpolation.into());
-    settings.insert("crop_pct".into(), json!(1.0));
+    settings.insert("interpolation".into(), resize.into());
+    settings.insert("crop_pct".into(), json!(share));
     settings.insert("crop_mode".into(), mode.into());
     settings
 }
