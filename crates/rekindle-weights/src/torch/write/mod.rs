@@ -30,6 +30,13 @@ pub(crate) const PROGRAM_CONFIG: &str = "config.json";
 /// The key of the metadata that has the [`Record`].
 pub(crate) const RECORD: &str = "rekindle.record";
 
+/// A tensor as a program has it.
+struct Tensor {
+    name: String,
+    shape: Vec<usize>,
+    values: Vec<f32>,
+}
+
 /// A program's network that computes what a model does.
 struct Choice {
     dialect: &'static Dialect,
@@ -76,8 +83,10 @@ pub(crate) fn write(
         (RECORD, record),
     ];
     let listed: Vec<(String, Vec<usize>, Dtype)> =
-        tensors.iter().map(|(name, shape, _)| (name.clone(), shape.clone(), Dtype::F32)).collect();
-    safetensors::write(path, metadata.into(), &listed, &mut |index| Ok(tensors[index].2.clone()))?;
+        tensors.iter().map(|one| (one.name.clone(), one.shape.clone(), Dtype::F32)).collect();
+    safetensors::write(path, metadata.into(), &listed, &mut |index| {
+        Ok(tensors[index].values.clone())
+    })?;
     let mut sentences = choice.sentences(&ours, &arguments, &photos, names);
     if !is_resized {
         let resize = match &card.photo_resize {
@@ -263,7 +272,7 @@ impl Choice {
         variables: &Variables,
         photos: &Photos,
         names: Names,
-    ) -> Result<Vec<(String, Vec<usize>, Vec<f32>)>, String> {
+    ) -> Result<Vec<Tensor>, String> {
         let variable = |layer: usize, name: &str| {
             let key = (ours.layers()[layer].name.clone(), name.to_owned());
             variables.get(&key).map(|(_, values)| values.clone())
@@ -328,7 +337,7 @@ impl Choice {
                     values::shape(&self.graph, position, &spec, module.axes).map_err(named)?;
                 let values =
                     values::written(&self.graph, position, &spec, values).map_err(named)?;
-                tensors.push((name, shape, values));
+                tensors.push(Tensor { name, shape, values });
             }
             is_first = false;
         }
