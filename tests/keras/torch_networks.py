@@ -106,7 +106,7 @@ def network(program, name, classes):
         elif name == "efficientnet":
             # B0, one of whose blocks pads as for maps of odd sizes.
             settings = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}
-            config = transformers.EfficientNetConfig(**settings, batch_norm_eps=0.01, depthwise_padding=[3], **labels)
+            config = transformers.EfficientNetConfig(**settings, batch_norm_eps=0.01, depthwise_padding=[11], **labels)
             model = transformers.EfficientNetForImageClassification(config)
         else:
             # The epsilon of its last normalization: so large that it shows.
