@@ -45,11 +45,11 @@ def difference(folder, case, answers):
     photos = config["pretrained_cfg"]
     image = answers[f"{case['name']}/input"].permute(0, 3, 1, 2) / 255
     mean, deviation = (torch.tensor(photos[name], dtype=torch.float64)[:, None, None] for name in ("mean", "std"))
-    prepared = ((image.double() - mean) / deviation).float()
+    prepared = lambda image: ((image.double() - mean) / deviation).float()
     with torch.no_grad():
-        logits = model(prepared).double()
+        logits = model(prepared(image)).double()
         # What the answer owes to the image: where it is nothing, nothing is compared.
-        black = model(torch.zeros_like(prepared)).double()
+        black = model(prepared(torch.zeros_like(image))).double()
     expected = answers[f"{case['name']}/output"].double()
     largest = max(1.0, float(expected.abs().max()))
     return float((logits - expected).abs().max()) / largest, float((logits - black).abs().max()) / largest

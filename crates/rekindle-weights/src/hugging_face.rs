@@ -116,6 +116,8 @@ fn of_timm(config: &Value, beside: &mut Beside) -> Result<(), String> {
     beside.arguments = is_keras && has_none;
     for (name, value) in arguments.into_iter().flatten() {
         let is_usual = name == "global_pool" && value == "avg"
+            // Without a classifier the maps are the answer.
+            || name == "global_pool" && value == "" && told["num_classes"] == 0
             || beside.arguments && matches!(name.as_str(), "pad_type" | "bn_eps");
         if !FREE.contains(&name.as_str()) && !is_usual && !value.is_null() {
             return Err(format!(

@@ -400,6 +400,19 @@ fn what_a_program_s_network_has_not_is_an_error_that_names_it() {
     assert!(error.expect_err("refused").to_string().contains("name it .safetensors"));
 }
 
+#[test]
+fn a_network_without_a_classifier_is_read_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("out.safetensors");
+    let family = Family::by_name("mobilenet-v2").expect("known");
+    let card = ModelCard::new(of_keras(family, None));
+    let sentences = exported(&path, &card, Names::Timm).expect("exports").join("\n");
+    assert!(sentences.contains("num_classes=0, global_pool=\"\""), "{sentences}");
+    let (found, _) = opened(&path);
+    assert_eq!(found.graph.output_shape(), card.graph.output_shape());
+    assert!(found.graph.head().is_empty());
+}
+
 /// VGG's classifier is for maps of 7 x 7; torchvision makes others so by means, timm by a larger kernel.
 #[test]
 fn a_classifier_of_other_maps_is_refused() {
