@@ -145,8 +145,8 @@ fn logits_of(card: &ModelCard, network: &Network<Flex>, picture: &[f32]) -> Vec<
 
 /// A model's answer, and a gain of its normalizations with which it depends on the picture.
 fn its_logits(card: &ModelCard) -> (Vec<f32>, f32) {
-    // Gates of squeeze-and-excite halve values.
-    for gain in [1.0, 1.15, 1.3, 1.45, 1.6] {
+    // Gates of squeeze-and-excite halve values; the least gain that shows, since a larger one makes them grow without bounds.
+    for gain in (0..16).map(|step| 1.0 + 0.04 * step as f32) {
         let (tensors, values) = variables(&card.graph, gain);
         let network = Network::<Flex>::init(card.graph.clone(), 1, &Default::default());
         let tensors = tensors.into_iter().zip(values).collect();
