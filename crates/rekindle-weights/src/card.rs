@@ -1,4 +1,4 @@
-use rekindle_nn::{Architecture, Graph, HeadConfig, NetworkError, Op};
+use rekindle_nn::{Architecture, Graph, HeadConfig, NetworkError, Op, Quantization};
 use serde::{Deserialize, Serialize};
 
 use crate::{Origin, Origins};
@@ -39,6 +39,9 @@ pub struct ModelCard {
     /// as a frozen network, all is the same, but the statistics of the training are gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub folded: bool,
+    /// What is known of a network with products of bytes; weights are bytes then, but for those of layers that are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
     /// What the weights are.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
@@ -76,6 +79,7 @@ impl ModelCard {
             assumed: Vec::new(),
             origins: Origins::default(),
             folded: false,
+            quantization: None,
             description: String::new(),
             source: String::new(),
             licence: String::new(),
@@ -136,6 +140,8 @@ struct Written {
     #[serde(default)]
     folded: bool,
     #[serde(default)]
+    quantization: Option<Quantization>,
+    #[serde(default)]
     description: String,
     #[serde(default)]
     source: String,
@@ -180,6 +186,7 @@ impl TryFrom<Written> for ModelCard {
             assumed: written.assumed,
             origins: written.origins,
             folded: written.folded,
+            quantization: written.quantization,
             description: written.description,
             source: written.source,
             licence: written.licence,

@@ -31,6 +31,8 @@ pub enum Dtype {
     I32,
     /// Whole numbers of 64 bits, as Keras counts with; read as single.
     I64,
+    /// Bytes of a quantized model of ours, with a step for each output; read as the numbers that they stand for.
+    I8,
 }
 
 impl Dtype {
@@ -38,6 +40,7 @@ impl Dtype {
     #[must_use]
     pub fn size(self) -> usize {
         match self {
+            Self::I8 => 1,
             Self::F16 | Self::Bf16 => 2,
             Self::F32 | Self::I32 => 4,
             Self::F64 | Self::I64 => 8,

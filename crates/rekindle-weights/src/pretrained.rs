@@ -100,6 +100,10 @@ impl Weights {
             let reason = format!("holds no network that Rekindle knows: {problem}");
             return Err(WeightsError::format(checkpoint.path(), reason));
         }
+        if checkpoint.card().is_some_and(|card| card.quantization.is_some()) {
+            let reason = "holds a quantized model, whose weights are bytes and cannot be trained further; train from the model that it was made of, and quantize the result with `rekindle quantize`";
+            return Err(WeightsError::format(checkpoint.path(), reason));
+        }
         let graph = match checkpoint.card() {
             Some(card) => card.graph.without_head(),
             None => architecture.with_top(None).graph()?,

@@ -114,6 +114,10 @@ pub fn export(
     if let Some((_, reason)) = refused.iter().find(|(is_refused, _)| *is_refused) {
         return Err(WeightsError::format(path, (*reason).to_owned()));
     }
+    // Other formats have the numbers that bytes stand for.
+    let plain = (format != ExportFormat::Safetensors && card.quantization.is_some())
+        .then(|| ModelCard { quantization: None, ..card.clone() });
+    let card = plain.as_ref().unwrap_or(card);
     let wrong = |reason: String| WeightsError::format(path, reason);
     let weights_only =
         options.weights_only || (format == ExportFormat::Hdf5 && keras::is_numbered(path));

@@ -111,7 +111,9 @@ impl Weight {
                     self.tensor.int32_data.iter().flat_map(|&bits| (bits as u16).to_le_bytes());
                 decode(&bits.collect::<Vec<u8>>(), self.dtype)
             }
-            Dtype::I32 | Dtype::I64 => return Err("whole numbers are no weights".into()),
+            Dtype::I8 | Dtype::I32 | Dtype::I64 => {
+                return Err("whole numbers are no weights".into());
+            }
         })
     }
 }
