@@ -126,11 +126,57 @@ fn train_evaluate_and_predict() {
     assert_eq!(json["images"], 96);
     assert!(json["accuracy"].as_f64() > Some(0.4), "{json}");
 
+    quantized(dir.path(), &model, [&photos, &photo], json["accuracy"].as_f64().expect("a number"));
+
     // What cannot be predicted is named, and the rest is predicted.
     let output = rekindle(&["predict", &model, "nowhere.jpg", &photo]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("nowhere.jpg"));
     assert!(text(&output.stdout).contains("drake.jpg"));
+}
+
+/// A quarter of the size, nearly the same answers, and no way to train it further.
+fn quantized(dir: &Path, model: &str, [photos, photo]: [&str; 2], accuracy: f64) {
+    let path = |name: &str| dir.join(name).to_str().expect("UTF-8").to_owned();
+    let small = path("m8.rekindle");
+    let args = ["quantize", model, photos, "--out", &small, "--photos-by-layer", "1", "--json"];
+    let report: Value = serde_json::from_str(&stdout(&args)).expect("JSON");
+    assert_eq!(report["photos"], 96);
+    assert!(report["agreement"].as_f64() > Some(0.9), "{report}");
+    assert_eq!(report["accuracy"]["images"], 96);
+    assert_eq!(report["accuracy"]["f32"].as_f64(), Some(accuracy));
+    let kept = report["accuracy"]["int8"].as_f64().expect("a number");
+    assert!((kept - accuracy).abs() < 0.05, "{kept} of {accuracy}");
+    // Every convolution, and the head.
+    assert_eq!(report["losses"].as_array().expect("a list").len(), 53);
+    assert_eq!(report["kept"], serde_json::json!([]));
+    let [before, after] = [0, 1].map(|file| report["bytes"][file].as_f64().expect("a size"));
+    assert!(after < 0.35 * before, "{after} of {before}");
+    let args = ["quantize", model, photos, "--out", &path("x.rekindle"), "--keep", "nothing"];
+    let refused = rekindle(&args);
+    assert!(text(&refused.stderr).contains("`nothing`"), "{}", text(&refused.stderr));
+
+    let json: Value =
+        serde_json::from_str(&stdout(&["evaluate", &small, photos, "--json"])).expect("JSON");
+    assert_eq!(json["accuracy"].as_f64(), Some(kept));
+    let as_f32 = rekindle(&["predict", &small, photo, "--precision", "f32"]);
+    assert!(as_f32.status.success());
+    assert!(text(&as_f32.stderr).contains("its weights are taken as f32"));
+    let not = rekindle(&["predict", model, photo, "--precision", "int8"]);
+    assert!(text(&not.stderr).contains("`rekindle quantize`"), "{}", text(&not.stderr));
+    let args =
+        ["train", photos, "--weights", &small, "--epochs", "1", "--out", &path("y.rekindle")];
+    let refused = rekindle(&args);
+    assert!(
+        text(&refused.stderr).contains("cannot be trained further"),
+        "{}",
+        text(&refused.stderr)
+    );
+    let again = rekindle(&["quantize", &small, photos, "--out", &path("z.rekindle")]);
+    assert!(text(&again.stderr).contains("quantized already"), "{}", text(&again.stderr));
+    let exported = path("m8.onnx");
+    stdout(&["export", &small, &exported]);
+    assert!(stdout(&["predict", &exported, photo]).contains('%'));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 use burn::tensor::backend::{Backend, ExecutionError};
 use burn::tensor::{DType, ElementConversion, FloatDType, Int, Tensor, TensorData};
 use rekindle_kernels::gpu::{self, ChannelScale, device_failure, watch_devices};
-use rekindle_kernels::{ByteScale, Folded, Plan, PlanConfig, PlanError, Precision, lower, serves};
-use rekindle_nn::{Eager, Features, Network, Shape, floats};
+use rekindle_kernels::{
+    ByteScale, Folded, Isa, Plan, PlanConfig, PlanError, Precision, lower, lower_quantized, serves,
+};
+use rekindle_nn::{Eager, Features, Network, Quantization, Shape, floats};
 
 use crate::features::BATCH;
 use crate::photos::Images;
@@ -44,6 +46,27 @@ impl<B: Backend> Frozen<B> {
             }
             made => Ok(made?),
         }
+    }
+
+    /// Whether products of bytes can be computed on this device.
+    pub fn has_int8(device: &B::Device) -> bool {
+        serves::<B>(device) && PlanConfig::detect(Precision::Int8).is_ok()
+    }
+
+    /// A plan of a quantized network with its end.
+    ///
+    /// # Errors
+    /// When the device is not the CPU, or the quantization is not this network's.
+    pub fn quantized(
+        model: &Network<B>,
+        quantization: &Quantization,
+        device: &B::Device,
+    ) -> Result<Self, TrainError> {
+        if !serves::<B>(device) {
+            float_type::<B>(Precision::Int8, device)?;
+        }
+        let plan = lower_quantized(model, None, Isa::detect()?, quantization)?;
+        Ok(Self::Plan(Box::new(plan)))
     }
 
     /// What its products are computed with.
@@ -200,6 +223,11 @@ pub fn float_type<B: Backend>(
         Precision::F32 => return Ok(FloatDType::F32),
         Precision::Bf16 => (FloatDType::BF16, DType::BF16),
         Precision::F16 => (FloatDType::F16, DType::F16),
+        Precision::Int8 => {
+            let found = "int8, which products of the CPU's engine have only".into();
+            let expected = "f32, bf16 or f16";
+            return Err(TrainError::Setting { setting: "precision", found, expected });
+        }
     };
     if B::supports_dtype(device, found) {
         return Ok(dtype);

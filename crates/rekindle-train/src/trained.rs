@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::backend::Backend;
 use image::RgbImage;
 use rekindle_kernels::Precision;
-use rekindle_nn::{Family, Network, Op, Shape};
+use rekindle_nn::{Family, Network, Op, Quantization, Shape};
 use rekindle_vision::{Orientation, Photo, Preprocessing, Resize, Transparency};
 use rekindle_weights::{
     Checkpoint, ExportOptions, ModelCard, Origin, Origins, export, load, save, variables_to_save,
@@ -181,6 +181,16 @@ impl<B: Backend> TrainedModel<B> {
             return Err(wrong(format!("`{tensor}` belongs to no layer of {what}")));
         }
         let origins = card.photo_origins();
+        let precision = match card.quantization {
+            None => Precision::F32,
+            Some(_) if Frozen::<B>::has_int8(device) => Precision::Int8,
+            Some(_) => {
+                assumed.push(
+                    "the model is quantized to int8, which is not computed here: its weights are taken as f32".into(),
+                );
+                Precision::F32
+            }
+        };
         let model = Self {
             model: loaded.network,
             photos,
@@ -188,7 +198,7 @@ impl<B: Backend> TrainedModel<B> {
             is_named,
             card: ModelCard { assumed, origins, ..card },
             report: FitReport::default(),
-            precision: Precision::F32,
+            precision,
             frozen: OnceLock::new(),
             made: Made::<B>::default(),
         };
@@ -264,7 +274,12 @@ impl<B: Backend> TrainedModel<B> {
         if let Some(frozen) = made.get(&(shape, precision)) {
             return Ok(frozen.clone());
         }
-        let frozen = Arc::new(Frozen::new(&self.model, None, precision, device)?);
+        let frozen = Arc::new(match &self.card.quantization {
+            Some(quantization) if precision == Precision::Int8 => {
+                Frozen::quantized(&self.model, quantization, device)?
+            }
+            _ => Frozen::new(&self.model, None, precision, device)?,
+        });
         made.insert((shape, precision), frozen.clone());
         Ok(frozen)
     }
@@ -302,6 +317,32 @@ impl<B: Backend> TrainedModel<B> {
         let frozen = self.frozen(&self.device())?;
         self.frozen.get_or_init(|| frozen);
         Ok(self)
+    }
+
+    /// The same with weights that are bytes, and what is known of its values.
+    pub(crate) fn with_quantization(
+        mut self,
+        model: Network<B>,
+        quantization: Quantization,
+    ) -> Self {
+        self.model = model;
+        self.card.quantization = Some(quantization);
+        self.precision = Precision::Int8;
+        self.frozen = OnceLock::new();
+        self.made = Made::<B>::default();
+        self
+    }
+
+    /// What is known of its values, where it is [quantized](Self::quantize).
+    #[must_use]
+    pub fn quantization(&self) -> Option<&Quantization> {
+        self.card.quantization.as_ref()
+    }
+
+    /// What its products are computed with.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Takes photos that are resized in another way.

@@ -50,6 +50,11 @@ pub fn run(args: &ExportArgs) -> Outcome {
     let device = Default::default();
     let model =
         super::load::<Flex>(&args.model, args.labels.labels.as_deref(), &args.photos, &device)?;
+    if model.quantization().is_some() {
+        eprintln!(
+            "note: the model is quantized: other programs get the numbers that its bytes stand for"
+        );
+    }
     let mut options = ExportOptions::default();
     options.weights_only = args.weights_only;
     options.preprocessing = !args.no_preprocessing;

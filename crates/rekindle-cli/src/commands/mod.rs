@@ -7,6 +7,7 @@ pub mod evaluate;
 pub mod export;
 pub mod models;
 pub mod predict;
+pub mod quantize;
 pub mod summary;
 pub mod train;
 
@@ -15,6 +16,7 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use rekindle::nn::Size;
 use rekindle::prelude::*;
+use rekindle::train::TrainError;
 use rekindle::vision::{VisionError, read_class_names};
 use rekindle::weights::Downloader;
 
@@ -48,6 +50,28 @@ fn load<B: Backend>(
         eprintln!("note: {sentence}");
     }
     Ok(model)
+}
+
+/// The model with the precision that was asked for.
+fn of_precision<B: Backend>(
+    model: TrainedModel<B>,
+    precision: Option<Precision>,
+) -> Result<TrainedModel<B>, TrainError> {
+    let precision = precision.unwrap_or(model.precision());
+    if precision != Precision::Int8 && model.quantization().is_some() {
+        eprintln!("note: the model is quantized to int8: its weights are taken as {precision}");
+    }
+    model.with_precision(precision)
+}
+
+/// What is trained with: f32 where nothing is asked for.
+fn to_train(precision: Option<Precision>) -> Result<Precision, &'static str> {
+    match precision.unwrap_or_default() {
+        Precision::Int8 => Err(
+            "--precision int8 is for models that are trained: train in f32, then `rekindle quantize`",
+        ),
+        precision => Ok(precision),
+    }
 }
 
 /// The model for photos that are read as the options say.

@@ -156,7 +156,7 @@ impl Sink {
 fn predict<B: Backend>(args: &PredictArgs, inputs: Inputs, device: &B::Device) -> Outcome {
     let model = super::load::<B>(&args.model, args.labels.labels.as_deref(), &args.photos, device)?;
     // Last, since it compiles the network for the photos' size.
-    let model = model.with_precision(args.device.precision)?;
+    let model = super::of_precision(model, args.device.precision)?;
     let photos = match inputs.files.len() {
         1 => "1 photo".to_owned(),
         count => format!("{count} photos"),

@@ -274,7 +274,7 @@ fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>
             early_stopping: optimization.early_stopping.map(stopping),
             ..FitConfig::default()
         })
-        .precision(args.device.precision)
+        .precision(super::to_train(args.device.precision)?)
         .data(folder);
     learner = unfrozen(learner, &args.unfreezing);
     let AugmentationArgs { augment, cached_views, mixup, cutmix } = &args.augmentation;

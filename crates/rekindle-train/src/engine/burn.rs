@@ -58,7 +58,8 @@ impl<B: AutodiffBackend> Burn<B> {
             frozen::float_type::<B::InnerBackend>(place.precision, device)?;
         }
         let dtype = match place.precision {
-            Precision::F32 => DType::F32,
+            // `float_type` has refused int8.
+            Precision::F32 | Precision::Int8 => DType::F32,
             Precision::Bf16 => DType::BF16,
             Precision::F16 => DType::F16,
         };
