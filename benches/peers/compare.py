@@ -5,14 +5,15 @@ From the repository root:
     cargo build --release -p rekindle-benches
     .venv/bin/python benches/peers/compare.py [--threads 2] [--rounds 5] [--json FILE]
     .venv/bin/python benches/peers/compare.py --zoo [--only resnet]
-    .venv/bin/python benches/peers/compare.py --int8 [--only resnet-50]
+    .venv/bin/python benches/peers/compare.py --int8 [--only resnet-50] [--processor-time]
     .venv/bin/python benches/peers/compare.py --memory
 
 All have the same number of threads and float32. Networks have no top and random weights: neither engine
 looks at values. Where the processor has AVX-512 BF16, InceptionV3 is run with Precision::Bf16 too. `--zoo` takes
 every network of Keras Applications at its default size, one image and 8 (MobileNets 32). `--int8` compares products of
 bytes: ours, and ONNX Runtime's static quantization (QDQ, a scale for each channel of the weights), each beside its own
-f32. `--memory` prints the
+f32; `--processor-time` has one thread each and counts the time of the processor, for a machine that others use too.
+`--memory` prints the
 peak memory of MobileNetV2 224 at batch 32, ours and ONNX Runtime's, each in a process of its own.
 """
 
@@ -110,6 +111,8 @@ def int8(args):
     sys.path.insert(0, os.path.join(REPOSITORY, "tests", "keras"))
     from applications import NETWORKS
 
+    if args.processor_time:
+        args.threads = 1
     rows, made = [], {}
     for name, size, batch, runs in INT8_CASES:
         if args.only not in f"{name} {size} batch {batch}":
@@ -127,15 +130,28 @@ def int8(args):
             sessions[kind] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
         def ours(kind):
-            command = [PLAN, name, str(size), str(batch), str(runs), kind]
-            environment = {**os.environ, "RAYON_NUM_THREADS": str(args.threads)}
-            printed = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-            return [float(line) for line in printed.split()]
+            def run(runs):
+                command = [PLAN, name, str(size), str(batch), str(runs), kind]
+                environment = {**os.environ, "RAYON_NUM_THREADS": str(args.threads)}
+                before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+                printed = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+                seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+                return [float(line) for line in printed.split()], seconds
+
+            if args.processor_time:
+                # Without what it takes to make the plan.
+                return [(run(runs + 1)[1] - run(1)[1]) / runs * 1e3]
+            return run(runs)[0]
 
         def theirs(kind):
             session = sessions[kind]
             feed = {session.get_inputs()[0].name: images}
             session.run(None, feed)
+            if args.processor_time:
+                start = time.process_time()
+                for _ in range(runs):
+                    session.run(None, feed)
+                return [(time.process_time() - start) / runs * 1e3]
             times = []
             for _ in range(runs):
                 start = time.perf_counter()
@@ -184,6 +200,7 @@ def main():
     parser.add_argument("--only", default="", help="cases whose name contains this")
     parser.add_argument("--zoo", action="store_true", help="every network of Keras Applications")
     parser.add_argument("--int8", action="store_true", help="products of bytes")
+    parser.add_argument("--processor-time", action="store_true", help="with --int8: one thread, and the processor's time")
     parser.add_argument("--json")
     parser.add_argument("--memory", action="store_true")
     args = parser.parse_args()
