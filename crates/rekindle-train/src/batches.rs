@@ -5,6 +5,7 @@ use std::ops::Range;
 use burn::tensor::backend::Backend;
 use rekindle_vision::{Augmentation, Sample};
 
+use crate::ahead::read_ahead;
 use crate::features::Prefix;
 use crate::photos::{Change, Images, Job};
 use crate::{FeatureStore, Photos, TrainError};
@@ -85,6 +86,16 @@ impl Batches for Stored<'_> {
         batch_size: usize,
         consume: &mut Consume<'_>,
     ) -> Result<(), TrainError> {
+        if let Some((source, rows)) = self.store.source() {
+            let count = self.store.shape().count();
+            return read_ahead(source, rows, count, order, batch_size, |number, features| {
+                let indices = order.chunks(batch_size).nth(number).unwrap_or_default();
+                let labels: Vec<Vec<usize>> =
+                    indices.iter().map(|&index| self.store.labels()[index].clone()).collect();
+                let targets = targets(&labels, self.classes);
+                consume(number, Batch { features, targets, labels })
+            });
+        }
         for (number, indices) in order.chunks(batch_size).enumerate() {
             let labels: Vec<Vec<usize>> =
                 indices.iter().map(|&index| self.store.labels()[index].clone()).collect();
@@ -121,7 +132,7 @@ impl<B: Backend> Batches for Live<'_, B> {
     ) -> Result<(), TrainError> {
         let job = |&number: &usize| {
             let change = Change { augmentation: self.augmentation, seed: self.seed, number, epoch };
-            Job { sample: &self.samples[number], change: Some(change) }
+            Job { sample: &self.samples[number], change: Some(change), hashed: false }
         };
         let jobs: Vec<Job<'_>> = order.iter().map(job).collect();
         // Counted from the epoch's end, which is the same for an epoch that is gone on with.

@@ -1,12 +1,12 @@
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 
 use burn::tensor::backend::Backend;
 use rayon::prelude::*;
 use rekindle_nn::{Shape, read};
-use rekindle_vision::Sample;
+use rekindle_vision::{Place, Sample};
 use sha2::{Digest, Sha256};
 
 use crate::archive::{self, Archive, Entry, hex};
@@ -131,16 +131,12 @@ impl FeatureCache {
 fn hashes(samples: &[Sample]) -> Vec<Option<String>> {
     let hash = |sample: &Sample| {
         let mut hash = Sha256::new();
-        match &sample.image {
-            Some(image) => {
+        match &sample.place {
+            Place::Image(image) => {
                 hash.update(image.width().to_le_bytes());
                 hash.update(image.as_raw());
             }
-            None => {
-                let mut bytes = Vec::new();
-                fs::File::open(&sample.path).ok()?.read_to_end(&mut bytes).ok()?;
-                hash.update(&bytes);
-            }
+            _ => hash.update(sample.bytes().ok()?),
         }
         Some(hex(&hash.finalize()))
     };

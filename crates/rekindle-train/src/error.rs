@@ -118,6 +118,17 @@ pub enum TrainError {
         /// Why.
         source: std::io::Error,
     },
+    /// Features that are given are not those that a run trains on.
+    #[error("the features do not fit: {0}")]
+    Features(String),
+    /// Features that are given cannot be read any more.
+    #[error("{}: the features cannot be read: {source}", path.display())]
+    FeatureFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A file is not a trained model.
     #[error("{}: {reason}", path.display())]
     Model {

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::backend::Backend;
 use rekindle_kernels::Precision;
 use rekindle_nn::{Network, Shape};
-use rekindle_vision::{Augmentation, Sample, Skipped};
+use rekindle_vision::{Augmentation, Place as PhotoPlace, Sample, Skipped};
 
 use crate::cache::FeatureCache;
 use crate::engine::Place;
@@ -14,7 +15,7 @@ use crate::frozen::{Frozen, Started};
 use crate::photos::{Change, Images, Job};
 use crate::progress::{Event, Observer};
 use crate::rows::Rows;
-use crate::{Photos, TrainError};
+use crate::{FeatureSource, Photos, TrainError};
 
 /// Photos in one pass through the frozen part.
 pub(crate) const BATCH: usize = 32;
@@ -193,7 +194,7 @@ impl FeatureStore {
             }
             let jobs: Vec<Job<'_>> = fresh
                 .iter()
-                .map(|&(number, sample)| Job { sample, change: change(number) })
+                .map(|&(number, sample)| Job { sample, change: change(number), hashed: false })
                 .collect();
             // Each device has a batch to work on while the one before it is read.
             let mut started = VecDeque::new();
@@ -247,6 +248,27 @@ impl FeatureStore {
         }
         store.labels = kept.iter().map(|(_, sample)| sample.labels.clone()).collect();
         Ok((store, skipped))
+    }
+
+    /// Features of a source: those of the samples that have any.
+    pub(crate) fn given(source: &Arc<dyn FeatureSource>, samples: &[Sample]) -> Self {
+        let row = |sample: &Sample| match sample.place {
+            PhotoPlace::Row(Some(row)) => Some((row, sample.labels.clone())),
+            _ => None,
+        };
+        let (rows, labels): (Vec<usize>, _) = samples.iter().filter_map(row).unzip();
+        let (cached, waited) = (rows.len(), Duration::ZERO);
+        let shape = source.provenance().shape();
+        let rows = Rows::Given(source.clone(), rows.into());
+        Self { shape, rows, labels, views: 1, cached, waited, askew: 0 }
+    }
+
+    /// The source and the rows of it, where these are features of a source.
+    pub(crate) fn source(&self) -> Option<(&Arc<dyn FeatureSource>, &Arc<[usize]>)> {
+        match &self.rows {
+            Rows::Given(source, rows) => Some((source, rows)),
+            _ => None,
+        }
     }
 
     /// Features that were computed elsewhere: photo after photo, `[channels, height, width]` or flat.

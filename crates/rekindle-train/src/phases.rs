@@ -18,6 +18,7 @@ use crate::checkpoint::Snapshot;
 use crate::engine::{Place, Scope};
 use crate::features::{BATCH, Prefix, Recipe, Views};
 use crate::fit::{Phase, Run, fit};
+use crate::given::{check_features, given, take_photos_of_features};
 use crate::learner::FitReport;
 use crate::names::numbers;
 use crate::photos::Job;
@@ -30,28 +31,29 @@ use crate::{
 };
 
 /// What the phases have in common.
-struct Prepared<B: AutodiffBackend> {
-    model: Network<B>,
-    photos: Photos,
-    classes: Vec<String>,
-    train: Vec<Sample>,
-    valid: Vec<Sample>,
-    skipped: Vec<Skipped>,
+pub(crate) struct Prepared<B: AutodiffBackend> {
+    pub model: Network<B>,
+    pub photos: Photos,
+    pub classes: Vec<String>,
+    pub train: Vec<Sample>,
+    pub valid: Vec<Sample>,
+    pub skipped: Vec<Skipped>,
     strict: bool,
     split: Split,
     /// What was already said of the photos.
     warned: Vec<String>,
     class_weights: Vec<f32>,
-    place: Place<B::Device>,
+    pub place: Place<B::Device>,
     feature_seconds: f64,
     waiting_seconds: f64,
-    cached: usize,
+    pub cached: usize,
 }
 
 fn prepare<B: AutodiffBackend>(
     learner: &mut TransferLearner<B>,
 ) -> Result<Prepared<B>, TrainError> {
     let data = learner.data.take().ok_or(TrainError::NoData)?;
+    take_photos_of_features(learner)?;
     learner.config.check()?;
     learner.augmentation.check()?;
     if let Some(fine_tune) = &learner.fine_tune {
@@ -81,13 +83,7 @@ fn prepare<B: AutodiffBackend>(
     let device = devices[0].clone();
     let network = learner.network.clone().fork(&device);
     let place = Place { devices, precision: learner.precision };
-    let photos = Photos {
-        resizing: learner.resizing,
-        transparency: learner.transparency,
-        orientation: learner.orientation,
-        fast_decode: learner.fast_decode,
-        ..Photos::new(network.graph().input(), learner.resize, learner.preprocessing)?
-    };
+    let photos = photos(learner)?;
     if photos.channels == 4 && !learner.augmentation.is_empty() {
         let found = "augmentation of images with opacity".to_owned();
         let expected = "none for 4 channels, or images of 3 or 1";
@@ -153,13 +149,27 @@ fn prepare<B: AutodiffBackend>(
     Ok(prepared)
 }
 
+/// How photos become the network's input.
+pub(crate) fn photos<B: AutodiffBackend>(
+    learner: &TransferLearner<B>,
+) -> Result<Photos, TrainError> {
+    let input = learner.network.graph().input();
+    Ok(Photos {
+        resizing: learner.resizing,
+        transparency: learner.transparency,
+        orientation: learner.orientation,
+        fast_decode: learner.fast_decode,
+        ..Photos::new(input, learner.resize, learner.preprocessing)?
+    })
+}
+
 impl<B: AutodiffBackend> Prepared<B> {
     /// Says what will hardly train well, once.
-    fn warn(&mut self, counts: &Counts, config: &FitConfig) {
+    pub fn warn(&mut self, counts: &Counts, config: &FitConfig) {
         self.say(warnings(&self.classes, counts, &self.split, &config.class_weights));
     }
 
-    fn say(&mut self, warnings: impl IntoIterator<Item = String>) {
+    pub fn say(&mut self, warnings: impl IntoIterator<Item = String>) {
         for warning in warnings {
             if !self.warned.contains(&warning) {
                 tracing::warn!("{warning}");
@@ -170,7 +180,7 @@ impl<B: AutodiffBackend> Prepared<B> {
 }
 
 /// What trains in a phase.
-fn scope<B: AutodiffBackend>(
+pub(crate) fn scope<B: AutodiffBackend>(
     model: &Network<B>,
     freeze: &Freeze,
     depth_factor: f64,
@@ -215,16 +225,20 @@ pub(crate) fn is_multi_label(graph: &Graph) -> bool {
 }
 
 /// The phases: what is frozen, epochs, rate, and the factor of the first layers' rate.
-fn plan(config: &FitConfig, freeze: Freeze, fine_tune: Option<FineTune>) -> Vec<FineTune> {
+pub(crate) fn plan(
+    config: &FitConfig,
+    freeze: Freeze,
+    fine_tune: Option<FineTune>,
+) -> Vec<FineTune> {
     let (epochs, learning_rate) = (config.epochs, config.learning_rate);
     let first = FineTune { freeze, epochs, learning_rate, depth_factor: 1.0 };
     [Some(first), fine_tune].into_iter().flatten().collect()
 }
 
 /// A phase's photos: the features of those to train on, unless these change in each epoch, and to validate on.
-struct Stores {
-    train: Option<FeatureStore>,
-    valid: FeatureStore,
+pub(crate) struct Stores {
+    pub train: Option<FeatureStore>,
+    pub valid: FeatureStore,
 }
 
 fn stores<B: AutodiffBackend>(
@@ -305,7 +319,8 @@ fn decodable<B: AutodiffBackend>(
     observer: &mut dyn Observer,
 ) -> Result<(Vec<Sample>, Vec<Skipped>, usize), TrainError> {
     let samples = &prepared.train;
-    let jobs: Vec<Job<'_>> = samples.iter().map(|sample| Job { sample, change: None }).collect();
+    let jobs: Vec<Job<'_>> =
+        samples.iter().map(|sample| Job { sample, change: None, hashed: false }).collect();
     let (mut found, mut skipped, mut askew) = (Vec::new(), Vec::new(), 0);
     prepared.photos.for_each_batch(&jobs, BATCH, prepared.strict, |batch| {
         found.extend(batch.rows.into_iter().map(|row| samples[row].clone()));
@@ -387,6 +402,9 @@ pub(crate) fn run<B: AutodiffBackend>(
     let start = Instant::now();
     let mut prepared = prepare(&mut learner)?;
     let phases = plan(&learner.config, learner.freeze.clone(), learner.fine_tune.take());
+    if let Some(source) = &learner.features {
+        check_features(source.as_ref(), &prepared, &phases, learner.config.batch_norm)?;
+    }
     let snapshot = learner
         .checkpoint
         .clone()
@@ -418,17 +436,24 @@ pub(crate) fn run<B: AutodiffBackend>(
             let frozen = model.valid();
             let cut = scope.cut.clone();
             let place = prepared.place.clone();
-            let prefix =
-                Prefix::new(&frozen, cut.as_deref(), prepared.photos, &place)?.rehearsed()?;
-            let stores = stores(&learner, &mut prepared, &prefix, run.observer)?;
+            let (prefix, stores) = match &learner.features {
+                Some(source) => (None, given(source, &mut prepared, &config)?),
+                None => {
+                    let prefix = Prefix::new(&frozen, cut.as_deref(), prepared.photos, &place)?;
+                    let prefix = prefix.rehearsed()?;
+                    let stores = stores(&learner, &mut prepared, &prefix, run.observer)?;
+                    (Some(prefix), stores)
+                }
+            };
             let classes = prepared.classes.len();
-            let train: Box<dyn Batches + '_> = match &stores.train {
-                Some(store) => Box::new(Stored { store, classes }),
-                None => Box::new(Live {
+            let train: Box<dyn Batches + '_> = match (&stores.train, &prefix) {
+                (Some(store), _) => Box::new(Stored { store, classes }),
+                (None, None) => unreachable!("features that are given are stored"),
+                (None, Some(prefix)) => Box::new(Live {
                     samples: &prepared.train,
                     photos: prepared.photos,
                     augmentation: &learner.augmentation,
-                    prefix: &prefix,
+                    prefix,
                     seed: config.seed,
                     strict: prepared.strict,
                     classes,
@@ -478,8 +503,17 @@ pub(crate) fn find_rate<B: AutodiffBackend>(
     learner.augmentation = rekindle_vision::Augmentation::new();
     let (model, frozen) = (prepared.model.clone(), prepared.model.valid());
     let (cut, place) = (scope.cut.clone(), prepared.place.clone());
-    let prefix = Prefix::new(&frozen, cut.as_deref(), prepared.photos, &place)?.rehearsed()?;
-    let stores = stores(&learner, &mut prepared, &prefix, observer.as_mut())?;
+    let stores = match &learner.features {
+        Some(source) => {
+            let phases = plan(&learner.config, learner.freeze.clone(), None);
+            check_features(source.as_ref(), &prepared, &phases, learner.config.batch_norm)?;
+            given(source, &mut prepared, &learner.config)?
+        }
+        None => {
+            let prefix = Prefix::new(&frozen, cut.as_deref(), prepared.photos, &place)?;
+            stores(&learner, &mut prepared, &prefix.rehearsed()?, observer.as_mut())?
+        }
+    };
     let Some(store) = &stores.train else { unreachable!("without augmentation there is a store") };
     let train = Stored { store, classes: prepared.classes.len() };
     crate::rate_finder::find(

@@ -8,14 +8,16 @@ use rayon::prelude::*;
 use rekindle_nn::Shape;
 use rekindle_nn::ops::Resizing;
 use rekindle_vision::{
-    Augmentation, Channels, Decoding, Orientation, Photo, Pixels, Preprocessing, Resize, Sample,
-    Skipped, Transparency, VisionError,
+    Augmentation, Channels, Decoding, Orientation, Photo, Pixels, Place, Preprocessing, Resize,
+    Sample, Skipped, Transparency, VisionError,
 };
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::TrainError;
 
 /// How photos become a network's input.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Photos {
     /// Height in pixels.
     pub height: usize,
@@ -42,6 +44,17 @@ pub struct Photos {
 pub(crate) struct Job<'a> {
     pub sample: &'a Sample,
     pub change: Option<Change<'a>>,
+    /// Whether its content's hash is wanted.
+    pub hashed: bool,
+}
+
+/// What is known of a photo that was read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Facts {
+    /// SHA-256 of its content, where that is wanted.
+    pub hash: Option<[u8; 32]>,
+    /// Whether it has an EXIF orientation that is ignored.
+    pub is_askew: bool,
 }
 
 /// One view of a photo.
@@ -103,8 +116,12 @@ pub(crate) struct PhotoBatch {
     pub images: Images,
     /// The numbers of their jobs, in the whole list.
     pub rows: Vec<usize>,
+    /// What is known of the photo of each row.
+    pub facts: Vec<Facts>,
     /// The jobs that could not be done.
     pub skipped: Vec<(usize, Skipped)>,
+    /// The hash of each of these photos, where it is wanted and the file can be read.
+    pub skipped_hashes: Vec<Option<[u8; 32]>>,
     /// How many photos have an EXIF orientation that is ignored.
     pub askew: usize,
 }
@@ -224,12 +241,29 @@ impl Photos {
         })
     }
 
-    /// A job's input, and whether the photo has an EXIF orientation that is ignored.
-    fn view(&self, job: &Job<'_>) -> Result<(Images, bool), VisionError> {
-        let photo = job.sample.decode(&self.decoding())?;
-        let is_askew = photo.is_askew();
-        let Some(change) = job.change else { return Ok((self.input(&photo)?, is_askew)) };
-        let mut pixels = self.resized(&photo)?;
+    /// A job's input, and what is known of its photo; that also where there is no input.
+    fn view(&self, job: &Job<'_>) -> (Result<Images, VisionError>, Facts) {
+        let mut facts = Facts::default();
+        let photo = match (job.hashed, &job.sample.place) {
+            (true, place) if !matches!(place, Place::Image(_)) => {
+                job.sample.bytes().and_then(|bytes| {
+                    // Read once, so that the hash is of what is decoded.
+                    facts.hash = Some(Sha256::digest(&bytes).into());
+                    self.decoding().decode(&bytes, &job.sample.path)
+                })
+            }
+            _ => job.sample.decode(&self.decoding()),
+        };
+        let images = photo.and_then(|photo| {
+            facts.is_askew = photo.is_askew();
+            self.changed(&photo, job)
+        });
+        (images, facts)
+    }
+
+    fn changed(&self, photo: &Photo, job: &Job<'_>) -> Result<Images, VisionError> {
+        let Some(change) = job.change else { return self.input(photo) };
+        let mut pixels = self.resized(photo)?;
         let Change { augmentation, seed, number, epoch } = change;
         // Augmentation is of three channels; grey is the same in all of them.
         if self.channels == 1 {
@@ -239,7 +273,7 @@ impl Photos {
         if self.channels == 1 {
             pixels.values = pixels.values.into_iter().step_by(3).collect();
         }
-        Ok((Images::Values(self.preprocessing.apply(&pixels)), is_askew))
+        Ok(Images::Values(self.preprocessing.apply(&pixels)))
     }
 
     /// Decodes photos on all cores, `batch_size` at a time and two batches ahead, and hands each
@@ -293,13 +327,16 @@ impl Photos {
                 false => Images::Values(Vec::with_capacity(count)),
             },
             rows: Vec::with_capacity(jobs.len()),
+            facts: Vec::with_capacity(jobs.len()),
             skipped: Vec::new(),
+            skipped_hashes: Vec::new(),
             askew: 0,
         };
-        for (row, (job, decoded)) in jobs.iter().zip(decoded).enumerate() {
+        for (row, (job, (decoded, facts))) in jobs.iter().zip(decoded).enumerate() {
             match decoded {
-                Ok((image, is_askew)) => {
-                    batch.askew += usize::from(is_askew);
+                Ok(image) => {
+                    batch.askew += usize::from(facts.is_askew);
+                    batch.facts.push(facts);
                     batch.images.append(image);
                     batch.rows.push(first + row);
                 }
@@ -312,6 +349,7 @@ impl Photos {
                     };
                     let skipped = Skipped { path: job.sample.path.clone(), reason };
                     batch.skipped.push((first + row, skipped));
+                    batch.skipped_hashes.push(facts.hash);
                 }
             }
         }

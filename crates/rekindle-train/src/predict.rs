@@ -70,7 +70,7 @@ impl<B: Backend> TrainedModel<B> {
         mut each: impl FnMut(usize, Result<&[f32], Skipped>) -> ControlFlow<()>,
     ) -> Result<(), TrainError> {
         let jobs: Vec<Job<'_>> =
-            samples.iter().map(|sample| Job { sample, change: None }).collect();
+            samples.iter().map(|sample| Job { sample, change: None, hashed: false }).collect();
         let (device, photos) = (self.device(), self.photos());
         let frozen = self.frozen(&device)?;
         // What a device has memory for is tried, which takes time.

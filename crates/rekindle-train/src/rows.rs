@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rekindle_kernels::Scratch;
 
-use crate::TrainError;
+use crate::{FeatureSource, TrainError};
 
 /// Values that are turned into bytes at once: 4 MiB.
 const PIECE: usize = 1 << 20;
@@ -22,6 +22,8 @@ pub(crate) enum Rows {
     Memory(Vec<f32>),
     /// And how many numbers it has.
     File(Arc<Scratch>, usize),
+    /// These rows of what is there already.
+    Given(Arc<dyn FeatureSource>, Arc<[usize]>),
 }
 
 impl Default for Rows {
@@ -69,6 +71,11 @@ impl Rows {
                 };
                 file.read(count * 4, copy).map_err(spilled)?;
             }
+            Self::Given(source, rows) => {
+                let start = to.len();
+                to.resize(start + count, 0.0);
+                source.read(rows[index], &mut to[start..])?;
+            }
         }
         Ok(())
     }
@@ -77,7 +84,7 @@ impl Rows {
     pub fn memory(&self) -> u64 {
         match self {
             Self::Memory(rows) => rows.len() as u64 * 4,
-            Self::File(..) => 0,
+            Self::File(..) | Self::Given(..) => 0,
         }
     }
 
@@ -86,6 +93,7 @@ impl Rows {
         match self {
             Self::Memory(rows) => rows.len(),
             Self::File(_, length) => *length,
+            Self::Given(source, rows) => rows.len() * source.provenance().shape().count(),
         }
     }
 }

@@ -416,6 +416,10 @@ impl<B: Backend> TrainedModel<B> {
         &self.model
     }
 
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     pub(crate) fn device(&self) -> B::Device {
         self.model.devices().into_iter().next().unwrap_or_default()
     }

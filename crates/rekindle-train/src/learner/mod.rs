@@ -1,6 +1,7 @@
 mod photos;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::backend::AutodiffBackend;
 use rekindle_kernels::Precision;
@@ -15,8 +16,8 @@ use serde::Serialize;
 
 use crate::progress::{Bars, Observer};
 use crate::{
-    BatchNormMode, ClassWeights, EarlyStopping, FeatureCache, FineTune, FitConfig, Freeze, History,
-    RateFinder, Schedule, TrainError, TrainedModel,
+    BatchNormMode, ClassWeights, EarlyStopping, FeatureCache, FeatureSource, FineTune, FitConfig,
+    Freeze, History, RateFinder, Schedule, TrainError, TrainedModel,
 };
 
 /// Trains a new head on a frozen, pre-trained network, and then, if asked to, more of the network.
@@ -39,6 +40,7 @@ pub struct TransferLearner<B: AutodiffBackend> {
     pub(crate) checkpoint: Option<PathBuf>,
     pub(crate) resume: bool,
     pub(crate) cache: Option<FeatureCache>,
+    pub(crate) features: Option<Arc<dyn FeatureSource>>,
     pub(crate) memory_limit: u64,
     pub(crate) precision: Precision,
     pub(crate) devices: Vec<B::Device>,
@@ -123,6 +125,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             checkpoint: None,
             resume: false,
             cache: None,
+            features: None,
             memory_limit: 768 << 20,
             precision: Precision::F32,
             devices: Vec::new(),
@@ -319,6 +322,15 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     #[must_use]
     pub fn feature_cache(mut self, folder: impl Into<PathBuf>) -> Self {
         self.cache = Some(FeatureCache::new(folder));
+        self
+    }
+
+    /// Trains on features that are there already, instead of computing those of [`data`](Self::data)'s photos: each of its
+    /// samples says which row is its own ([`Place::Row`](rekindle_vision::Place::Row)). How photos are taken is then what
+    /// the features were computed with; what the user has set otherwise is an error.
+    #[must_use]
+    pub fn features(mut self, source: Arc<dyn FeatureSource>) -> Self {
+        self.features = Some(source);
         self
     }
 
