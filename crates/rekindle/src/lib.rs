@@ -19,6 +19,7 @@
 //!
 //! | layer | what it is |
 //! | --- | --- |
+//! | [`scale`] | features and predictions of one shard of a data set: the unit of work beyond one machine |
 //! | [`train`] | `TransferLearner`, the fit loop, trained models |
 //! | [`weights`] | checkpoints: Keras's files in, safetensors out |
 //! | [`vision`] | photos: decoding, Keras-exact resizing and preprocessing, folders, labels |
@@ -31,6 +32,7 @@ pub mod devices;
 pub use burn;
 pub use rekindle_kernels as kernels;
 pub use rekindle_nn as nn;
+pub use rekindle_scale as scale;
 pub use rekindle_train as train;
 pub use rekindle_vision as vision;
 pub use rekindle_weights as weights;
@@ -74,5 +76,6 @@ mod guide {
         keras: "keras.md",
         reading: "in.md",
         out: "out.md",
+        beyond: "beyond.md",
     }
 }

@@ -1,5 +1,6 @@
 //! The command line, by subject.
 
+mod features;
 mod network;
 mod parse;
 mod photos;
@@ -12,8 +13,9 @@ use rekindle::devices::Device;
 use rekindle::kernels::Precision;
 use rekindle::nn::Size;
 
+pub use features::{FeaturesArgs, Keep, Kind, ShardArgs};
 use network::base;
-pub use network::{Base, Head, SettingsArgs};
+pub use network::{Base, Head, NetworkArgs, SettingsArgs};
 pub use photos::{FolderArgs, PhotoArgs};
 pub use train::{AugmentationArgs, TrainArgs, UnfreezingArgs};
 
@@ -31,6 +33,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Train a new head on a folder of photos: DIR/CLASS/*.jpg
     Train(Box<TrainArgs>),
+    /// Compute a frozen network's features of a data set, or of a shard of it, for `train --features` and other programs
+    Features(Box<FeaturesArgs>),
     /// Predict photos with a trained model
     Predict(PredictArgs),
     /// Compare a model's predictions with the names of the folders: DIR/CLASS/*.jpg
@@ -94,11 +98,14 @@ pub struct PredictArgs {
     /// Where the predictions go as a table: a row for each file, with the best classes or the error
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub csv: Option<PathBuf>,
+    #[command(flatten)]
+    pub shard: ShardArgs,
     /// Where the first photo goes with the places in warm colors that made the network decide (Grad-CAM), as a PNG
     #[arg(long, value_name = "FILE")]
     pub explain: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceArgs,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -119,7 +126,7 @@ pub struct EvaluateArgs {
     pub model: PathBuf,
     #[command(flatten)]
     pub labels: LabelsArgs,
-    /// One folder of photos for each class, or a list of them: .csv or .jsonl
+    /// One folder of photos for each class, a list of them: .csv or .jsonl, or WebDataset's tars
     pub dir: PathBuf,
     /// Where a picture of the confusion matrix goes, as a PNG
     #[arg(long, value_name = "FILE")]

@@ -3,31 +3,22 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use rekindle::prelude::{Augmentation, Rule, Schedule, Weights};
+use rekindle::prelude::{Augmentation, Rule, Schedule};
 
-use super::network::{Base, Head, SettingsArgs, base, parse_weights};
+use super::network::NetworkArgs;
 use super::photos::{FolderArgs, PhotoArgs};
 use super::{DeviceArgs, parse};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// One folder of photos for each class, or a list of them: .csv (path,label) or .jsonl
-    pub dir: PathBuf,
-    #[arg(long, value_parser = base(), default_value = "mobilenet-v2")]
-    pub base: Base,
+    /// One folder of photos for each class, a list of them: .csv (path,label) or .jsonl, or WebDataset's tars: one, a folder of them, or 'data/{000..099}.tar'
+    #[arg(required_unless_present = "features")]
+    pub dir: Option<PathBuf>,
+    /// Train on what `rekindle features` computed into this folder, all shards of it, instead of photos
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["dir", "valid_dir", "augment", "mixup", "cutmix", "feature_cache", "html", "strict", "classes_are_folders"])]
+    pub features: Option<PathBuf>,
     #[command(flatten)]
-    pub settings: SettingsArgs,
-    /// `demo` for the bundled MobileNetV2, `imagenet` for Keras's own, `random` for none, or a file: .h5, .weights.h5, .keras, .onnx, .safetensors, TensorFlow's .ckpt and .index [default: demo for mobilenet-v2, else imagenet]
-    #[arg(long, value_parser = parse_weights)]
-    pub weights: Option<Weights>,
-    /// Go on with a trained model's head, network and preprocessing, of Rekindle's or a Keras classifier
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["base", "weights", "head", "alpha", "minimalistic"])]
-    pub from: Option<PathBuf>,
-    /// The names of the classes of `--from`, in the order of its outputs: one on each line, or JSON [default: the model's, else those of a labels.txt beside it]
-    #[arg(long, value_name = "FILE", requires = "from")]
-    pub labels: Option<PathBuf>,
-    #[arg(long, value_enum, default_value_t = Head::Pool)]
-    pub head: Head,
+    pub network: NetworkArgs,
     #[arg(long, default_value_t = 10)]
     pub epochs: usize,
     /// Photos in a batch

@@ -5,8 +5,10 @@ pub mod demo;
 pub mod devices;
 pub mod evaluate;
 pub mod export;
+pub mod features;
 pub mod models;
 pub mod predict;
+pub mod shard;
 pub mod summary;
 pub mod train;
 
@@ -69,6 +71,9 @@ fn of_photos<B: Backend>(mut model: TrainedModel<B>, args: &PhotoArgs) -> Traine
 
 /// The photos of a folder, or of a list, to train on.
 fn photos(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
+    if let Some(tars) = ImageFolder::from_tars(path)? {
+        return Ok(tars.strict(args.strict));
+    }
     let folder = match (path.is_file(), args.classes_are_folders) {
         (true, _) => ImageFolder::from_list(path)?,
         (false, false) => ImageFolder::open(path)?,
@@ -79,6 +84,9 @@ fn photos(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
 
 /// The same to evaluate on, where a single class will do.
 fn labelled(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
+    if let Some(tars) = ImageFolder::from_tars(path)? {
+        return Ok(tars.strict(args.strict));
+    }
     let folder = match (path.is_file(), args.classes_are_folders) {
         (true, _) => ImageFolder::from_list(path)?,
         (false, false) => ImageFolder::labelled(path)?,

@@ -9,7 +9,7 @@ use burn::tensor::backend::Backend;
 use rekindle::devices::Job;
 use rekindle::prelude::TrainedModel;
 use rekindle::train::{Bars, Event, Observer, Prediction, Top};
-use rekindle::vision::{Skipped, list_photos};
+use rekindle::vision::{Share, Skipped, list_photos};
 use rekindle::weights::{WeightsError, write_atomic};
 use serde::Serialize;
 
@@ -25,6 +25,10 @@ enum Row {
 
 pub fn run(args: &PredictArgs) -> Outcome {
     // Before the model is loaded, which takes longer.
+    if args.shard.out.is_some() {
+        let share = super::shard::share(args)?;
+        return args.device.device.run(PredictShard { args, share })?;
+    }
     let inputs = Inputs::find(&args.images)?;
     if let (true, Some(file)) = (args.strict, inputs.skipped.first()) {
         return Err(format!("{}: {}", file.path.display(), file.reason).into());
@@ -42,6 +46,27 @@ impl Job for Predict<'_> {
 
     fn run<B: Backend>(self, device: &B::Device) -> Outcome {
         predict::<B>(self.args, self.inputs, device)
+    }
+}
+
+struct PredictShard<'a> {
+    args: &'a PredictArgs,
+    share: Share,
+}
+
+impl Job for PredictShard<'_> {
+    type Output = Outcome;
+
+    fn run<B: Backend>(self, device: &B::Device) -> Outcome {
+        let Self { args, share } = self;
+        let labels = args.labels.labels.as_deref();
+        let model = super::load::<B>(&args.model, labels, &args.photos, device)?;
+        let model = model.with_precision(args.device.precision)?;
+        eprintln!("{} photos; {}", share.photos.len(), model.described());
+        match &args.shard.out {
+            Some(out) => super::shard::predict(&model, args, share, out),
+            None => Ok(()),
+        }
     }
 }
 
