@@ -38,6 +38,9 @@ pub struct FeatureStore {
     askew: usize,
 }
 
+/// A source, and rows of it.
+type Given<'a> = (&'a Arc<dyn FeatureSource>, &'a Arc<[usize]>);
+
 /// How a [`FeatureStore`] is made.
 pub(crate) struct Recipe<'a, B: Backend> {
     pub prefix: &'a Prefix<'a, B>,
@@ -264,7 +267,7 @@ impl FeatureStore {
     }
 
     /// The source and the rows of it, where these are features of a source.
-    pub(crate) fn source(&self) -> Option<(&Arc<dyn FeatureSource>, &Arc<[usize]>)> {
+    pub(crate) fn source(&self) -> Option<Given<'_>> {
         match &self.rows {
             Rows::Given(source, rows) => Some((source, rows)),
             _ => None,
