@@ -5,12 +5,16 @@ From the repository root:
     cargo build --release -p rekindle-benches -p rekindle-cli
     .venv/bin/python benches/peers/compare.py [--threads 2] [--rounds 5] [--json FILE]
     .venv/bin/python benches/peers/compare.py --zoo [--only resnet,vgg] [--models FOLDER] [--without-keras]
+    .venv/bin/python benches/peers/compare.py --int8 [--only resnet-50] [--processor-time]
     .venv/bin/python benches/peers/compare.py --memory
 
 All have the same number of threads and float32. Networks have no top and random weights: neither engine
 looks at values. Where the processor has AVX-512 BF16, InceptionV3 is run with Precision::Bf16 too. `--zoo` takes
 every network of Keras Applications at its default size, one image and 8 (MobileNets 32). `--models` keeps the ONNX files
-that tf2onnx writes in a folder, so that a second run does not need TensorFlow for them. `--memory` prints the
+that tf2onnx writes in a folder, so that a second run does not need TensorFlow for them. `--int8` compares products of
+bytes: ours, and ONNX Runtime's static quantization (QDQ, a scale for each channel of the weights), each beside its own
+f32; `--processor-time` has one thread each and counts the time of the processor, for a machine that others use too.
+`--memory` prints the
 peak memory of MobileNetV2 224 at batch 32, ours and ONNX Runtime's, each in a process of its own.
 """
 
@@ -27,6 +31,11 @@ import time
 CASES = [
     ("mobilenet-v2", 224, 1, 20), ("mobilenet-v2", 224, 32, 4), ("mobilenet-v2", 160, 1, 20), ("mobilenet-v2", 160, 32, 6),
     ("inception-v3", 299, 1, 8), ("inception-v3", 299, 8, 4), ("inception-v3", 160, 1, 15), ("inception-v3", 160, 8, 10),
+]
+INT8_CASES = [
+    (name, size, batch, runs)
+    for name, size in [("resnet-50", 224), ("inception-v3", 299), ("mobilenet-v2", 224)]
+    for batch, runs in [(1, 15), (8, 5)]
 ]
 REPOSITORY = os.path.join(os.path.dirname(__file__), "..", "..")
 APPLICATIONS = os.path.join(REPOSITORY, "tests", "golden", "applications", "applications.json")
@@ -97,6 +106,106 @@ def peers(name, size, models, with_keras):
     return export(model, size, kept)
 
 
+def quantized(path, images):
+    """ONNX Runtime's own quantization of a network, its values between what they lie for these images."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def __init__(self, name):
+            self.rest = [{name: images[index : index + 1]} for index in range(len(images))]
+
+        def get_next(self):
+            return self.rest.pop() if self.rest else None
+
+    import onnx
+
+    name = onnx.load(path, load_external_data=False).graph.input[0].name
+    folder = os.path.dirname(path)
+    prepared, out = os.path.join(folder, "prepared.onnx"), os.path.join(folder, "int8.onnx")
+    quant_pre_process(path, prepared, skip_symbolic_shape=True)
+    quantize_static(prepared, out, Reader(name), quant_format=QuantFormat.QDQ, per_channel=True,
+                    activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+    return out
+
+
+def int8(args):
+    """Ours and ONNX Runtime's products of bytes, and of f32, alternately."""
+    import keras
+    import numpy as np
+    import onnxruntime
+
+    sys.path.insert(0, os.path.join(REPOSITORY, "tests", "keras"))
+    from applications import NETWORKS
+
+    if args.processor_time:
+        args.threads = 1
+    rows, made = [], {}
+    for name, size, batch, runs in INT8_CASES:
+        if args.only not in f"{name} {size} batch {batch}":
+            continue
+        images = np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 3)).astype(np.float32)
+        if name not in made:
+            keras.backend.clear_session()
+            model = NETWORKS[name][0](input_shape=(size, size, 3), include_top=False, weights=None)
+            path, _ = export(model, size)
+            made[name] = {"f32": path, "int8": quantized(path, images)}
+        sessions = {}
+        for kind, path in made[name].items():
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = args.threads
+            sessions[kind] = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+        def ours(kind):
+            def run(runs):
+                command = [PLAN, name, str(size), str(batch), str(runs), kind]
+                environment = {**os.environ, "RAYON_NUM_THREADS": str(args.threads)}
+                before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+                printed = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+                seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+                return [float(line) for line in printed.split()], seconds
+
+            if args.processor_time:
+                # Without what it takes to make the plan.
+                return [(run(runs + 1)[1] - run(1)[1]) / runs * 1e3]
+            return run(runs)[0]
+
+        def theirs(kind):
+            session = sessions[kind]
+            feed = {session.get_inputs()[0].name: images}
+            session.run(None, feed)
+            if args.processor_time:
+                start = time.process_time()
+                for _ in range(runs):
+                    session.run(None, feed)
+                return [(time.process_time() - start) / runs * 1e3]
+            times = []
+            for _ in range(runs):
+                start = time.perf_counter()
+                session.run(None, feed)
+                times.append((time.perf_counter() - start) * 1e3)
+            return times
+
+        times = {}
+        for _ in range(args.rounds):
+            for kind in ["f32", "int8"]:
+                times.setdefault(f"ours {kind}", []).extend(ours(kind))
+                times.setdefault(f"onnxruntime {kind}", []).extend(theirs(kind))
+        median = {who: statistics.median(values) / batch for who, values in times.items()}
+        ours_share = median["ours int8"] / median["ours f32"]
+        theirs_share = median["onnxruntime int8"] / median["onnxruntime f32"]
+        share = median["ours int8"] / median["onnxruntime int8"]
+        rows.append({"network": name, "size": size, "batch": batch, "ms_per_image": median,
+                     "ours int8/f32": ours_share, "onnxruntime int8/f32": theirs_share, "ours/onnxruntime int8": share})
+        print(f"{name} {size} batch {batch}: ours {median['ours int8']:.2f} ms an image in int8, {median['ours f32']:.2f} in f32 "
+              f"({ours_share:.2f}); ONNX Runtime {median['onnxruntime int8']:.2f}, {median['onnxruntime f32']:.2f} "
+              f"({theirs_share:.2f}); ours / ONNX Runtime in int8 {share:.2f}", flush=True)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump({"threads": args.threads, "rounds": args.rounds, "onnxruntime": onnxruntime.__version__,
+                       "keras": keras.__version__, "cases": rows}, file, indent=1)
+
+
 def memory(threads):
     """In MB; of ONNX Runtime also without what Python, NumPy and the images take."""
     environment = {**os.environ, "RAYON_NUM_THREADS": str(threads)}
@@ -121,10 +230,14 @@ def main():
     parser.add_argument("--zoo", action="store_true", help="every network of Keras Applications")
     parser.add_argument("--json")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--int8", action="store_true", help="products of bytes")
+    parser.add_argument("--processor-time", action="store_true", help="with --int8: one thread, and the processor's time")
     args = parser.parse_args()
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     if args.memory:
         return memory(args.threads)
+    if args.int8:
+        return int8(args)
     import numpy as np
     import onnxruntime
 

@@ -16,6 +16,7 @@ pub mod saved_model;
 pub mod sharded;
 pub mod tf_checkpoint;
 pub mod tfjs;
+pub mod tflite;
 
 /// What is done with an input.
 pub type Target = fn(&[u8]);
@@ -34,4 +35,5 @@ pub const ALL: &[(&str, Target)] = &[
     ("sharded", sharded::run),
     ("tf_checkpoint", tf_checkpoint::run),
     ("tfjs", tfjs::run),
+    ("tflite", tflite::run),
 ];

@@ -96,6 +96,8 @@ def weights(keras, folder, cases):
 
 def main():
     folder = Path(sys.argv[1])
+    # Keras walks a network layer by layer, within each other: one of the cases has 1,501.
+    sys.setrecursionlimit(50_000)
     cases = json.loads((folder / "cases.json").read_text())
     wanted = sys.argv[2:]
     cases = [case for case in cases if not wanted or any(part in case["name"] for part in wanted)]

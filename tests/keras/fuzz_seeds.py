@@ -6,6 +6,7 @@ Run from the repository root, in the venv of tests/keras/checkpoints.py:
 
 import json
 import os
+import shutil
 import sys
 import zipfile
 
@@ -52,8 +53,17 @@ def tensorflow():
             file.write(b"\0" + table)
 
 
+def lite():
+    """What TensorFlow's converter makes of small models, and what its metadata writer adds."""
+    folder, golden = os.path.join(SEEDS, "tflite"), os.path.join(SEEDS, "..", "..", "tests", "golden", "tflite")
+    os.makedirs(folder, exist_ok=True)
+    for name in ("mobile", "norms", "shapes", "pixels", "dilated", "functions", "said", "bytes", "integers"):
+        shutil.copy(os.path.join(golden, f"{name}.tflite"), folder)
+
+
 def main():
     tensorflow()
+    lite()
     place = lambda target, name: os.path.join(SEEDS, target, name)
     for target in ("config", "hdf5", "keras", "onnx", "safetensors"):
         os.makedirs(os.path.join(SEEDS, target), exist_ok=True)

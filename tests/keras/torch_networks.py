@@ -65,8 +65,10 @@ NETWORKS = [
     ("timm", "tf_efficientnet_b1", 64, 5),
     ("transformers", "resnet", 64, 5),
     ("transformers", "convnext", 64, 5),
+    ("transformers", "mobilenet_v2", 64, 5),
+    ("transformers", "mobilenet_v2_symmetric", 64, 5),
+    ("transformers", "efficientnet", 64, 5),
 ]
-FOLDERS = ("tf_efficientnet_b1", "resnet", "convnext")
 LABELS = [f"kind {number}" for number in range(5)]
 
 
@@ -96,6 +98,16 @@ def network(program, name, classes):
         labels = {"num_labels": classes, "id2label": dict(enumerate(LABELS))}
         if name == "resnet":
             model = transformers.ResNetForImageClassification(transformers.ResNetConfig(**labels))
+        elif name.startswith("mobilenet_v2"):
+            # An epsilon that shows.
+            settings = {"layer_norm_eps": 0.01, "tf_padding": name == "mobilenet_v2"}
+            config = transformers.MobileNetV2Config(**settings, **labels)
+            model = transformers.MobileNetV2ForImageClassification(config)
+        elif name == "efficientnet":
+            # B0, one of whose blocks pads as for maps of odd sizes.
+            settings = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}
+            config = transformers.EfficientNetConfig(**settings, batch_norm_eps=0.01, depthwise_padding=[11], **labels)
+            model = transformers.EfficientNetForImageClassification(config)
         else:
             # The epsilon of its last normalization: so large that it shows.
             config = transformers.ConvNextConfig(layer_norm_eps=0.01, **labels)
@@ -120,6 +132,9 @@ def golden(program, name, size, classes):
         if tensor.is_floating_point():
             tensor.copy_(torch.from_numpy(value(key, tuple(tensor.shape))))
     scaled = (images(size) / 255 - mean) / deviation
+    if (program, name) == ("transformers", "efficientnet"):
+        # Its processor's `include_top`.
+        scaled /= deviation
     batch = torch.from_numpy(scaled.transpose(2, 0, 1)[None].astype(np.float32))
     with torch.no_grad():
         logits = model(batch)
@@ -135,12 +150,12 @@ def golden(program, name, size, classes):
     print(f"{program} {name}: logits {logits.min():.3g} to {logits.max():.3g}, probabilities to {answer.max():.3g}")
     top = [int(index) for index in answer.argsort(descending=True)[:10]]
     described_one = described(program, name, size, state, gain, top, answer)
-    if name in FOLDERS:
-        described_one |= configurations(program, model, mean, deviation)
+    if program == "transformers" or name == "tf_efficientnet_b1":
+        described_one |= configurations(program, name, model, mean, deviation)
     return described_one
 
 
-def configurations(program, model, mean, deviation):
+def configurations(program, name, model, mean, deviation):
     """What the programs themselves write beside model.safetensors."""
     with tempfile.TemporaryDirectory() as folder:
         read = lambda name: json.load(open(os.path.join(folder, name)))
@@ -148,7 +163,13 @@ def configurations(program, model, mean, deviation):
             save_config_for_hf(model, os.path.join(folder, "config.json"), model_config={"label_names": LABELS})
             return {"config": read("config.json")}
         model.config.save_pretrained(folder)
-        processor = transformers.ConvNextImageProcessor(image_mean=list(mean), image_std=list(deviation), size={"shortest_edge": 224})
+        settings = {"image_mean": list(mean), "image_std": list(deviation)}
+        if name.startswith("mobilenet_v2"):
+            processor = transformers.MobileNetV2ImageProcessor(**settings)
+        elif name == "efficientnet":
+            processor = transformers.EfficientNetImageProcessor(size={"height": 224, "width": 224}, **settings)
+        else:
+            processor = transformers.ConvNextImageProcessor(size={"shortest_edge": 224}, **settings)
         processor.save_pretrained(folder)
         return {"config": read("config.json"), "preprocessor": read("preprocessor_config.json")}
 

@@ -1,5 +1,6 @@
 //! Tests that cross crates. Each prints what it skipped, and why.
 
+mod api;
 mod checkpoints;
 mod dogs;
 mod fine_tune;

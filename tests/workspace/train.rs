@@ -4,7 +4,7 @@ use std::fs;
 
 use burn::backend::{Autodiff, Flex};
 use rekindle::prelude::*;
-use rekindle::train::{Event, Observer, Prediction};
+use rekindle::train::{Event, FitConfig, Loss, Observer, Prediction};
 use rekindle::weights::{Dtype, ModelCard, save, variables_to_save};
 use rekindle_tests::{copy_photos, formula_network, repository};
 
@@ -175,6 +175,22 @@ fn wrong_settings_are_errors() {
     ];
     for error in errors {
         assert!(error.is_err());
+    }
+    // What would change nothing is refused, by its name.
+    let with_loss = FitConfig { loss: Loss::Sigmoid, ..FitConfig::default() };
+    let mut frozen = FineTune::all().depth_factor(0.5);
+    frozen.freeze = Freeze::All;
+    let ignored = [
+        ("L2 penalty", learner().head(HeadConfig::default().l2(0.1))),
+        ("cached views", learner().cached_views(4)),
+        ("resume", learner().resume(true)),
+        ("batch normalization", learner().batch_norm(BatchNormMode::Train)),
+        ("loss", learner().config(with_loss)),
+        ("depth factor", learner().fine_tune(frozen)),
+    ];
+    for (setting, learner) in ignored {
+        let error = learner.data(photos()).fit().expect_err(setting).to_string();
+        assert!(error.contains(setting), "{error}");
     }
     let error =
         learner().learning_rate(1e38).epochs(50).data(photos()).fit().expect_err("diverges");

@@ -5,7 +5,8 @@ use burn_store::{BurnpackStore, ModuleSnapshot};
 use clap::Args;
 use rekindle_nn::{Family, Network, Shape};
 use rekindle_weights::{
-    Dtype, ExportFormat, ExportOptions, ModelCard, WeightsError, export, load, save, write_atomic,
+    Dtype, ExportFormat, ExportOptions, ModelCard, Names, WeightsError, export, load, save,
+    write_atomic,
 };
 
 use crate::{Numbers, Outcome, described, open_network};
@@ -14,7 +15,7 @@ use crate::{Numbers, Outcome, described, open_network};
 pub struct ConvertArgs {
     input: PathBuf,
     output: PathBuf,
-    /// The numbers of a safetensors file; the others keep f32
+    /// The numbers of a safetensors file; f16 also of .onnx and .tflite; the others keep f32
     #[arg(long, value_enum, default_value_t = Numbers::F32)]
     dtype: Numbers,
     /// The architecture that the file has to hold [default: whichever it is]
@@ -34,6 +35,17 @@ pub struct ConvertArgs {
     /// Only Keras's weights, without the network (.h5)
     #[arg(long)]
     weights_only: bool,
+    /// Whose names the variables have: Keras's, or those of the modules of timm's or torchvision's network that computes
+    /// the same (.safetensors)
+    #[arg(long, value_enum, default_value_t = Program::Keras)]
+    names: Program,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Program {
+    Keras,
+    Timm,
+    Torchvision,
 }
 
 pub fn run(args: ConvertArgs) -> Outcome {
@@ -47,13 +59,24 @@ pub fn run(args: ConvertArgs) -> Outcome {
         source,
         licence,
         weights_only,
+        names,
     } = args;
     let format = ExportFormat::of(&output).ok();
-    let format = format.filter(|format| *format != ExportFormat::Safetensors);
-    if format.is_some() && dtype.dtype() != Dtype::F32 {
-        return Err(
-            format!("{}: only safetensors has other numbers than f32", output.display()).into()
-        );
+    if names != Program::Keras && format != Some(ExportFormat::Safetensors) {
+        let output = output.display();
+        return Err(format!("{output}: other programs' names are for .safetensors").into());
+    }
+    // A file of ours may have any ending.
+    let format =
+        format.filter(|format| *format != ExportFormat::Safetensors || names != Program::Keras);
+    let has_halves = matches!(format, Some(ExportFormat::Onnx | ExportFormat::Tflite));
+    let is_half = dtype.dtype() == Dtype::F16 && has_halves;
+    if format.is_some() && dtype.dtype() != Dtype::F32 && !is_half {
+        return Err(format!(
+            "{}: only safetensors of Keras's names has other numbers than f32, and f16 .onnx and .tflite",
+            output.display()
+        )
+        .into());
     }
     if weights_only && format.is_none() {
         return Err(format!("{}: weights alone are HDF5: name it .h5", output.display()).into());
@@ -130,7 +153,16 @@ pub fn run(args: ConvertArgs) -> Outcome {
             indices.into_iter().map(|index| checkpoint.read(index)).collect::<Result<_, _>>()?;
         let mut options = ExportOptions::default();
         options.weights_only = weights_only;
-        return Ok(export(&output, &card, &tensors, values, options)?);
+        options.half = is_half;
+        options.names = match names {
+            Program::Keras => Names::Keras,
+            Program::Timm => Names::Timm,
+            Program::Torchvision => Names::Torchvision,
+        };
+        for sentence in export(&output, &card, &tensors, values, options)? {
+            eprintln!("{}: {sentence}", output.display());
+        }
+        return Ok(());
     }
     save(&output, &card, &tensors, &mut |index| checkpoint.read(indices[index]))?;
     Ok(())

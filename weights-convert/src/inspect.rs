@@ -13,11 +13,22 @@ struct Report<'a> {
     /// Why a whole model cannot be used.
     problem: Option<&'a str>,
     folded: bool,
+    /// Where products are of bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantized: Option<Quantized<'a>>,
     /// How photos become the network's input.
     photos: Option<Photos>,
     /// What the file does not say.
     assumed: &'a [String],
     tensors: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Quantized<'a> {
+    /// Values whose range is known.
+    values: usize,
+    /// Layers whose products stay in f32.
+    kept: Vec<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -114,6 +125,10 @@ pub fn run(file: &Path, json: bool) -> Outcome {
         problem: checkpoint.problem(),
         photos: card.map(Photos::of),
         folded: card.is_some_and(|card| card.folded),
+        quantized: card.and_then(|card| card.quantization.as_ref()).map(|found| Quantized {
+            values: found.values.len(),
+            kept: found.kept.iter().map(String::as_str).collect(),
+        }),
         assumed: card.map_or(checkpoint.left_out(), |card| &card.assumed),
         tensors: rows,
     };
@@ -127,8 +142,9 @@ pub fn run(file: &Path, json: bool) -> Outcome {
             true => tensor.path(),
             false => "(not part of the network)".into(),
         };
-        let dtype = format!("{:?}", tensor.dtype).to_lowercase();
-        println!("{name:width$}  {:20} {dtype:5} {becomes}", format!("{:?}", tensor.shape));
+        let shape: Vec<String> = tensor.shape.iter().map(usize::to_string).collect();
+        let (shape, dtype) = (format!("[{}]", shape.join(", ")), tensor.dtype);
+        println!("{name:width$}  {shape:20} {dtype:5} {becomes}");
     }
     match (&report.network, report.problem) {
         (Some(network), None) => print!("{network}"),
@@ -146,6 +162,10 @@ pub fn run(file: &Path, json: bool) -> Outcome {
         if card.folded {
             print!("; normalizations are folded into convolutions: for inference and frozen use");
         }
+    }
+    if let Some(Quantized { values, kept }) = &report.quantized {
+        print!("\nquantized to int8, {values} values with their ranges; in f32: ");
+        print!("{}", if kept.is_empty() { "no layer".into() } else { kept.join(", ") });
     }
     if let Some(photos) = &report.photos {
         print!("\n{}", photos.line());

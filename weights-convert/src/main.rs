@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use rekindle_nn::Family;
-use rekindle_weights::{Checkpoint, Dtype, ModelCard};
+use rekindle_weights::{Checkpoint, Dtype, ModelCard, with_causes};
 
 /// Inspects, converts and compares Keras checkpoints: .h5, .weights.h5, .keras, .onnx, .safetensors.
 #[derive(Debug, Parser)]
@@ -28,7 +28,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Write the network as OUTPUT's ending says: .keras, .h5 and .onnx for other programs, .bpk for Burn; else safetensors
+    /// Write the network as OUTPUT's ending says: .keras, .h5, .onnx and .tflite for other programs, .bpk for Burn; else safetensors
     ///
     /// What is not part of the network is left out, but for a head of a whole model.
     Convert(convert::ConvertArgs),
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rekindle::weights::with_causes;
 
 use args::{Cli, Command};
 
@@ -16,8 +17,10 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => commands::demo::run(&args),
         Command::Train(args) => commands::train::run(&args),
+        Command::Features(args) => commands::features::run(&args),
         Command::Predict(args) => commands::predict::run(&args),
         Command::Evaluate(args) => commands::evaluate::run(&args),
+        Command::Quantize(args) => commands::quantize::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Summary(args) => commands::summary::run(&args),
         Command::Models(args) => commands::models::run(&args),
@@ -27,15 +30,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
-            let mut source = error.source();
-            while let Some(cause) = source {
-                // Our messages hold their causes already.
-                if !error.to_string().contains(&cause.to_string()) {
-                    eprintln!("  because: {cause}");
-                }
-                source = cause.source();
-            }
+            eprintln!("error: {}", with_causes(&*error));
             ExitCode::FAILURE
         }
     }

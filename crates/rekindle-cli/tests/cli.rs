@@ -126,11 +126,57 @@ fn train_evaluate_and_predict() {
     assert_eq!(json["images"], 96);
     assert!(json["accuracy"].as_f64() > Some(0.4), "{json}");
 
+    quantized(dir.path(), &model, [&photos, &photo], json["accuracy"].as_f64().expect("a number"));
+
     // What cannot be predicted is named, and the rest is predicted.
     let output = rekindle(&["predict", &model, "nowhere.jpg", &photo]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("nowhere.jpg"));
     assert!(text(&output.stdout).contains("drake.jpg"));
+}
+
+/// A quarter of the size, nearly the same answers, and no way to train it further.
+fn quantized(dir: &Path, model: &str, [photos, photo]: [&str; 2], accuracy: f64) {
+    let path = |name: &str| dir.join(name).to_str().expect("UTF-8").to_owned();
+    let small = path("m8.rekindle");
+    let args = ["quantize", model, photos, "--out", &small, "--photos-by-layer", "1", "--json"];
+    let report: Value = serde_json::from_str(&stdout(&args)).expect("JSON");
+    assert_eq!(report["photos"], 96);
+    assert!(report["agreement"].as_f64() > Some(0.9), "{report}");
+    assert_eq!(report["accuracy"]["images"], 96);
+    assert_eq!(report["accuracy"]["f32"].as_f64(), Some(accuracy));
+    let kept = report["accuracy"]["int8"].as_f64().expect("a number");
+    assert!((kept - accuracy).abs() < 0.05, "{kept} of {accuracy}");
+    // Every convolution, and the head.
+    assert_eq!(report["losses"].as_array().expect("a list").len(), 53);
+    assert_eq!(report["kept"], serde_json::json!([]));
+    let [before, after] = [0, 1].map(|file| report["bytes"][file].as_f64().expect("a size"));
+    assert!(after < 0.35 * before, "{after} of {before}");
+    let args = ["quantize", model, photos, "--out", &path("x.rekindle"), "--keep", "nothing"];
+    let refused = rekindle(&args);
+    assert!(text(&refused.stderr).contains("`nothing`"), "{}", text(&refused.stderr));
+
+    let json: Value =
+        serde_json::from_str(&stdout(&["evaluate", &small, photos, "--json"])).expect("JSON");
+    assert_eq!(json["accuracy"].as_f64(), Some(kept));
+    let as_f32 = rekindle(&["predict", &small, photo, "--precision", "f32"]);
+    assert!(as_f32.status.success());
+    assert!(text(&as_f32.stderr).contains("its weights are taken as f32"));
+    let not = rekindle(&["predict", model, photo, "--precision", "int8"]);
+    assert!(text(&not.stderr).contains("`rekindle quantize`"), "{}", text(&not.stderr));
+    let args =
+        ["train", photos, "--weights", &small, "--epochs", "1", "--out", &path("y.rekindle")];
+    let refused = rekindle(&args);
+    assert!(
+        text(&refused.stderr).contains("cannot be trained further"),
+        "{}",
+        text(&refused.stderr)
+    );
+    let again = rekindle(&["quantize", &small, photos, "--out", &path("z.rekindle")]);
+    assert!(text(&again.stderr).contains("quantized already"), "{}", text(&again.stderr));
+    let exported = path("m8.onnx");
+    stdout(&["export", &small, &exported]);
+    assert!(stdout(&["predict", &exported, photo]).contains('%'));
 }
 
 #[test]
@@ -345,9 +391,10 @@ fn the_guide_s_commands_for_other_programs_run() {
     let model = model.display().to_string();
     stdout(&["train", &few, "--size", "64", "--epochs", "1", "--out", &model]);
 
-    let page = std::fs::read_to_string(repository("docs/guide/src/out.md")).expect("a page");
+    let page = |name| std::fs::read_to_string(repository(name)).expect("a page");
+    let pages = page("docs/guide/src/out.md") + &page("docs/guide/src/beyond.md");
     let mut count = 0;
-    for block in page.split("```sh\n").skip(1) {
+    for block in pages.split("```sh\n").skip(1) {
         for line in block.split("```").next().unwrap_or_default().lines() {
             let mut words = line.split_whitespace();
             assert_eq!(words.next(), Some("rekindle"), "{line}");
@@ -357,7 +404,7 @@ fn the_guide_s_commands_for_other_programs_run() {
             count += 1;
         }
     }
-    assert!(count >= 5, "{count}");
+    assert!(count >= 12, "{count}");
     // What was written predicts the same.
     let predict = |name: &str| {
         let (path, photo) = (dir.path().join(name), dir.path().join("cat.jpg"));
@@ -366,9 +413,21 @@ fn the_guide_s_commands_for_other_programs_run() {
             serde_json::from_str(&stdout(&["predict", &path, &photo, "--json"])).expect("JSON");
         json[0]["predictions"].clone()
     };
-    for file in ["pets.onnx", "pets.keras", "pets.h5", "pets.safetensors"] {
+    for file in [
+        "pets.onnx",
+        "pets.tflite",
+        "pets.keras",
+        "pets.h5",
+        "pets.safetensors",
+        "pets_timm.safetensors",
+    ] {
         assert_eq!(predict(file), predict("pets.rekindle"), "{file}");
     }
+    let other = dir.path().join("other.safetensors").display().to_string();
+    let output = rekindle(&["export", &model, &other, "--names", "torchvision"]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error.contains("`mobilenet_v2` has its layers, but computes otherwise"), "{error}");
     let output = rekindle(&["export", &model, "pets.pb"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(

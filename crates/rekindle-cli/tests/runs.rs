@@ -113,6 +113,187 @@ fn a_run_that_is_killed_at_any_moment_ends_with_the_same_numbers() {
     assert_eq!(left.len(), 3, "{left:?}");
 }
 
+/// The command with this folder as its own.
+fn run_in(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle"));
+    command.args(args).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What a command that must succeed says on stderr.
+fn succeed(folder: &Path, args: &[&str]) -> String {
+    let output = run_in(folder, args).output().expect("starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {said}");
+    said
+}
+
+/// What a command that must fail says on stderr.
+fn fail(folder: &Path, args: &[&str]) -> String {
+    let output = run_in(folder, args).output().expect("starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+    said
+}
+
+#[test]
+fn a_head_on_shards_has_the_numbers_of_one_machine() {
+    let photos = photos(3, 8);
+    let dir = tempfile::tempdir().expect("a folder");
+    let data = photos.path().to_str().expect("text");
+    // A photo that cannot be decoded, and a file that is none.
+    let class = fs::read_dir(photos.path()).expect("lists").next().expect("one").expect("reads");
+    let torn = fs::read_dir(class.path()).expect("lists").next().expect("one").expect("reads");
+    let bytes = fs::read(torn.path()).expect("reads");
+    fs::write(torn.path(), &bytes[..bytes.len() / 2]).expect("writes");
+    fs::write(class.path().join("notes.txt"), "no photo").expect("writes");
+    let settings = ["--size", "32", "--resize", "tf-bilinear"];
+    let training = ["--epochs", "3", "--batch", "4", "--seed", "7", "--plain"];
+    let out = ["--out", "model.rekindle", "--report", "report.json"];
+    let with = |begin: &[&str], more: &[&[&str]]| -> Vec<String> {
+        begin.iter().chain(more.iter().copied().flatten()).map(|&word| word.to_owned()).collect()
+    };
+    let run = |words: Vec<String>| {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        succeed(dir.path(), &words)
+    };
+    run(with(&["train", data], &[&settings, &training, &out]));
+    let expected = result(dir.path());
+    for shards in ["1", "3"] {
+        let folder = format!("features-{shards}");
+        for index in 0..shards.parse::<usize>().expect("a number") {
+            let shard = format!("{index}/{shards}");
+            let more = ["--shard", &shard, "--out", &folder, "--plain"];
+            let said = run(with(&["features", data], &[&settings, &more]));
+            assert!(
+                said.contains("layer `head_average_pooling`") && said.contains("[1280]"),
+                "{said}"
+            );
+            let again = run(with(&["features", data], &[&settings, &more]));
+            assert!(again.contains("already"), "{again}");
+        }
+        // How photos are taken is known from the features.
+        let said = run(with(&["train", "--features", &folder], &[&training, &out]));
+        assert!(said.contains("computed with f32 and kept as f32"), "{said}");
+        assert!(said.contains("resize tf-bilinear (from the file)"), "{said}");
+        assert!(result(dir.path()) == expected, "{:?}", result(dir.path()).0);
+        let report = fs::read_to_string(dir.path().join("report.json")).expect("a report");
+        assert!(report.contains("notes.txt") && report.contains("truncated"), "{report}");
+    }
+    let train = ["train", "--features", "features-3", "--plain"];
+    for (more, said) in [
+        (["--size", "64"], "the photos' preprocessing"),
+        (["--base", "mobilenet"], "the network"),
+        (["--freeze-until", "block_15_add"], "`block_15_add`; compute them with the same head"),
+        (["--fine-tune", "block_15_add"], "phase 2 trains on those of `block_15_add`"),
+    ] {
+        let words = with(
+            &train,
+            &[&more, if more[1] == "mobilenet" { &["--weights", "random"] } else { &[] }],
+        );
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let error = fail(dir.path(), &words);
+        assert!(error.contains(said), "{more:?}: {error}");
+    }
+    fs::remove_file(dir.path().join("features-3/features-00001-of-00003.safetensors"))
+        .expect("is there");
+    let error = fail(dir.path(), &train);
+    assert!(error.contains("1 of 3 shards are missing: 1/3"), "{error}");
+    let error = fail(dir.path(), &["features", data, "--out", "x", "--until", "no_layer"]);
+    assert!(error.contains("no_layer"), "{error}");
+}
+
+/// Kills a command at 20 moments, which do not depend on chance, each time that it is not done yet; begins anew with what
+/// `clear` leaves where it is.
+fn kill(mut command: impl FnMut() -> Command, mut clear: impl FnMut()) {
+    let start = Instant::now();
+    let output = command().output().expect("starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let length = start.elapsed();
+    clear();
+    let (mut state, mut kills, mut ends) = (54321_u64, 0, 0);
+    while kills < 20 {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let wait = Duration::from_micros((state >> 33) % (length.as_micros() as u64));
+        let mut child = command().spawn().expect("starts");
+        std::thread::sleep(wait);
+        if child.try_wait().expect("waits").is_some_and(|status| status.success()) {
+            clear();
+            ends += 1;
+            assert!(ends < 40);
+            continue;
+        }
+        child.kill().expect("kills");
+        child.wait().expect("ends");
+        kills += 1;
+    }
+    let output = command().output().expect("starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn shards_that_are_killed_at_any_moment_end_with_the_same_bytes() {
+    let photos = photos(3, 16);
+    let (whole, killed) =
+        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let data = photos.path().to_str().expect("text");
+    let features =
+        ["features", data, "--size", "64", "--out", "features", "--part", "4", "--plain"];
+    let predict = [
+        "predict",
+        "mobilenet-v2",
+        data,
+        "--size",
+        "64",
+        "--shard",
+        "0/2",
+        "--part",
+        "4",
+        "--out",
+        "predictions.csv",
+    ];
+    let model = whole.path().join("model.rekindle");
+    let model = model.to_str().expect("text");
+    succeed(whole.path(), &["train", data, "--size", "64", "--epochs", "1", "--out", model]);
+    let predict = predict.map(|word| if word == "mobilenet-v2" { model } else { word });
+    let files = |folder: &Path| -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        for name in ["features", "."] {
+            for entry in fs::read_dir(folder.join(name)).expect("lists") {
+                let path = entry.expect("reads").path();
+                let own = path.strip_prefix(folder).expect("is there").to_owned();
+                assert!(!own.to_string_lossy().contains(".parts"), "{} is left", own.display());
+                if !own.ends_with("model.rekindle") && path.is_file() {
+                    found.push((own, fs::read(&path).expect("reads")));
+                }
+            }
+        }
+        found.sort();
+        found
+    };
+    succeed(whole.path(), &features);
+    succeed(whole.path(), &predict);
+    let expected = files(whole.path());
+    assert_eq!(expected.len(), 3, "features, predictions and their state");
+    let clear = |name: &str| drop(fs::remove_file(killed.path().join(name)));
+    kill(
+        || run_in(killed.path(), &features),
+        || clear("features/features-00000-of-00001.safetensors"),
+    );
+    kill(
+        || run_in(killed.path(), &predict),
+        || {
+            clear("predictions.csv");
+            clear("predictions.csv.state");
+        },
+    );
+    let found = files(killed.path());
+    let names = |all: &[(PathBuf, Vec<u8>)]| all.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&found), names(&expected));
+    assert!(found == expected, "other bytes");
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_says_how_to_go_on() {

@@ -109,114 +109,132 @@ fn each(values: &mut [f32], function: impl Fn(f32) -> f32) {
     values.iter_mut().for_each(|value| *value = function(*value));
 }
 
+#[inline(always)]
+fn apply<const FUSED: bool>(activation: Activation, values: &mut [f32]) {
+    match activation {
+        Activation::Linear => {}
+        // Comparisons that leave a NaN as it is.
+        Activation::Relu => each(values, |x| if x < 0.0 { 0.0 } else { x }),
+        Activation::Relu6 => each(values, |x| {
+            let x = if x < 0.0 { 0.0 } else { x };
+            if x > 6.0 { 6.0 } else { x }
+        }),
+        Activation::Clip { low, high } => {
+            let (low, high) = (low as f32, high as f32);
+            each(values, |x| {
+                let x = if x < low { low } else { x };
+                if x > high { high } else { x }
+            });
+        }
+        Activation::ReluOf { max_value, negative_slope, threshold } => {
+            let [low, high] =
+                max_value.map_or([f32::NEG_INFINITY, f32::INFINITY], |high| [0.0, high as f32]);
+            let (slope, threshold) = (negative_slope as f32, threshold as f32);
+            each(values, |x| {
+                // As Keras: what is at the threshold passes only where that is 0.
+                let is_below = if threshold == 0.0 { x < 0.0 } else { x <= threshold };
+                if is_below { (x - threshold) * slope } else { x.clamp(low, high) }
+            });
+        }
+        Activation::LeakyRelu(slope) => {
+            let slope = slope as f32;
+            each(values, |x| if x < 0.0 { x * slope } else { x });
+        }
+        Activation::Elu(alpha) => {
+            let alpha = alpha as f32;
+            each(values, |x| if x > 0.0 { x } else { alpha * negative::<FUSED>(x) });
+        }
+        Activation::Selu => {
+            let (scale, alpha) = (SELU.0 as f32, (SELU.0 * SELU.1) as f32);
+            each(values, |x| if x > 0.0 { scale * x } else { alpha * negative::<FUSED>(x) });
+        }
+        Activation::Celu(alpha) => {
+            let alpha = alpha as f32;
+            each(values, |x| if x > 0.0 { x } else { alpha * negative::<FUSED>(x / alpha) });
+        }
+        Activation::Gelu => {
+            each(values, |x| x * 0.5 * (1.0 + erf::<FUSED>(x * std::f32::consts::FRAC_1_SQRT_2)));
+        }
+        Activation::GeluApproximate => {
+            const ROOT: f32 = 0.797_884_6;
+            each(values, |x| {
+                let inner = ROOT * fma::<FUSED>(0.044_715 * x * x, x, x);
+                x * 0.5 * (1.0 + tanh::<FUSED>(inner))
+            });
+        }
+        Activation::Silu => each(values, |x| x * sigmoid::<FUSED>(x)),
+        Activation::HardSilu => each(values, |x| x * ((x + 3.0).clamp(0.0, 6.0) / 6.0)),
+        Activation::HardSigmoid => each(values, |x| (x + 3.0).clamp(0.0, 6.0) / 6.0),
+        Activation::HardSigmoidOf { slope, offset } => {
+            let (slope, offset) = (slope as f32, offset as f32);
+            each(values, |x| fma::<FUSED>(x, slope, offset).clamp(0.0, 1.0));
+        }
+        Activation::Sigmoid => each(values, sigmoid::<FUSED>),
+        Activation::LogSigmoid => each(values, |x| -softplus::<FUSED>(-x)),
+        Activation::Tanh => each(values, tanh::<FUSED>),
+        Activation::Softplus => each(values, softplus::<FUSED>),
+        Activation::Softsign => each(values, |x| x / (1.0 + x.abs())),
+        Activation::Exponential => each(values, exp::<FUSED>),
+        Activation::Mish => each(values, |x| x * tanh::<FUSED>(softplus::<FUSED>(x))),
+        Activation::TanhShrink => each(values, |x| x - tanh::<FUSED>(x)),
+        Activation::SoftShrink(size) => {
+            let size = size as f32;
+            each(values, |x| x - x.clamp(-size, size));
+        }
+        Activation::HardShrink(size) => {
+            let size = size as f32;
+            each(values, |x| if x.abs() <= size { 0.0 } else { x });
+        }
+        Activation::Squareplus(b) => {
+            let b = b as f32;
+            each(values, |x| {
+                let root = fma::<FUSED>(x, x, b).sqrt();
+                // Below 0 the sum would cancel.
+                if x < 0.0 { 0.5 * b / (root - x) } else { 0.5 * (x + root) }
+            });
+        }
+        Activation::SparsePlus => each(values, |x| {
+            if x <= -1.0 {
+                0.0
+            } else if x < 1.0 {
+                0.25 * (x + 1.0) * (x + 1.0)
+            } else {
+                x
+            }
+        }),
+        Activation::Threshold { threshold, value } => {
+            let (threshold, value) = (threshold as f32, value as f32);
+            each(values, |x| if x <= threshold { value } else { x });
+        }
+        Activation::Softmax => {
+            let highest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let mut total = 0.0;
+            for value in values.iter_mut() {
+                *value = (*value - highest).exp();
+                total += *value;
+            }
+            values.iter_mut().for_each(|value| *value /= total);
+        }
+        Activation::LogSoftmax => {
+            let highest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let total: f32 = values.iter().map(|value| (value - highest).exp()).sum();
+            let shift = highest + total.ln();
+            values.iter_mut().for_each(|value| *value -= shift);
+        }
+    }
+}
+
 vectorized! {
     /// Applies a function to values; softmax takes them to be the channels of one pixel.
     pub(crate) fn activate(activation: Activation, values: &mut [f32]) {
-        match activation {
-            Activation::Linear => {}
-            // Comparisons that leave a NaN as it is.
-            Activation::Relu => each(values, |x| if x < 0.0 { 0.0 } else { x }),
-            Activation::Relu6 => each(values, |x| {
-                let x = if x < 0.0 { 0.0 } else { x };
-                if x > 6.0 { 6.0 } else { x }
-            }),
-            Activation::Clip { low, high } => {
-                let (low, high) = (low as f32, high as f32);
-                each(values, |x| {
-                    let x = if x < low { low } else { x };
-                    if x > high { high } else { x }
-                });
-            }
-            Activation::ReluOf { max_value, negative_slope, threshold } => {
-                let [low, high] =
-                    max_value.map_or([f32::NEG_INFINITY, f32::INFINITY], |high| [0.0, high as f32]);
-                let (slope, threshold) = (negative_slope as f32, threshold as f32);
-                each(values, |x| {
-                    // As Keras: what is at the threshold passes only where that is 0.
-                    let is_below = if threshold == 0.0 { x < 0.0 } else { x <= threshold };
-                    if is_below { (x - threshold) * slope } else { x.clamp(low, high) }
-                });
-            }
-            Activation::LeakyRelu(slope) => {
-                let slope = slope as f32;
-                each(values, |x| if x < 0.0 { x * slope } else { x });
-            }
-            Activation::Elu(alpha) => {
-                let alpha = alpha as f32;
-                each(values, |x| if x > 0.0 { x } else { alpha * negative::<FUSED>(x) });
-            }
-            Activation::Selu => {
-                let (scale, alpha) = (SELU.0 as f32, (SELU.0 * SELU.1) as f32);
-                each(values, |x| if x > 0.0 { scale * x } else { alpha * negative::<FUSED>(x) });
-            }
-            Activation::Celu(alpha) => {
-                let alpha = alpha as f32;
-                each(values, |x| if x > 0.0 { x } else { alpha * negative::<FUSED>(x / alpha) });
-            }
-            Activation::Gelu => {
-                each(values, |x| x * 0.5 * (1.0 + erf::<FUSED>(x * std::f32::consts::FRAC_1_SQRT_2)));
-            }
-            Activation::GeluApproximate => {
-                const ROOT: f32 = 0.797_884_6;
-                each(values, |x| {
-                    let inner = ROOT * fma::<FUSED>(0.044_715 * x * x, x, x);
-                    x * 0.5 * (1.0 + tanh::<FUSED>(inner))
-                });
-            }
-            Activation::Silu => each(values, |x| x * sigmoid::<FUSED>(x)),
-            Activation::HardSilu => each(values, |x| x * ((x + 3.0).clamp(0.0, 6.0) / 6.0)),
-            Activation::HardSigmoid => each(values, |x| (x + 3.0).clamp(0.0, 6.0) / 6.0),
-            Activation::HardSigmoidOf { slope, offset } => {
-                let (slope, offset) = (slope as f32, offset as f32);
-                each(values, |x| fma::<FUSED>(x, slope, offset).clamp(0.0, 1.0));
-            }
-            Activation::Sigmoid => each(values, sigmoid::<FUSED>),
-            Activation::LogSigmoid => each(values, |x| -softplus::<FUSED>(-x)),
-            Activation::Tanh => each(values, tanh::<FUSED>),
-            Activation::Softplus => each(values, softplus::<FUSED>),
-            Activation::Softsign => each(values, |x| x / (1.0 + x.abs())),
-            Activation::Exponential => each(values, exp::<FUSED>),
-            Activation::Mish => each(values, |x| x * tanh::<FUSED>(softplus::<FUSED>(x))),
-            Activation::TanhShrink => each(values, |x| x - tanh::<FUSED>(x)),
-            Activation::SoftShrink(size) => {
-                let size = size as f32;
-                each(values, |x| x - x.clamp(-size, size));
-            }
-            Activation::HardShrink(size) => {
-                let size = size as f32;
-                each(values, |x| if x.abs() <= size { 0.0 } else { x });
-            }
-            Activation::Squareplus(b) => {
-                let b = b as f32;
-                each(values, |x| {
-                    let root = fma::<FUSED>(x, x, b).sqrt();
-                    // Below 0 the sum would cancel.
-                    if x < 0.0 { 0.5 * b / (root - x) } else { 0.5 * (x + root) }
-                });
-            }
-            Activation::SparsePlus => each(values, |x| {
-                if x <= -1.0 { 0.0 } else if x < 1.0 { 0.25 * (x + 1.0) * (x + 1.0) } else { x }
-            }),
-            Activation::Threshold { threshold, value } => {
-                let (threshold, value) = (threshold as f32, value as f32);
-                each(values, |x| if x <= threshold { value } else { x });
-            }
-            Activation::Softmax => {
-                let highest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let mut total = 0.0;
-                for value in values.iter_mut() {
-                    *value = (*value - highest).exp();
-                    total += *value;
-                }
-                values.iter_mut().for_each(|value| *value /= total);
-            }
-            Activation::LogSoftmax => {
-                let highest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let total: f32 = values.iter().map(|value| (value - highest).exp()).sum();
-                let shift = highest + total.ln();
-                values.iter_mut().for_each(|value| *value -= shift);
-            }
-        }
+        apply::<FUSED>(activation, values);
+    }
+}
+
+vectorized! {
+    /// The same to the bit on every instruction set.
+    pub(crate) fn activate_unfused(activation: Activation, values: &mut [f32]) {
+        apply::<false>(activation, values);
     }
 }
 

@@ -257,7 +257,11 @@ fn work<B: Backend>(
         NodeOp::Merge(kind) => Work::Merge(kind),
         NodeOp::Pad(edges) => Work::Pad(edges),
         NodeOp::Input | NodeOp::Fused => Work::None,
-        NodeOp::Strip(..) | NodeOp::Narrow | NodeOp::Affine(_) => {
+        NodeOp::Strip(..)
+        | NodeOp::Narrow
+        | NodeOp::Quantize(_)
+        | NodeOp::Dequantize
+        | NodeOp::Affine(_) => {
             unreachable!("no pass that was run leaves any")
         }
         NodeOp::Layer(_) | NodeOp::Plain(_) => unreachable!("they are layers of the network"),

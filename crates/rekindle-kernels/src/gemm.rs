@@ -3,29 +3,32 @@
 
 use half::bf16;
 
+use crate::factor::{Factor, Float};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Halves, Vector};
 use crate::simd::{Multiply, Portable, Write};
 
 /// What one tile computes: `out[m][n] = clamp(bias[n] + residual[m][n] + sum over taps and channels)`, of factors `I` to
-/// elements `O`.
+/// elements `O`. How sums of bytes end is in `int8`.
 #[derive(Clone, Copy)]
-pub(crate) struct TileArgs<I, O> {
+pub(crate) struct TileArgs<I: Factor, O> {
     /// `[taps][rows]` pointers, each to `channels` values.
     pub pixels: *const *const I,
     pub taps: usize,
-    /// Of bf16 whole pairs.
+    /// Of bf16 whole pairs, of bytes whole quads.
     pub channels: usize,
-    /// `[taps * channels][columns]`, packed; of bf16 `[taps * pairs of channels][columns][2]`.
-    pub weights: *const I,
+    /// `[taps * channels][columns]`, packed; of bf16 `[taps * pairs of channels][columns][2]`, of bytes quads.
+    pub weights: *const I::Weight,
     /// `[columns]`.
-    pub bias: *const f32,
+    pub bias: *const I::Sum,
     /// Rows of `columns` values, `stride` apart.
     pub out: *mut O,
     pub stride: usize,
     /// Rows of `columns` values, `residual_stride` apart, or null.
-    pub residual: *const f32,
+    pub residual: *const I::Residual,
     pub residual_stride: usize,
+    /// How a sum becomes a number.
+    pub scaling: I::Scaling,
     pub low: f32,
     pub high: f32,
     pub rows: usize,
@@ -44,7 +47,7 @@ pub(crate) type Tile<I, O> = unsafe fn(&TileArgs<I, O>);
 
 /// `MR` rows by `NV` registers.
 #[inline(always)]
-unsafe fn tile<V: Multiply<I> + Write<O>, I, O, const MR: usize, const NV: usize>(
+unsafe fn tile<V: Multiply<I> + Write<O>, I: Float, O, const MR: usize, const NV: usize>(
     args: &TileArgs<I, O>,
 ) {
     // SAFETY: the caller vouches for the pointers, counts and instruction set (see `Tile`).
@@ -76,7 +79,12 @@ unsafe fn tile<V: Multiply<I> + Write<O>, I, O, const MR: usize, const NV: usize
 
 /// Adds the residual, clamps and writes one register of sums.
 #[inline(always)]
-unsafe fn finish<V: Write<O>, I, O>(args: &TileArgs<I, O>, row: usize, column: usize, sum: V) {
+unsafe fn finish<V: Write<O>, I: Float, O>(
+    args: &TileArgs<I, O>,
+    row: usize,
+    column: usize,
+    sum: V,
+) {
     // SAFETY: the caller vouches for the pointers, counts and instruction set (see `Tile`).
     unsafe {
         let sum = match args.residual.is_null() {
@@ -134,6 +142,7 @@ macro_rules! by_rows {
         }
     };
 }
+pub(crate) use by_rows;
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
@@ -270,7 +279,7 @@ mod tests {
 
     /// Compares what a tile of chance writes, rounded to `unit`, with the naive product. `of` makes factors, so many of
     /// which lie side by side; what no tile may write to begins as `nan`.
-    fn check<I: Copy + Into<f32>, O: Copy + Into<f32>>(
+    fn check<I: Float + Into<f32>, O: Copy + Into<f32>>(
         rng: &mut ChaCha8Rng,
         case: Case,
         tile: Tile<I, O>,
@@ -301,6 +310,7 @@ mod tests {
             stride,
             residual: if case.has_residual { residual.as_ptr() } else { std::ptr::null() },
             residual_stride: stride,
+            scaling: (),
             low,
             high,
             rows,
@@ -391,6 +401,7 @@ mod tests {
                 stride: kernels.columns,
                 residual: std::ptr::null(),
                 residual_stride: 0,
+                scaling: (),
                 low: 0.0,
                 high: 6.0,
                 rows: 1,

@@ -6,13 +6,15 @@ use rekindle_nn::{Activation, Shape};
 
 use crate::Limits;
 use crate::plain::Plain;
-use crate::simd::LINE;
+use crate::simd::{CHANNEL_BLOCK, LINE};
 
 /// What the numbers of a value are in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
     F32,
     Bf16,
+    /// Bytes that stand for numbers by a scale.
+    U8,
 }
 
 impl Element {
@@ -21,12 +23,16 @@ impl Element {
         match self {
             Self::F32 => size_of::<f32>(),
             Self::Bf16 => size_of::<bf16>(),
+            Self::U8 => size_of::<u8>(),
         }
     }
 
-    /// As many as a line of the cache has.
-    pub fn per_line(self) -> usize {
-        LINE / self.bytes()
+    /// As many as are written at once: a line of the cache, or of bytes a block of channels, which no line is between.
+    pub fn at_once(self) -> usize {
+        match self {
+            Self::F32 | Self::Bf16 => LINE / self.bytes(),
+            Self::U8 => CHANNEL_BLOCK,
+        }
     }
 }
 
@@ -46,6 +52,11 @@ unsafe impl Number for f32 {
 // SAFETY: 2 bytes, and any bits are a number or none.
 unsafe impl Number for bf16 {
     const ELEMENT: Element = Element::Bf16;
+}
+
+// SAFETY: 1 byte, and any bits are a number.
+unsafe impl Number for u8 {
+    const ELEMENT: Element = Element::U8;
 }
 
 /// One thing to compute.
@@ -88,6 +99,10 @@ pub(crate) enum NodeOp {
     Layer(usize),
     /// Rounds f32 to bf16.
     Narrow,
+    /// Rounds what a function makes of f32 to bytes.
+    Quantize(Option<Activation>),
+    /// Makes f32 of bytes.
+    Dequantize,
     /// Now part of another node.
     Fused,
 }

@@ -1,13 +1,16 @@
 use std::fmt;
 
 use half::bf16;
+use rekindle_nn::UnknownName;
 
 use crate::PlanError;
 use crate::depthwise::{self, Depthwise};
 use crate::gemm::{self, Tile};
+use crate::int8::{self, tile};
 use crate::ir::Element;
 use crate::pool::{self, PoolRow};
 use crate::simd::bf16::Narrow;
+use crate::simd::int8::Sums;
 use crate::simd::{self, CHANNEL_BLOCK};
 use crate::winograd::{self, Transforms};
 
@@ -78,6 +81,7 @@ impl Isa {
                     narrow: simd::bf16::narrow_avx512,
                     winograd: winograd::avx512_bf16(),
                 }),
+                int8: self.int8().first().copied(),
             },
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => Kernels {
@@ -89,6 +93,7 @@ impl Isa {
                 pool: pool::row_avx2,
                 winograd: winograd::avx2(),
                 bf16: None,
+                int8: self.int8().first().copied(),
             },
             #[cfg(target_arch = "aarch64")]
             Self::Neon => Kernels {
@@ -100,6 +105,7 @@ impl Isa {
                 pool: pool::row_neon,
                 winograd: winograd::neon(),
                 bf16: None,
+                int8: self.int8().first().copied(),
             },
             _ => Kernels {
                 rows: 4,
@@ -115,8 +121,90 @@ impl Isa {
                     narrow: simd::bf16::narrow_portable,
                     winograd: winograd::portable_bf16(),
                 }),
+                int8: self.int8().first().copied(),
             },
         }
+    }
+
+    /// The kernels of bytes that this machine can run, the fastest first.
+    pub(crate) fn int8(self) -> Vec<Int8> {
+        let mut found = Vec::new();
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                if is_x86_feature_detected!("avx512bw") {
+                    if is_x86_feature_detected!("avx512vnni") {
+                        found.push(Int8 {
+                            name: "avx512vnni",
+                            shift: simd::int8::Vnni512::SHIFT,
+                            tile: tile::tile_vnni512,
+                            tile_to_f32: tile::tile_vnni512_to_f32,
+                            depthwise: int8::depthwise::rows_vnni512,
+                            depthwise_to_f32: int8::depthwise::rows_vnni512_to_f32,
+                        });
+                    }
+                    found.push(Int8 {
+                        name: "avx512bw",
+                        shift: simd::int8::Madd512::SHIFT,
+                        tile: tile::tile_madd512,
+                        tile_to_f32: tile::tile_madd512_to_f32,
+                        depthwise: int8::depthwise::rows_madd512,
+                        depthwise_to_f32: int8::depthwise::rows_madd512_to_f32,
+                    });
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                if is_x86_feature_detected!("avxvnni") {
+                    found.push(Int8 {
+                        name: "avxvnni",
+                        shift: simd::int8::Vnni256::SHIFT,
+                        tile: tile::tile_vnni256,
+                        tile_to_f32: tile::tile_vnni256_to_f32,
+                        depthwise: int8::depthwise::rows_vnni256,
+                        depthwise_to_f32: int8::depthwise::rows_vnni256_to_f32,
+                    });
+                }
+                found.push(Int8 {
+                    name: "avx2",
+                    shift: simd::int8::Madd256::SHIFT,
+                    tile: tile::tile_madd256,
+                    tile_to_f32: tile::tile_madd256_to_f32,
+                    depthwise: int8::depthwise::rows_madd256,
+                    depthwise_to_f32: int8::depthwise::rows_madd256_to_f32,
+                });
+            }
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => {
+                if std::arch::is_aarch64_feature_detected!("dotprod") {
+                    found.push(Int8 {
+                        name: "neon dotprod",
+                        shift: simd::int8::Dot128::SHIFT,
+                        tile: tile::tile_dot128,
+                        tile_to_f32: tile::tile_dot128_to_f32,
+                        depthwise: int8::depthwise::rows_dot128,
+                        depthwise_to_f32: int8::depthwise::rows_dot128_to_f32,
+                    });
+                }
+                found.push(Int8 {
+                    name: "neon",
+                    shift: simd::int8::Wide128::SHIFT,
+                    tile: tile::tile_wide128,
+                    tile_to_f32: tile::tile_wide128_to_f32,
+                    depthwise: int8::depthwise::rows_wide128,
+                    depthwise_to_f32: int8::depthwise::rows_wide128_to_f32,
+                });
+            }
+            _ => found.push(Int8 {
+                name: "portable",
+                shift: simd::int8::Quads::SHIFT,
+                tile: tile::tile_portable,
+                tile_to_f32: tile::tile_portable_to_f32,
+                depthwise: int8::depthwise::rows_portable,
+                depthwise_to_f32: int8::depthwise::rows_portable_to_f32,
+            }),
+        }
+        found
     }
 }
 
@@ -146,10 +234,12 @@ pub(crate) struct Kernels {
     pub winograd: Transforms<f32>,
     /// Those of bf16, where there are some.
     pub bf16: Option<Bf16>,
+    /// Those of bytes, where there are some.
+    pub int8: Option<Int8>,
 }
 
 impl Kernels {
-    /// Columns that a product of such factors with so many outputs computes: those that fill its last tile.
+    /// Columns that a product of such factors with this many outputs computes: those that fill its last tile.
     pub fn padded(&self, outputs: usize, factors: Element) -> usize {
         let whole = outputs.next_multiple_of(CHANNEL_BLOCK);
         let half = whole - CHANNEL_BLOCK / 2;
@@ -169,6 +259,20 @@ pub(crate) struct Bf16 {
     pub winograd: Transforms<bf16>,
 }
 
+/// The kernels that multiply bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Int8 {
+    /// What they take of the instruction set.
+    pub name: &'static str,
+    /// What they take off each byte.
+    pub shift: i32,
+    /// Of the same rows and columns as the tile of f32.
+    pub tile: Tile<u8, u8>,
+    pub tile_to_f32: Tile<u8, f32>,
+    pub depthwise: int8::depthwise::Depthwise<u8>,
+    pub depthwise_to_f32: int8::depthwise::Depthwise<f32>,
+}
+
 /// What products are computed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
@@ -180,6 +284,8 @@ pub enum Precision {
     Bf16,
     /// All values in f16: for GPUs that have it and no bf16.
     F16,
+    /// On the CPU, products of bytes in networks that were quantized: by [`lower_quantized`](crate::lower_quantized).
+    Int8,
 }
 
 impl fmt::Display for Precision {
@@ -188,19 +294,21 @@ impl fmt::Display for Precision {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::F16 => "f16",
+            Self::Int8 => "int8",
         })
     }
 }
 
 impl std::str::FromStr for Precision {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
         match text {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             "f16" => Ok(Self::F16),
-            other => Err(format!("unknown precision `{other}`, expected f32, bf16 or f16")),
+            "int8" => Ok(Self::Int8),
+            other => Err(UnknownName::new("precision", other, "f32, bf16, f16 or int8")),
         }
     }
 }
@@ -236,6 +344,7 @@ impl PlanConfig {
             Precision::F32 => true,
             Precision::Bf16 => isa.kernels().bf16.is_some(),
             Precision::F16 => false,
+            Precision::Int8 => isa.kernels().int8.is_some(),
         };
         if is_there { Ok(self) } else { Err(PlanError::Precision { precision, isa }) }
     }

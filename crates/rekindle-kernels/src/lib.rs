@@ -8,9 +8,11 @@
 mod accelerated;
 mod activation;
 mod depthwise;
+mod factor;
 mod folded;
 mod gemm;
 pub mod gpu;
+mod int8;
 mod ir;
 mod isa;
 mod limits;
@@ -31,8 +33,9 @@ pub use accelerated::Accelerated;
 pub use folded::Folded;
 pub use isa::{Isa, PlanConfig, Precision};
 pub use limits::Limits;
-pub use lower::{lower, serves};
-pub use plan::{ByteScale, Plan, PlanError, StepTime};
+pub use lower::{lower, lower_quantized, serves};
+pub use plan::{ByteScale, Calibration, Plan, PlanError, StepTime};
+pub use rekindle_nn::Quantization;
 pub use scratch::Scratch;
 
 /// How many threads plans run on: as many as there are processors, or as `RAYON_NUM_THREADS` says.

@@ -9,8 +9,8 @@ use rekindle_nn::{Activation, LayerView, Network, NetworkError, Op, Shape, Sourc
 use crate::depthwise::MOST_KERNEL_ROWS;
 use crate::ir::{Conv, Element, Node, NodeOp, Pool};
 use crate::plain::{Axes, Norm, Plain, Stretched, WidePool};
-use crate::plan::compile;
-use crate::{Limits, Plan, PlanConfig, PlanError};
+use crate::plan::{Int8, compile};
+use crate::{Isa, Limits, Plan, PlanConfig, PlanError, Precision, Quantization};
 
 /// Compiles `network`, up to and with layer `until` or to its end.
 ///
@@ -21,8 +21,37 @@ pub fn lower<B: Backend>(
     until: Option<&str>,
     config: impl Into<PlanConfig>,
 ) -> Result<Plan, PlanError> {
+    let config = config.into();
+    if config.precision == Precision::Int8 {
+        return Err(PlanError::NotQuantized);
+    }
     let (nodes, output) = nodes(network, until, |_| false)?;
-    compile(nodes, output, config.into())
+    compile(nodes, output, config, Int8::None)
+}
+
+/// Compiles a quantized network, up to and with layer `until` or to its end, with products of bytes. [`Plan::kept`] has the
+/// layers that are not computed so.
+///
+/// # Errors
+/// As [`lower`]'s, and when the quantization is not of this network.
+pub fn lower_quantized<B: Backend>(
+    network: &Network<B>,
+    until: Option<&str>,
+    isa: Isa,
+    quantization: &Quantization,
+) -> Result<Plan, PlanError> {
+    let (nodes, output) = nodes(network, until, |_| false)?;
+    let config = PlanConfig { isa, precision: Precision::Int8 };
+    compile(nodes, output, config, Int8::Of(quantization))
+}
+
+/// Compiles a network such that each of its values can be looked at.
+pub(crate) fn lower_observed<B: Backend>(
+    network: &Network<B>,
+    isa: Isa,
+) -> Result<Plan, PlanError> {
+    let (nodes, output) = nodes(network, None, |_| false)?;
+    compile(nodes, output, isa.into(), Int8::Observed)
 }
 
 /// Whether the engine can take the place of this backend: whether its tensors are in the CPU's memory.

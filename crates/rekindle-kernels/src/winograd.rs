@@ -57,7 +57,7 @@ pub(crate) struct Transforms<T> {
     pub output: unsafe fn(&OutputArgs),
 }
 
-/// Pixels, and points, that a tile of so many columns and rows has.
+/// Pixels, and points, that a tile of these columns and rows has.
 pub(crate) fn points(tile: usize) -> usize {
     (tile + 2).pow(2)
 }

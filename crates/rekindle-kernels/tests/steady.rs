@@ -4,8 +4,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::backend::Flex;
-use rekindle_kernels::{ByteScale, Isa, PlanConfig, Precision, lower};
-use rekindle_nn::{InceptionV3Config, MobileNetV2Config, Shape};
+use rekindle_kernels::{
+    ByteScale, Calibration, Isa, Plan, PlanConfig, PlanError, Precision, lower, lower_quantized,
+};
+use rekindle_nn::{InceptionV3Config, MobileNetV2Config, Network, Shape};
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
@@ -25,6 +27,13 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// With products of bytes.
+fn quantized(network: &Network<Flex>) -> Result<Plan, PlanError> {
+    let mut calibration = Calibration::new(network)?;
+    calibration.observe(&vec![0.5; network.graph().input().count()])?;
+    lower_quantized(network, None, Isa::detect()?, &calibration.quantization())
+}
+
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
@@ -35,12 +44,15 @@ fn a_warm_plan_allocates_nothing() {
     let mobile = mobile.init::<Flex>(&device).expect("valid");
     let inception = InceptionV3Config::new().with_size(96).init::<Flex>(&device).expect("valid");
     let isa = Isa::detect().expect("one");
-    let bf16 = [PlanConfig { isa, precision: Precision::Bf16 }];
-    let configs = [PlanConfig::from(isa)].into_iter().chain(bf16);
+    let of = |precision| PlanConfig { isa, precision };
+    let configs = [Precision::F32, Precision::Bf16, Precision::Int8].map(of);
     let input = Shape::image(96);
     let scale = ByteScale { values: [[0.5; 256]; 3], source: [0, 1, 2] };
     for config in configs {
-        let plans = [lower(&mobile, None, config), lower(&inception, None, config)];
+        let plans = match config.precision {
+            Precision::Int8 => [quantized(&mobile), quantized(&inception)],
+            _ => [lower(&mobile, None, config), lower(&inception, None, config)],
+        };
         // Not every set has bf16.
         for plan in plans.into_iter().flatten() {
             for (batch, threads) in [(1, 1), (1, 3), (2, 3), (7, 3), (9, 1)] {

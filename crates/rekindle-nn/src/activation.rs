@@ -1,10 +1,13 @@
 //! Every activation of Keras that works on single values, and softmax over channels.
 
+use std::fmt;
+
 use burn::tensor::activation::{gelu, log_softmax, relu, sigmoid, softmax, tanh};
 use burn::tensor::{Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
 use crate::onnx::{Attribute, OnnxLayer};
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer};
 
 /// What Keras multiplies SELU's output with, and its negative part.
 pub const SELU: (f64, f64) = (1.050_700_987_355_480_5, 1.673_263_242_354_377_2);
@@ -96,6 +99,55 @@ pub enum Activation {
     Softmax,
     /// The logarithms of a softmax.
     LogSoftmax,
+}
+
+impl fmt::Display for Activation {
+    /// Keras's name; where there is none, what it computes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = self.name() {
+            return f.write_str(name);
+        }
+        match *self {
+            Self::ReluOf { max_value, negative_slope, threshold } => {
+                write!(f, "relu with negative_slope {negative_slope}, threshold {threshold}")?;
+                max_value.map_or(Ok(()), |most| write!(f, ", max_value {most}"))
+            }
+            Self::LeakyRelu(slope) => write!(f, "leaky_relu with negative_slope {slope}"),
+            Self::Elu(alpha) => write!(f, "elu with alpha {alpha}"),
+            Self::Celu(alpha) => write!(f, "celu with alpha {alpha}"),
+            Self::HardSigmoidOf { slope, offset } => {
+                write!(f, "hard_sigmoid as {slope} * x + {offset}")
+            }
+            Self::Clip { low, high } => write!(f, "x between {low} and {high}"),
+            Self::SoftShrink(threshold) => write!(f, "soft_shrink with threshold {threshold}"),
+            Self::HardShrink(threshold) => write!(f, "hard_shrink with threshold {threshold}"),
+            Self::Squareplus(b) => write!(f, "squareplus with b {b}"),
+            Self::Threshold { threshold, value } => {
+                write!(f, "x above {threshold}, else {value}")
+            }
+            // These have names.
+            Self::Linear
+            | Self::Relu
+            | Self::Relu6
+            | Self::Selu
+            | Self::Gelu
+            | Self::GeluApproximate
+            | Self::Silu
+            | Self::HardSilu
+            | Self::HardSigmoid
+            | Self::Sigmoid
+            | Self::LogSigmoid
+            | Self::Tanh
+            | Self::Softplus
+            | Self::Softsign
+            | Self::Exponential
+            | Self::Mish
+            | Self::TanhShrink
+            | Self::SparsePlus
+            | Self::Softmax
+            | Self::LogSoftmax => f.write_str("a function without a name"),
+        }
+    }
 }
 
 impl Activation {
@@ -438,6 +490,119 @@ impl Activation {
         }
     }
 
+    /// Writes its TensorFlow Lite form behind a value, and gives what it makes.
+    pub(crate) fn to_tflite(self, layer: &mut TfliteLayer<'_>, x: TensorId) -> TensorId {
+        const ADD: Operator = Operator::Add(Fused::None);
+        const SUB: Operator = Operator::Sub(Fused::None);
+        const MUL: Operator = Operator::Mul(Fused::None);
+        const DIV: Operator = Operator::Div(Fused::None);
+        match self {
+            Self::Linear => x,
+            Self::Relu => layer.ended(x, Fused::Relu, Operator::Relu),
+            Self::Relu6 => layer.ended(x, Fused::Relu6, Operator::Relu6),
+            Self::ReluOf { max_value, negative_slope, threshold } => {
+                let mut y = if threshold == 0.0 {
+                    layer.over(Operator::Relu, &[x])
+                } else {
+                    above(layer, x, x, threshold, 0.0)
+                };
+                if let Some(high) = max_value {
+                    y = between(layer, y, 0.0, high);
+                }
+                if negative_slope == 0.0 {
+                    return y;
+                }
+                let threshold = layer.number(threshold);
+                let below = layer.two(SUB, threshold, x);
+                let below = layer.over(Operator::Relu, &[below]);
+                let below = layer.with(MUL, below, negative_slope);
+                layer.two(SUB, y, below)
+            }
+            Self::LeakyRelu(slope) => layer.over(Operator::LeakyRelu(slope as f32), &[x]),
+            Self::Elu(1.0) => layer.over(Operator::Elu, &[x]),
+            Self::Elu(alpha) => elu(layer, x, 1.0, alpha, 1.0),
+            Self::Selu => elu(layer, x, 1.0, SELU.1, SELU.0),
+            Self::Celu(alpha) => elu(layer, x, alpha, alpha, 1.0),
+            Self::Gelu => layer.over(Operator::Gelu { approximate: false }, &[x]),
+            Self::GeluApproximate => layer.over(Operator::Gelu { approximate: true }, &[x]),
+            Self::Silu => {
+                let gate = layer.over(Operator::Logistic, &[x]);
+                layer.two(MUL, x, gate)
+            }
+            Self::HardSilu => layer.over(Operator::HardSwish, &[x]),
+            Self::HardSigmoid => {
+                let y = layer.with(ADD, x, 3.0);
+                let y = layer.ended(y, Fused::Relu6, Operator::Relu6);
+                layer.with(MUL, y, 1.0 / 6.0)
+            }
+            Self::HardSigmoidOf { slope, offset } => {
+                let y = layer.with(MUL, x, slope);
+                let y = layer.with(ADD, y, offset);
+                between(layer, y, 0.0, 1.0)
+            }
+            Self::Sigmoid => layer.over(Operator::Logistic, &[x]),
+            Self::LogSigmoid => {
+                let y = layer.over(Operator::Neg, &[x]);
+                let y = Self::Softplus.to_tflite(layer, y);
+                layer.over(Operator::Neg, &[y])
+            }
+            Self::Tanh => layer.over(Operator::Tanh, &[x]),
+            // exp is of negative numbers only, so that it cannot overflow.
+            Self::Softplus => {
+                let y = layer.over(Operator::Abs, &[x]);
+                let y = layer.over(Operator::Neg, &[y]);
+                let y = layer.over(Operator::Exp, &[y]);
+                let y = layer.with(ADD, y, 1.0);
+                let y = layer.over(Operator::Log, &[y]);
+                let positive = layer.over(Operator::Relu, &[x]);
+                layer.two(ADD, positive, y)
+            }
+            Self::Softsign => {
+                let y = layer.over(Operator::Abs, &[x]);
+                let y = layer.with(ADD, y, 1.0);
+                layer.two(DIV, x, y)
+            }
+            Self::Exponential => layer.over(Operator::Exp, &[x]),
+            Self::Mish => {
+                let y = Self::Softplus.to_tflite(layer, x);
+                let y = layer.over(Operator::Tanh, &[y]);
+                layer.two(MUL, x, y)
+            }
+            Self::Clip { low, high } => between(layer, x, low, high),
+            Self::TanhShrink => {
+                let y = layer.over(Operator::Tanh, &[x]);
+                layer.two(SUB, x, y)
+            }
+            Self::SoftShrink(size) => {
+                let y = between(layer, x, -size, size);
+                layer.two(SUB, x, y)
+            }
+            Self::HardShrink(size) => {
+                let of = layer.over(Operator::Abs, &[x]);
+                above(layer, of, x, size, 0.0)
+            }
+            Self::Squareplus(b) => {
+                let y = layer.two(MUL, x, x);
+                let y = layer.with(ADD, y, b);
+                let y = layer.over(Operator::Sqrt, &[y]);
+                let y = layer.two(ADD, x, y);
+                layer.with(MUL, y, 0.5)
+            }
+            Self::SparsePlus => {
+                let y = between(layer, x, -1.0, 1.0);
+                let y = layer.with(ADD, y, 1.0);
+                let y = layer.two(MUL, y, y);
+                let middle = layer.with(MUL, y, 0.25);
+                let y = layer.with(SUB, x, 1.0);
+                let y = layer.over(Operator::Relu, &[y]);
+                layer.two(ADD, middle, y)
+            }
+            Self::Threshold { threshold, value } => above(layer, x, x, threshold, value),
+            Self::Softmax => layer.over(Operator::Softmax, &[x]),
+            Self::LogSoftmax => layer.over(Operator::LogSoftmax, &[x]),
+        }
+    }
+
     fn hard_sigmoid(layer: &mut OnnxLayer<'_>, x: &str, slope: f64, offset: f64) -> String {
         let [alpha, beta] = [slope, offset].map(|value| Attribute::Float(value as f32));
         layer.node("HardSigmoid", &[x], vec![("alpha", alpha), ("beta", beta)])
@@ -455,4 +620,35 @@ fn clip(layer: &mut OnnxLayer<'_>, x: &str, low: f64, high: f64) -> String {
         (false, true) => layer.plain("Clip", &[x, &low]),
         (_, false) => layer.plain("Clip", &[x, &low, &high]),
     }
+}
+
+/// `x` between two numbers in TensorFlow Lite; a limit that no float32 is beyond is none.
+fn between(layer: &mut TfliteLayer<'_>, x: TensorId, low: f64, high: f64) -> TensorId {
+    let most = f64::from(f32::MAX);
+    let x = if low > -most { layer.with(Operator::Maximum, x, low) } else { x };
+    if high < most { layer.with(Operator::Minimum, x, high) } else { x }
+}
+
+/// `x` where `of` is above a threshold, else a value.
+fn above(
+    layer: &mut TfliteLayer<'_>,
+    of: TensorId,
+    x: TensorId,
+    threshold: f64,
+    value: f64,
+) -> TensorId {
+    let is_above = layer.with(Operator::Greater, of, threshold);
+    let value = layer.number(value);
+    layer.over(Operator::SelectV2, &[is_above, x, value])
+}
+
+/// `scale * (max(x, 0) + alpha * (exp(min(x / by, 0)) - 1))`.
+fn elu(layer: &mut TfliteLayer<'_>, x: TensorId, by: f64, alpha: f64, scale: f64) -> TensorId {
+    let share = if by == 1.0 { x } else { layer.with(Operator::Div(Fused::None), x, by) };
+    let negative = layer.with(Operator::Minimum, share, 0.0);
+    let negative = layer.over(Operator::Elu, &[negative]);
+    let negative = layer.with(Operator::Mul(Fused::None), negative, alpha);
+    let positive = layer.over(Operator::Relu, &[x]);
+    let y = layer.two(Operator::Add(Fused::None), positive, negative);
+    if scale == 1.0 { y } else { layer.with(Operator::Mul(Fused::None), y, scale) }
 }

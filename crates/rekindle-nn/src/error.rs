@@ -81,6 +81,16 @@ pub enum NetworkError {
         /// Why.
         reason: Box<str>,
     },
+    /// A layer cannot be written as TensorFlow Lite.
+    #[error("layer `{layer}` ({class}) cannot be written as TensorFlow Lite: {reason}")]
+    Tflite {
+        /// The layer's Keras name.
+        layer: Box<str>,
+        /// Keras's layer class.
+        class: Box<str>,
+        /// Why.
+        reason: Box<str>,
+    },
     /// The network cannot be cut behind this layer: another value crosses the cut.
     #[error("cannot cut behind `{cut}`: layer `{layer}` also needs a value from before it")]
     NotASplit {

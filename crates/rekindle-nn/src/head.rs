@@ -9,6 +9,7 @@ use burn::tensor::backend::Backend;
 /// One layer of a head, as it is written down.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum HeadLayerConfig {
     /// The mean of each channel.
     GlobalAveragePooling2d,
@@ -92,6 +93,9 @@ pub struct HeadConfig {
     /// Whether each class is there or not, by a sigmoid of its own, instead of one of them by a softmax.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub multi_label: bool,
+    /// A penalty that was asked for where no dense layer takes it.
+    #[serde(skip)]
+    stray_l2: Option<f64>,
 }
 
 impl Default for HeadConfig {
@@ -105,7 +109,7 @@ impl HeadConfig {
     /// These layers.
     #[must_use]
     pub fn of(layers: Vec<HeadLayerConfig>) -> Self {
-        Self { layers, multi_label: false }
+        Self { layers, multi_label: false, stray_l2: None }
     }
 
     /// Starts with global average pooling.
@@ -132,11 +136,13 @@ impl HeadConfig {
         self.with(HeadLayerConfig::Dense { units, activation, l2: 0.0 })
     }
 
-    /// Adds a penalty to the last dense layer: `l2` times the sum of its kernel's squares.
+    /// Adds a penalty to the dense layer that was added last: `l2` times the sum of its kernel's squares. Behind another layer,
+    /// [`graph`](Self::graph) and [`on`](Self::on) give an error.
     #[must_use]
     pub fn l2(mut self, factor: f64) -> Self {
-        if let Some(HeadLayerConfig::Dense { l2, .. }) = self.layers.last_mut() {
-            *l2 = factor;
+        match self.layers.last_mut() {
+            Some(HeadLayerConfig::Dense { l2, .. }) => *l2 = factor,
+            _ => self.stray_l2 = Some(factor),
         }
         self
     }
@@ -171,6 +177,14 @@ impl HeadConfig {
     /// # Errors
     /// When a layer's settings are out of range, or it cannot take what the one before it gives.
     pub fn graph(&self, base: &Graph, classes: usize) -> Result<Graph, NetworkError> {
+        if let Some(factor) = self.stray_l2 {
+            return Err(NetworkError::Setting {
+                architecture: "head",
+                setting: "L2 penalty",
+                found: factor.to_string(),
+                expected: "directly behind a dense layer".to_owned(),
+            });
+        }
         let activation = if self.multi_label { Activation::Sigmoid } else { Activation::Softmax };
         let classifier = HeadLayerConfig::Dense { units: classes, activation, l2: 0.0 };
         let (mut net, mut x) = GraphBuilder::on(base);
@@ -227,7 +241,10 @@ impl HeadLayerConfig {
             {
                 setting(
                     "pooling window",
-                    format!("{:?} by {:?}", pool.kernel, pool.stride),
+                    {
+                        let ([height, width], [down, across]) = (pool.kernel, pool.stride);
+                        format!("{height} x {width}, moved by {down} and {across}")
+                    },
                     "at least 1",
                 )
             }

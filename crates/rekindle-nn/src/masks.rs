@@ -59,7 +59,7 @@ impl DropoutMasks {
         self.draw(samples, count, 2, draw)
     }
 
-    /// Values that take so many words each; those of other samples of the batch are left out.
+    /// Values that take `words` random words each; those of other samples of the batch are left out.
     fn draw(
         &mut self,
         samples: usize,

@@ -1,10 +1,14 @@
 //! The arithmetic of pixels that photos and networks share: resize weights in TensorFlow's numbers, and Keras's preprocessing.
 
+mod middle;
 mod preprocessing;
 mod resample;
+mod unknown;
 
+pub use middle::{Cut, Middle};
 pub use preprocessing::{Linear, Preprocessing};
 pub use resample::{Interpolation, Taps, bounded, taps};
+pub use unknown::UnknownName;
 
 /// An image at the network's size, `[height, width, channels]`, from 0 to 255; the windows with negative
 /// sides, TensorFlow's bicubic and Lanczos, may pass a little beyond.

@@ -2,7 +2,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Pixels;
+use crate::{Pixels, UnknownName};
 
 /// Of blue, green, red, from 0 to 255.
 const CAFFE_MEANS: [f64; 3] = [103.939, 116.779, 123.68];
@@ -114,9 +114,9 @@ pub struct Linear {
 }
 
 impl FromStr for Preprocessing {
-    type Err = String;
+    type Err = UnknownName;
 
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
         let modes = [Self::Tf, Self::Caffe, Self::Torch, Self::None];
         if let Some(mode) = modes.into_iter().find(|mode| mode.name() == name) {
             return Ok(mode);
@@ -129,9 +129,10 @@ impl FromStr for Preprocessing {
             Some((scale, offset)) if scale.is_finite() && offset.is_finite() => {
                 Ok(Self::Rescale { scale, offset })
             }
-            _ => Err(format!(
-                "unknown preprocessing `{name}`, expected tf, caffe, torch, none or rescale:SCALE:OFFSET"
-            )),
+            _ => {
+                let expected = "tf, caffe, torch, none or rescale:SCALE:OFFSET";
+                Err(UnknownName::new("preprocessing", name, expected))
+            }
         }
     }
 }
@@ -143,9 +144,9 @@ impl From<Preprocessing> for String {
 }
 
 impl TryFrom<String> for Preprocessing {
-    type Error = String;
+    type Error = UnknownName;
 
-    fn try_from(name: String) -> Result<Self, String> {
+    fn try_from(name: String) -> Result<Self, UnknownName> {
         name.parse()
     }
 }

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use rekindle_infer::internal::hex;
 use rekindle_weights::{WeightsError, write_atomic};
 use safetensors::tensor::{Dtype, Metadata, View, serialize_to_file};
 use sha2::{Digest, Sha256};
@@ -34,7 +35,7 @@ impl<'a> Entry<'a> {
         if values.len() != self.shape.iter().product::<usize>() {
             return Err(io::Error::other(format!("`{}` has {} values", self.name, values.len())));
         }
-        Ok(crate::rows::bytes(&values))
+        Ok(bytes(&values))
     }
 }
 
@@ -191,9 +192,12 @@ impl io::Write for HashWriter<'_> {
     }
 }
 
-/// Bytes as text.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Each value's four bytes, one after the other.
+pub(crate) fn bytes(values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; values.len() * 4];
+    let places = bytes.as_chunks_mut::<4>().0.iter_mut();
+    places.zip(values).for_each(|(place, value)| *place = value.to_le_bytes());
+    bytes
 }
 
 #[cfg(test)]

@@ -1,30 +1,18 @@
 use std::path::PathBuf;
 
+use rekindle_infer::InferError;
+use rekindle_kernels::PlanError;
 use rekindle_nn::NetworkError;
 use rekindle_vision::VisionError;
 use rekindle_weights::WeightsError;
 
-/// What can go wrong in training and prediction.
+/// What can go wrong in training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// A photo or a folder of them.
+    /// What predicting needs too: photos, a file of weights, the network, its device.
     #[error(transparent)]
-    Vision(#[from] VisionError),
-    /// A file of weights.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// The network.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// The CPU engine.
-    #[error(transparent)]
-    Plan(#[from] rekindle_kernels::PlanError),
-    /// The GPU.
-    #[error(
-        "the device failed: {0}; if its memory is full, a smaller batch or smaller photos need less"
-    )]
-    Device(String),
+    Infer(#[from] InferError),
     /// `fit` was called without `data`.
     #[error("no photos to train on: call `data` with an ImageFolder before `fit`")]
     NoData,
@@ -45,24 +33,6 @@ pub enum TrainError {
         class: String,
         /// Why its first photo could not.
         reason: String,
-    },
-    /// Nothing is left to evaluate.
-    #[error("{}: no photo could be decoded; the last: {}: {reason}", folder.display(), path.display())]
-    NoneUsable {
-        /// The folder.
-        folder: PathBuf,
-        /// One of its files.
-        path: PathBuf,
-        /// Why it could not.
-        reason: String,
-    },
-    /// What the network computes of a photo is no number.
-    #[error(
-        "the network's output is not a number: its weights are damaged, or the preprocessing `{preprocessing}` is not what it was trained with; `inspect` shows what the file says, and --preprocess takes another"
-    )]
-    NotANumber {
-        /// Keras's mode of preprocessing.
-        preprocessing: String,
     },
     /// The loss is not a number any more.
     #[error(
@@ -95,7 +65,7 @@ pub enum TrainError {
     #[error("cannot resume: {0}")]
     Resume(String),
     /// Features did not fit into memory, and not on the disk either.
-    #[error("{}: features cannot be kept there: {source}; there has to be room, or a higher memory limit", folder.display())]
+    #[error("{}: features cannot be kept there; there has to be room, or a higher memory limit", folder.display())]
     Spill {
         /// The temporary folder.
         folder: PathBuf,
@@ -103,7 +73,7 @@ pub enum TrainError {
         source: std::io::Error,
     },
     /// A log cannot be made.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: the log cannot be written", path.display())]
     Log {
         /// The file or folder.
         path: PathBuf,
@@ -111,20 +81,31 @@ pub enum TrainError {
         source: std::io::Error,
     },
     /// The folder of features cannot be used.
-    #[error("{}: features cannot be kept there: {source}", folder.display())]
+    #[error("{}: features cannot be kept there", folder.display())]
     Cache {
         /// The folder.
         folder: PathBuf,
         /// Why.
         source: std::io::Error,
     },
-    /// A file is not a trained model.
-    #[error("{}: {reason}", path.display())]
-    Model {
+    /// Features that are given are not those that a run trains on.
+    #[error("the features do not fit: {0}")]
+    Features(String),
+    /// Features that are given cannot be read any more.
+    #[error("{}: the features cannot be read", path.display())]
+    FeatureFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what to do.
-        reason: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A report cannot be written.
+    #[error("{}: the report cannot be written", path.display())]
+    Report {
+        /// The page or picture.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// A picture could not be drawn.
     #[error("{}: the picture cannot be drawn: {reason}", path.display())]
@@ -134,43 +115,36 @@ pub enum TrainError {
         /// Why.
         reason: String,
     },
-    /// Names that do not fit a model's outputs.
-    #[error(
-        "found {found} class names, {distinct} of them distinct, expected {expected}: one for each output"
-    )]
-    Classes {
-        /// How many were given.
-        found: usize,
-        /// How many different ones.
-        distinct: usize,
-        /// How many outputs there are.
-        expected: usize,
+    /// The program was built without what was asked for.
+    #[error("{what}: this program was built without it; build it with the feature `{feature}`")]
+    Feature {
+        /// What was asked for.
+        what: String,
+        /// The feature, of this crate, of `rekindle` and of the command.
+        feature: &'static str,
     },
-    /// The folder to evaluate on has other classes.
-    #[error("{}: class `{class}` is not one of the model's: {known}", path.display())]
-    UnknownClass {
-        /// The folder.
-        path: PathBuf,
-        /// The class.
-        class: String,
-        /// Those that the model knows.
-        known: String,
-    },
-    /// A model does not name its classes, and the folder has another number of them.
-    #[error(
-        "{}: has {found} classes, and the model {expected}, which it does not name: name them with a file of labels \
-         (--labels, TrainedModel::with_classes)",
-        path.display()
-    )]
-    UnnamedClasses {
-        /// The folder.
-        path: PathBuf,
-        /// How many classes it has.
-        found: usize,
-        /// How many outputs the model has.
-        expected: usize,
-    },
-    /// The thread that decodes photos ended without a result.
-    #[error("the thread that decodes photos stopped; this is a bug in Rekindle, please report it")]
-    DecoderStopped,
+}
+
+impl From<VisionError> for TrainError {
+    fn from(error: VisionError) -> Self {
+        Self::Infer(error.into())
+    }
+}
+
+impl From<WeightsError> for TrainError {
+    fn from(error: WeightsError) -> Self {
+        Self::Infer(error.into())
+    }
+}
+
+impl From<NetworkError> for TrainError {
+    fn from(error: NetworkError) -> Self {
+        Self::Infer(error.into())
+    }
+}
+
+impl From<PlanError> for TrainError {
+    fn from(error: PlanError) -> Self {
+        Self::Infer(error.into())
+    }
 }

@@ -5,57 +5,30 @@
 //! into batches, [`FeatureStore`] holds what the frozen part computed once for each photo,
 //! [`TrainedModel`] predicts, saves and loads.
 
-mod advice;
 mod archive;
-mod batches;
-mod cache;
-mod checkpoint;
-mod config;
-mod curves;
 mod engine;
 mod error;
-mod evaluate;
-mod explain;
 mod features;
-mod fit;
-mod frozen;
-mod history;
 mod learner;
-mod logs;
-mod loss;
-mod names;
-mod phases;
-mod photos;
-mod predict;
-mod progress;
-mod rate_finder;
+mod observe;
 mod report;
-mod rows;
-mod schedule;
-mod start;
-mod trained;
+mod run;
+mod settings;
 
-pub use cache::FeatureCache;
-pub use config::{BatchNormMode, ClassWeights, EarlyStopping, FineTune, FitConfig, Freeze};
-pub use curves::draw_curves;
 pub use error::TrainError;
-pub use evaluate::{ClassMetrics, Evaluation, Judged};
-pub use explain::Heatmap;
-pub use features::FeatureStore;
-pub use frozen::float_type;
-pub use history::{Epoch, History};
-pub use learner::{FitReport, TransferLearner};
-pub use logs::{CsvLog, JsonLog, TensorBoard};
-pub use loss::Loss;
-pub use photos::Photos;
-pub use predict::{Prediction, Ranked, Top};
-pub use progress::{Bars, Event, Observer};
-pub use rate_finder::RateFinder;
-pub use rekindle_kernels::Precision;
+pub use features::{FeatureCache, FeatureSource, FeatureStore};
+pub use learner::TransferLearner;
+pub use observe::{Bars, CsvLog, JsonLog, TensorBoard};
+pub use rekindle_infer::{
+    ClassMetrics, Epoch, Evaluation, Event, Extracted, Extractor, FitReport, Heatmap, History,
+    InferError, Judged, LayerLoss, Observer, Origin, Origins, Photos, Precision, Prediction,
+    Provenance, QuantizeConfig, QuantizeReport, Ranked, Start, Top, TrainedModel, Undecoded,
+    describe_folder, float_type,
+};
 pub use rekindle_kernels::train::Rule;
 pub use rekindle_vision::{Augment, Augmentation, Mix};
-pub use rekindle_weights::{Origin, Origins};
-pub use report::write_html;
-pub use schedule::{Moment, Schedule};
-pub use start::{Start, describe_folder};
-pub use trained::TrainedModel;
+pub use report::{DrawConfusion, draw_curves, draw_trade_off, write_html};
+pub use run::RateFinder;
+pub use settings::{
+    BatchNormMode, ClassWeights, EarlyStopping, FineTune, FitConfig, Freeze, Loss, Moment, Schedule,
+};

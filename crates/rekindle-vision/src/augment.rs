@@ -1,3 +1,5 @@
+use std::fmt;
+
 use rand::{Rng, RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Beta, Distribution};
@@ -8,6 +10,7 @@ use crate::{Pixels, VisionError};
 /// One random change of a photo, with the semantics of Keras's `Random*` layers: a factor `f` draws from `-f` to `f`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Augment {
     /// Mirrors left and right, half of the time.
     FlipHorizontal,
@@ -36,11 +39,39 @@ pub enum Augment {
 /// Mixes photos of a batch with each other, and their labels likewise.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Mix {
     /// Weighted sums, the weight from `Beta(alpha, alpha)` (Zhang et al. 2018; Keras's `MixUp`).
     MixUp(f64),
     /// A window of the other photo, its area from `Beta(alpha, alpha)` (Yun et al. 2019; Keras's `CutMix`).
     CutMix(f64),
+}
+
+impl fmt::Display for Augment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FlipHorizontal => f.write_str("flip"),
+            Self::FlipVertical => f.write_str("flip-vertical"),
+            Self::Rotation(factor) => write!(f, "rotation={factor}"),
+            Self::Zoom(factor) => write!(f, "zoom={factor}"),
+            Self::Translation(factor) => write!(f, "translation={factor}"),
+            Self::Crop(share) => write!(f, "crop={share}"),
+            Self::Contrast(factor) => write!(f, "contrast={factor}"),
+            Self::Brightness(factor) => write!(f, "brightness={factor}"),
+            Self::Saturation(factor) => write!(f, "saturation={factor}"),
+            Self::Hue(factor) => write!(f, "hue={factor}"),
+            Self::Cutout(factor) => write!(f, "cutout={factor}"),
+        }
+    }
+}
+
+impl fmt::Display for Mix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MixUp(alpha) => write!(f, "mix-up={alpha}"),
+            Self::CutMix(alpha) => write!(f, "cut-mix={alpha}"),
+        }
+    }
 }
 
 /// Random changes of photos while training.
@@ -113,12 +144,14 @@ impl Augmentation {
                 | Augment::Cutout(factor) => (0.0..=1.0).contains(&factor),
             };
             if !fits {
-                return wrong(format!("{step:?}"));
+                return wrong(step.to_string());
             }
         }
         match self.mix {
-            Some(Mix::MixUp(alpha) | Mix::CutMix(alpha)) if !(alpha > 0.0 && alpha.is_finite()) => {
-                wrong(format!("{:?}", self.mix))
+            Some(mix @ (Mix::MixUp(alpha) | Mix::CutMix(alpha)))
+                if !(alpha > 0.0 && alpha.is_finite()) =>
+            {
+                wrong(mix.to_string())
             }
             _ => Ok(()),
         }

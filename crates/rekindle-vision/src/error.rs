@@ -5,7 +5,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum VisionError {
     /// A file or folder cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -33,7 +33,7 @@ pub enum VisionError {
         found: usize,
     },
     /// A resize to or from nothing.
-    #[error("cannot resize {from:?} to {to:?} pixels (width, height): both need at least 1")]
+    #[error("cannot resize {} x {} to {} x {} pixels (width x height): both need at least 1", from.0, from.1, to.0, to.1)]
     Size {
         /// Width and height of the image.
         from: (usize, usize),

@@ -24,6 +24,7 @@ mod labels;
 mod manifest;
 mod named;
 mod resize;
+mod tars;
 
 pub use augment::{Augment, Augmentation, Mix, Mixing};
 pub use class_names::read_class_names;
@@ -32,7 +33,9 @@ pub use decode::{
     Transparency, decode, open_image, orientation,
 };
 pub use error::VisionError;
-pub use folder::{ImageFolder, Parts, Sample, Skipped, Split, list_photos};
+pub use folder::{
+    ImageFolder, Listed, Parts, Place, Sample, Shard, Share, Skipped, Split, list_photos,
+};
 pub use labels::{Label, decode_predictions, imagenet_labels, top};
-pub use rekindle_pixels::{Pixels, Preprocessing};
+pub use rekindle_pixels::{Middle, Pixels, Preprocessing, UnknownName};
 pub use resize::{Resize, resize};

@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::{ImageFolder, Sample, VisionError};
+use crate::{ImageFolder, Place, Sample, VisionError};
 
 /// The longest list that is read.
 const MAX_BYTES: u64 = 1 << 28;
 
 /// What stands in a list for one photo.
-struct Row {
-    line: usize,
-    path: String,
-    labels: Vec<String>,
+pub(crate) struct Row {
+    pub line: usize,
+    pub path: String,
+    pub labels: Vec<String>,
 }
 
 impl ImageFolder {
@@ -34,9 +34,29 @@ impl ImageFolder {
     /// classes.
     pub fn from_list(path: impl AsRef<Path>) -> Result<Self, VisionError> {
         let path = path.as_ref();
-        let wrong = |line: usize, reason: String| {
-            VisionError::folder(path, format!("line {line}: {reason}"))
-        };
+        let List { root, rows, classes, multi_label } = List::read(path)?;
+        if classes.len() < 2 && !multi_label || classes.is_empty() {
+            let reason = format!("{} classes; a classifier needs at least two", classes.len());
+            return Err(VisionError::folder(path, reason));
+        }
+        let sample = |row: Row| row.sample(path, &root, &classes);
+        let samples = rows.into_iter().map(sample).collect::<Result<Vec<Sample>, VisionError>>()?;
+        Ok(Self::of(path.to_owned(), classes, samples, multi_label))
+    }
+}
+
+/// A list of photos, as it stands there.
+pub(crate) struct List {
+    /// What its paths are relative to.
+    pub root: PathBuf,
+    pub rows: Vec<Row>,
+    /// Sorted.
+    pub classes: Vec<String>,
+    pub multi_label: bool,
+}
+
+impl List {
+    pub fn read(path: &Path) -> Result<Self, VisionError> {
         let io = |error| VisionError::io(path, error);
         let length = fs::metadata(path).map_err(io)?.len();
         if length > MAX_BYTES {
@@ -50,25 +70,34 @@ impl ImageFolder {
         let text = text.trim_start_matches('\u{FEFF}').to_owned();
         let is_json = path.extension().is_some_and(|extension| extension != "csv");
         let (rows, multi_label) = if is_json { json_rows(&text) } else { csv_rows(&text) }
-            .map_err(|(line, reason)| wrong(line, reason))?;
+            .map_err(|(line, reason)| wrong(path, line, &reason))?;
         let names: BTreeSet<&String> = rows.iter().flat_map(|row| &row.labels).collect();
-        let classes: Vec<String> = names.into_iter().cloned().collect();
-        if classes.len() < 2 && !multi_label || classes.is_empty() {
-            let reason = format!("{} classes; a classifier needs at least two", classes.len());
-            return Err(VisionError::folder(path, reason));
+        let classes = names.into_iter().cloned().collect();
+        let root = path.parent().unwrap_or(Path::new(".")).to_owned();
+        Ok(Self { root, rows, classes, multi_label })
+    }
+}
+
+fn wrong(path: &Path, line: usize, reason: &str) -> VisionError {
+    VisionError::folder(path, format!("line {line}: {reason}"))
+}
+
+impl Row {
+    /// Its photo, which has to be there.
+    pub fn sample(
+        self,
+        list: &Path,
+        root: &Path,
+        classes: &[String],
+    ) -> Result<Sample, VisionError> {
+        let file: PathBuf = root.join(&self.path);
+        if !file.is_file() {
+            let reason = format!("{}: there is no such file", file.display());
+            return Err(wrong(list, self.line, &reason));
         }
-        let root = path.parent().unwrap_or(Path::new("."));
-        let sample = |row: Row| {
-            let file: PathBuf = root.join(&row.path);
-            if !file.is_file() {
-                return Err(wrong(row.line, format!("{}: there is no such file", file.display())));
-            }
-            let number = |label: &String| classes.iter().position(|class| class == label);
-            let labels = row.labels.iter().filter_map(number).collect();
-            Ok(Sample { path: file, labels, image: None })
-        };
-        let samples = rows.into_iter().map(sample).collect::<Result<Vec<Sample>, VisionError>>()?;
-        Ok(Self::of(path.to_owned(), classes, samples, multi_label))
+        // They are sorted.
+        let labels = self.labels.iter().filter_map(|label| classes.binary_search(label).ok());
+        Ok(Sample { path: file, labels: labels.collect(), place: Place::File })
     }
 }
 

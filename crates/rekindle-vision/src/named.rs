@@ -15,12 +15,13 @@ macro_rules! named {
         }
 
         impl std::str::FromStr for $type {
-            type Err = String;
+            type Err = rekindle_pixels::UnknownName;
 
-            fn from_str(name: &str) -> Result<Self, String> {
+            fn from_str(name: &str) -> Result<Self, Self::Err> {
                 Self::ALL.iter().copied().find(|one| one.name() == name).ok_or_else(|| {
                     let names: Vec<&str> = Self::ALL.iter().map(|one| one.name()).collect();
-                    format!("unknown {} `{name}`, expected one of {}", $what, names.join(", "))
+                    let expected = format!("one of {}", names.join(", "));
+                    rekindle_pixels::UnknownName::new($what, name, expected)
                 })
             }
         }

@@ -13,31 +13,43 @@ pub fn write_atomic(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<(), WeightsError>,
 ) -> Result<(), WeightsError> {
+    let mut failure = None;
+    let written = replace_file(path, |temporary| {
+        write(temporary).map_err(|error| {
+            failure = Some(error);
+            io::ErrorKind::Other.into()
+        })
+    });
+    match failure {
+        Some(error) => Err(error),
+        None => written.map_err(|error| WeightsError::io(path, error)),
+    }
+}
+
+/// [`write_atomic`] for files that hold no weights: reports, tables, pictures.
+///
+/// # Errors
+/// When the folder or the file cannot be written, or `write` fails; an existing file is then as it was.
+pub fn replace_file(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let io = |error: io::Error| WeightsError::io(path, error);
-    let temporary =
-        tempfile::Builder::new().prefix(".rekindle-").tempfile_in(folder).map_err(io)?;
+    let temporary = tempfile::Builder::new().prefix(".rekindle-").tempfile_in(folder)?;
     write(temporary.path())?;
     // Reopened: the writer may have replaced the file that this handle is for.
-    File::options()
-        .write(true)
-        .open(temporary.path())
-        .and_then(|file| file.sync_all())
-        .map_err(io)?;
+    File::options().write(true).open(temporary.path()).and_then(|file| file.sync_all())?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         // A temporary file is private; the result gets the permissions that a new file has.
         let mode = std::fs::metadata(path).map_or(0o644, |old| old.permissions().mode());
         let permissions = std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(temporary.path(), permissions).map_err(io)?;
+        std::fs::set_permissions(temporary.path(), permissions)?;
     }
-    temporary.persist(path).map_err(|error| io(error.error))?;
+    temporary.persist(path).map_err(|error| error.error)?;
     #[cfg(unix)]
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+    File::open(folder).and_then(|folder| folder.sync_all())?;
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! What is said of a model beside its own file: class names, the images' size, how photos are prepared.
 
 use rekindle_nn::Op;
-use rekindle_nn::ops::Interpolation;
+use rekindle_pixels::Middle;
 
 use crate::ModelCard;
+use crate::record::Record;
 use crate::torch::Scaling;
 
 /// What other files than the model's say of it.
@@ -23,10 +24,24 @@ pub(crate) struct Beside {
     pub model: Option<String>,
     /// What photos are scaled by, of a network of PyTorch.
     pub scaling: Option<Scaling>,
-    /// How photos are resized, of a network of PyTorch.
-    pub interpolation: Option<Interpolation>,
+    /// How photos are resized, of a network of PyTorch, in a card's words.
+    pub interpolation: Option<&'static str>,
+    /// The middle of photos that such a network takes.
+    pub middle: Option<Middle>,
+    /// Whether such a network takes stretched photos.
+    pub stretched: bool,
+    /// The normalizations' epsilon, of a network of PyTorch.
+    pub epsilon: Option<f64>,
+    /// Whether such a network has as many zeros on both sides of maps.
+    pub symmetric: Option<bool>,
+    /// The blocks of transformers' EfficientNet that have as many zeros on both sides of maps.
+    pub symmetric_blocks: Option<Vec<usize>>,
     /// The epsilon of the last LayerNormalization, of a network of PyTorch.
     pub last_epsilon: Option<f64>,
+    /// Whether timm was told to pad and normalize as Keras does, where its network of that name does not.
+    pub arguments: bool,
+    /// What an exported file has for Rekindle.
+    pub record: Option<Record>,
     /// What else is to be said; each is a sentence.
     pub assumed: Vec<String>,
 }

@@ -1,4 +1,5 @@
-use rekindle_nn::{Architecture, Graph, HeadConfig, NetworkError, Op};
+use rekindle_nn::{Architecture, Graph, HeadConfig, NetworkError, Op, Quantization};
+use rekindle_pixels::Middle;
 use serde::{Deserialize, Serialize};
 
 use crate::{Origin, Origins};
@@ -23,6 +24,12 @@ pub struct ModelCard {
     /// How photos are resized where that takes more settings: Keras's `Resizing`, of photos of any size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub photo_resize: Option<Op>,
+    /// The middle of photos that is taken, where they are not stretched; `resize` says how they are resized for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub photo_middle: Option<Middle>,
+    /// The network of another program that the base is, as `resnet50`, where that computes otherwise than the family of Keras's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_as: Option<String>,
     /// What becomes of photos' transparency: `white`, `drop` or `black`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transparency: Option<String>,
@@ -39,6 +46,9 @@ pub struct ModelCard {
     /// as a frozen network, all is the same, but the statistics of the training are gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub folded: bool,
+    /// What is known of a network with products of bytes; weights are bytes then, but for those of layers that are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantization: Option<Quantization>,
     /// What the weights are.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
@@ -71,11 +81,14 @@ impl ModelCard {
             classes: Vec::new(),
             resize: None,
             photo_resize: None,
+            photo_middle: None,
+            published_as: None,
             transparency: None,
             orientation: None,
             assumed: Vec::new(),
             origins: Origins::default(),
             folded: false,
+            quantization: None,
             description: String::new(),
             source: String::new(),
             licence: String::new(),
@@ -126,6 +139,10 @@ struct Written {
     #[serde(default)]
     photo_resize: Option<Op>,
     #[serde(default)]
+    photo_middle: Option<Middle>,
+    #[serde(default)]
+    published_as: Option<String>,
+    #[serde(default)]
     transparency: Option<String>,
     #[serde(default)]
     orientation: Option<String>,
@@ -135,6 +152,8 @@ struct Written {
     origins: Origins,
     #[serde(default)]
     folded: bool,
+    #[serde(default)]
+    quantization: Option<Quantization>,
     #[serde(default)]
     description: String,
     #[serde(default)]
@@ -175,11 +194,14 @@ impl TryFrom<Written> for ModelCard {
             preprocessing: written.preprocessing,
             resize: written.resize,
             photo_resize: written.photo_resize,
+            photo_middle: written.photo_middle,
+            published_as: written.published_as,
             transparency: written.transparency,
             orientation: written.orientation,
             assumed: written.assumed,
             origins: written.origins,
             folded: written.folded,
+            quantization: written.quantization,
             description: written.description,
             source: written.source,
             licence: written.licence,

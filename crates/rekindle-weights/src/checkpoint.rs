@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use crate::beside::Beside;
 use crate::keras::{self, Origin, Placed, Resolved};
 use crate::record::Record;
 use crate::{
-    ModelCard, WeightsError, folder, foreign, hdf5, json, onnx, safetensors, tf_checkpoint, torch,
-    zipped,
+    ModelCard, WeightsError, folder, foreign, hdf5, json, onnx, safetensors, tf_checkpoint, tflite,
+    torch, zipped,
 };
 
 /// How a file holds numbers.
@@ -31,6 +32,22 @@ pub enum Dtype {
     I32,
     /// Whole numbers of 64 bits, as Keras counts with; read as single.
     I64,
+    /// Bytes of a quantized model of ours, with a step for each output; read as the numbers that they stand for.
+    I8,
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+            Self::I8 => "i8",
+        })
+    }
 }
 
 impl Dtype {
@@ -38,6 +55,7 @@ impl Dtype {
     #[must_use]
     pub fn size(self) -> usize {
         match self {
+            Self::I8 => 1,
             Self::F16 | Self::Bf16 => 2,
             Self::F32 | Self::I32 => 4,
             Self::F64 | Self::I64 => 8,
@@ -91,6 +109,8 @@ pub(crate) enum Naming {
     Modules,
     /// By what is done with them: ONNX.
     Graph(Box<onnx::Graph>),
+    /// The same, TensorFlow Lite's.
+    Tflite(Box<tflite::Opened>),
 }
 
 /// An open file of weights. Tensors are read one by one, when they are asked for.
@@ -115,8 +135,8 @@ pub struct Checkpoint {
     beside: Option<Box<Beside>>,
 }
 
-impl std::fmt::Debug for Checkpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Checkpoint")
             .field("path", &self.path)
             .field("tensors", &self.tensors.len())
@@ -147,19 +167,24 @@ impl ReadTensor for Rearranged {
 const HDF5_MAGIC: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
 
 impl Checkpoint {
-    /// Opens a file by its content: Keras's HDF5 (`.h5`, `.weights.h5`), `.keras`, ONNX, safetensors, the index of a
+    /// Opens a file by its content: Keras's HDF5 (`.h5`, `.weights.h5`), `.keras`, ONNX, TensorFlow Lite, safetensors, the index of a
     /// sharded safetensors or Keras file, TF.js's `model.json`, a zip of Teachable Machine's, NumPy's `.npz`, or a TensorFlow
     /// checkpoint of version 1 (one file, as TF-Slim's `inception_v1.ckpt`) or 2. The latter is an index and files of data, of
     /// which any may be named (`X.index`, `X.data-00000-of-00001`), or `X`, as TensorFlow does.
     ///
     /// A folder is opened by the files in it: Keras 2's SavedModel, TF.js's or Teachable Machine's files, Hugging Face's
-    /// `config.json` and `model.safetensors`.
+    /// `config.json` and `model.safetensors`. `hf:OWNER/NAME`, or `hf:OWNER/NAME@REVISION`, is a model of Hugging Face's hub,
+    /// whose files are downloaded once (feature `download`).
     ///
     /// # Errors
     /// When the file cannot be read, is of no such format, or is damaged; a safetensors file of ours
     /// is checked against the hash that it carries.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, WeightsError> {
         let path = path.as_ref();
+        if let Some(model) = path.to_str().filter(|text| text.starts_with("hf:") && !path.exists())
+        {
+            return Self::of_hub(model);
+        }
         if let Some(index) = tf_checkpoint::index_of(path) {
             return tf_checkpoint::open(&index);
         }
@@ -179,6 +204,7 @@ impl Checkpoint {
             _ if start.starts_with(HDF5_MAGIC) => hdf5::open(path),
             _ if start.starts_with(b"PK\x03\x04") => zipped::open(path),
             _ if tf_checkpoint::is_table(&mut file) => tf_checkpoint::open(path),
+            [_, _, _, _, mark @ ..] if mark.starts_with(tflite::MARK) => tflite::open(path),
             [b'{', ..] => json::open(path),
             // The field `ir_version` comes first.
             [0x08, ..] if start.get(8) != Some(&b'{') || is_onnx => onnx::open(path),
@@ -192,9 +218,24 @@ impl Checkpoint {
             _ if tf_checkpoint::is_named(path) => tf_checkpoint::open(path),
             _ => Err(WeightsError::format(
                 path,
-                "neither Keras's HDF5 or .keras, nor ONNX, nor safetensors, nor a TensorFlow checkpoint; save it with Keras's `model.save(\"name.keras\")` or `model.save_weights(\"name.weights.h5\")`",
+                "neither Keras's HDF5 or .keras, nor ONNX, nor TensorFlow Lite, nor safetensors, nor a TensorFlow checkpoint; save it with Keras's `model.save(\"name.keras\")` or `model.save_weights(\"name.weights.h5\")`",
             )),
         }
+    }
+
+    /// A model of Hugging Face's hub.
+    #[cfg(feature = "download")]
+    fn of_hub(model: &str) -> Result<Self, WeightsError> {
+        folder::open(&crate::Hub::default().model(model)?)
+    }
+
+    /// A model of Hugging Face's hub.
+    #[cfg(not(feature = "download"))]
+    fn of_hub(model: &str) -> Result<Self, WeightsError> {
+        Err(WeightsError::format(
+            Path::new(model),
+            "this program was built without downloads (the feature `download`): download the model, and give its folder",
+        ))
     }
 
     /// A safetensors file in memory; `name` is for errors.
@@ -287,6 +328,10 @@ impl Checkpoint {
         }
         let naming = match std::mem::replace(&mut self.naming, Naming::Names) {
             Naming::Graph(graph) => return onnx::resolve(self, *graph, size),
+            Naming::Tflite(opened) => {
+                let beside = self.beside.take().unwrap_or_default();
+                return tflite::resolve(self, &opened, size, &beside);
+            }
             Naming::Modules => {
                 let beside = self.beside.take().unwrap_or_default();
                 return Ok(torch::resolve(self, size, &beside));
@@ -406,7 +451,7 @@ impl Checkpoint {
         };
         let values = self.reader.read(index).map_err(wrong)?;
         if values.len() != info.count() {
-            return Err(wrong(format!("found {} values, expected {:?}", values.len(), info.shape)));
+            return Err(wrong(format!("found {} values, expected {}", values.len(), info.count())));
         }
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),

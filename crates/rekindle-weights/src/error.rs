@@ -7,7 +7,7 @@ use rekindle_nn::NetworkError;
 #[non_exhaustive]
 pub enum WeightsError {
     /// A file cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read or written", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -86,6 +86,13 @@ pub enum WeightsError {
     },
 }
 
+/// A message with those of its causes behind it: errors of all crates leave them to [`source`](std::error::Error::source).
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 impl WeightsError {
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
@@ -93,5 +100,20 @@ impl WeightsError {
 
     pub(crate) fn format(path: &Path, reason: impl Into<String>) -> Self {
         Self::Format { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_go_between_threads_and_say_each_cause_once() {
+        fn goes_between_threads<T: Send + Sync + 'static>() {}
+        goes_between_threads::<WeightsError>();
+        let cause = std::io::Error::other("no room");
+        let error = WeightsError::io(Path::new("model.h5"), cause);
+        assert_eq!(error.to_string(), "model.h5: cannot be read or written");
+        assert_eq!(with_causes(&error), "model.h5: cannot be read or written: no room");
     }
 }

@@ -36,6 +36,20 @@ impl Bytes {
         }
     }
 
+    /// All of them, in memory.
+    pub fn all(self) -> Result<Vec<u8>, String> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes),
+            part => {
+                // They have been seen to be in the file.
+                let length = usize::try_from(part.length()).map_err(|error| error.to_string())?;
+                let mut bytes = vec![0; length];
+                part.read(0, &mut bytes)?;
+                Ok(bytes)
+            }
+        }
+    }
+
     /// Fills `buffer` with what is from `offset` on.
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), String> {
         let end = offset.checked_add(buffer.len() as u64);

@@ -29,6 +29,9 @@ pub(crate) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
     if has(teachable::KERAS) {
         return teachable::open_folder(folder);
     }
+    if has(teachable::LITE) {
+        return teachable::open_lite_folder(folder);
+    }
     if has(hugging_face::CONFIG) && has("model.weights.h5") {
         return Err(WeightsError::format(
             folder,
@@ -40,6 +43,6 @@ pub(crate) fn open(folder: &Path) -> Result<Checkpoint, WeightsError> {
     }
     Err(WeightsError::format(
         folder,
-        "is a folder of no known kind: expected a SavedModel (saved_model.pb), a TF.js model (model.json), a Teachable Machine export (keras_model.h5), or Hugging Face's config.json and model.safetensors; give the file of weights itself",
+        "is a folder of no known kind: expected a SavedModel (saved_model.pb), a TF.js model (model.json), a Teachable Machine export (keras_model.h5, model_unquant.tflite), or Hugging Face's config.json and model.safetensors; give the file of weights itself",
     ))
 }

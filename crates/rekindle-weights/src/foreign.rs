@@ -52,11 +52,6 @@ pub(crate) fn refusal(path: &Path) -> std::io::Result<Option<String>> {
             "an XML text, as servers answer that cannot give a file",
             "look at what it says, and download the file again",
         )
-    } else if at(4, b"TFL3") {
-        is(
-            "a TensorFlow Lite model",
-            "use the Keras model that it was made of, or `python -m tf2onnx.convert --tflite name.tflite --output name.onnx`",
-        )
     } else if at(4, b"ORTM") {
         is("ONNX Runtime's own format", "use the .onnx file that it was made of")
     } else if starts(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19") {
@@ -295,12 +290,6 @@ mod tests {
                 b"<?xml version=\"1.0\"?>\n<net name=\"m\" version=\"11\">",
                 "OpenVINO",
                 "tf2onnx",
-            ),
-            (
-                "m.tflite",
-                b"\x1c\0\0\0TFL3\x14\0\x20\0",
-                "TensorFlow Lite",
-                "tf2onnx.convert --tflite",
             ),
             ("m.ort", b"\x1c\0\0\0ORTM\x14\0\x20\0", "ONNX Runtime", ".onnx file"),
             (

@@ -328,7 +328,7 @@ impl ReadTensor for Reader {
                 let values = dataset.read_i64().map_err(|error| error.to_string())?;
                 Ok(values.into_iter().map(|value| value as f32).collect())
             }
-            Dtype::Bf16 | Dtype::F32 | Dtype::F64 => {
+            Dtype::I8 | Dtype::Bf16 | Dtype::F32 | Dtype::F64 => {
                 dataset.read_f32().map_err(|error| error.to_string())
             }
         }

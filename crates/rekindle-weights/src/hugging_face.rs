@@ -2,12 +2,12 @@
 //! prepared in `preprocessor_config.json`.
 //!
 //! Sources: timm's `models/_hub.py`, `save_config_for_hf`; transformers' `configuration_resnet.py`,
-//! `configuration_convnext.py`, `image_processing_convnext.py`.
+//! `configuration_convnext.py`, `configuration_efficientnet.py`, `configuration_mobilenet_v2.py`, and their `image_processing_*.py`.
 
 use std::path::Path;
 
-use rekindle_nn::ops::Interpolation;
-use serde_json::Value;
+use rekindle_pixels::Middle;
+use serde_json::{Value, json};
 
 use crate::beside::Beside;
 use crate::checkpoint::Checkpoint;
@@ -18,11 +18,13 @@ use crate::{WeightsError, json, safetensors};
 
 /// Says what the network is.
 pub(crate) const CONFIG: &str = "config.json";
-const PREPROCESSOR: &str = "preprocessor_config.json";
+pub(crate) const PREPROCESSOR: &str = "preprocessor_config.json";
 /// The weights, in one file or in several.
 pub(crate) const WEIGHTS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
 /// Weights that are Python's pickles.
 pub(crate) const PICKLES: &str = "pytorch_model.bin";
+/// Pillow's filters, by its numbers.
+const FILTERS: [&str; 6] = ["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"];
 /// Both are some kB.
 const LONGEST: u64 = 10_000_000;
 /// Larger photos are no input of any network.
@@ -57,27 +59,9 @@ fn read(files: &mut Files<'_>, name: &str) -> Result<Option<Value>, String> {
 
 fn beside(files: &mut Files<'_>) -> Result<Beside, String> {
     let config = read(files, CONFIG)?.unwrap_or_default();
-    let wrong = |reason: String| format!("`{CONFIG}`: {reason}");
-    let mut beside = Beside { file: CONFIG.into(), ..Beside::default() };
-    let architecture = config["architecture"].as_str();
-    let kind = config["model_type"].as_str();
-    match (architecture, kind) {
-        (Some(name), _) => {
-            // `resnet50.a1_in1k` says which weights, too.
-            beside.model = name.split('.').next().map(str::to_owned);
-            of_timm(&config, &mut beside).map_err(wrong)?;
-        }
-        (None, Some(kind)) => {
-            beside.model = Some(format!("transformers:{kind}"));
-            of_transformers(kind, &config, &mut beside).map_err(wrong)?;
-        }
-        (None, None) => {
-            return Err(wrong("has neither timm's `architecture` nor transformers' `model_type`, which say what the network is".into()));
-        }
-    }
-    beside.classes = classes(&config).map_err(wrong)?;
+    let mut beside = said(&config, CONFIG)?;
     if let Some(preprocessor) = read(files, PREPROCESSOR)?
-        && architecture.is_none()
+        && config["architecture"].as_str().is_none()
     {
         of_photos(&preprocessor, &mut beside)
             .map_err(|reason| format!("`{PREPROCESSOR}`: {reason}"))?;
@@ -85,14 +69,56 @@ fn beside(files: &mut Files<'_>) -> Result<Beside, String> {
     Ok(beside)
 }
 
+/// What a configuration says of a network; `file` is where it stands.
+pub(crate) fn said(config: &Value, file: &str) -> Result<Beside, String> {
+    let wrong = |reason: String| format!("`{file}`: {reason}");
+    let mut beside = Beside { file: file.into(), ..Beside::default() };
+    let architecture = config["architecture"].as_str();
+    let kind = config["model_type"].as_str();
+    match (architecture, kind) {
+        (Some(name), _) => {
+            // `resnet50.a1_in1k` says which weights, too.
+            beside.model = name.split('.').next().map(str::to_owned);
+            of_timm(config, &mut beside).map_err(wrong)?;
+        }
+        (None, Some(kind)) => {
+            beside.model = Some(format!("transformers:{kind}"));
+            of_transformers(kind, config, &mut beside).map_err(wrong)?;
+        }
+        (None, None) => {
+            return Err(wrong("has neither timm's `architecture` nor transformers' `model_type`, which say what the network is".into()));
+        }
+    }
+    beside.classes = classes(config).map_err(wrong)?;
+    Ok(beside)
+}
+
 /// timm's settings.
 fn of_timm(config: &Value, beside: &mut Beside) -> Result<(), String> {
     // What no answer depends on, and what the weights say.
-    const FREE: [&str; 6] =
-        ["num_classes", "in_chans", "pretrained", "drop_rate", "drop_path_rate", "scriptable"];
+    const FREE: [&str; 9] = [
+        "num_classes",
+        "in_chans",
+        "pretrained",
+        "drop_rate",
+        "drop_path_rate",
+        "scriptable",
+        "width_mult",
+        "aux_logits",
+        "init_weights",
+    ];
     let arguments = config["model_args"].as_object();
+    let told = &config["model_args"];
+    // Keras's arithmetic, where timm has no network of its own for it.
+    let is_keras = told["pad_type"] == "same" && told["bn_eps"].as_f64() == Some(1e-3);
+    let has_none =
+        config["architecture"].as_str().is_some_and(|name| name.starts_with("mobilenetv2_"));
+    beside.arguments = is_keras && has_none;
     for (name, value) in arguments.into_iter().flatten() {
-        let is_usual = name == "global_pool" && value == "avg";
+        let is_usual = name == "global_pool" && value == "avg"
+            // Without a classifier the maps are the answer.
+            || name == "global_pool" && value == "" && told["num_classes"] == 0
+            || beside.arguments && matches!(name.as_str(), "pad_type" | "bn_eps");
         if !FREE.contains(&name.as_str()) && !is_usual && !value.is_null() {
             return Err(format!(
                 "`model_args` has `{name}` {}, which is not supported: it would not be honoured",
@@ -108,18 +134,16 @@ fn of_timm(config: &Value, beside: &mut Beside) -> Result<(), String> {
     beside.scaling = scaling(&photos["mean"], &photos["std"])?;
     beside.interpolation = match &photos["interpolation"] {
         Value::Null => None,
-        value => Some(match value.as_str() {
-            Some("bicubic") => Interpolation::Bicubic,
-            Some("bilinear") => Interpolation::Bilinear,
-            Some("nearest") => Interpolation::Nearest,
-            Some("lanczos") => Interpolation::Lanczos3,
-            _ => {
-                return Err(format!(
-                    "`interpolation` is {}, expected bicubic, bilinear, nearest or lanczos",
-                    shown(value)
-                ));
-            }
-        }),
+        value => {
+            let name = FILTERS.into_iter().find(|name| value == *name);
+            Some(name.ok_or_else(|| {
+                format!(
+                    "`interpolation` is {}, expected one of {}",
+                    shown(value),
+                    FILTERS.join(", ")
+                )
+            })?)
+        }
     };
     match &photos["input_size"] {
         Value::Null => {}
@@ -134,8 +158,32 @@ fn of_timm(config: &Value, beside: &mut Beside) -> Result<(), String> {
         }
         other => return Err(format!("`input_size` is {}, expected a list", shown(other))),
     }
-    cropped(&photos["crop_pct"], beside);
+    let share = share(&photos["crop_pct"])?;
+    let mode = photos["crop_mode"].as_str().unwrap_or("center");
+    match (mode, beside.size, share) {
+        // Without a size it is Keras's for the family.
+        ("center", Some([height, width]), Some(share)) if height == width => {
+            let shorter = (height as f64 / share).floor() as usize;
+            beside.middle = Some(Middle { shorter, kept: height });
+        }
+        ("center", _, None) => {}
+        ("squash", _, None | Some(1.0)) => beside.stretched = true,
+        (_, _, share) => beside.assumed.push(format!(
+            "`crop_pct` {} with `crop_mode` {mode} is not supported: the photo's middle square is taken",
+            share.unwrap_or(1.0)
+        )),
+    }
     Ok(())
+}
+
+/// The share of a photo that is kept.
+fn share(value: &Value) -> Result<Option<f64>, String> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    let share = value.as_f64().filter(|share| (0.05..=1.0).contains(share));
+    let wrong = || format!("`crop_pct` is {}, expected 0.05 to 1", shown(value));
+    share.map(Some).ok_or_else(wrong)
 }
 
 /// transformers' settings, where they are not those that the network has here.
@@ -152,19 +200,71 @@ fn of_transformers(kind: &str, config: &Value, beside: &mut Beside) -> Result<()
         }
         "convnext" => {
             expect(config, "hidden_act", &["gelu"])?;
-            let epsilon = config.get("layer_norm_eps").filter(|value| !value.is_null());
             // transformers' own default.
-            let epsilon = epsilon.map_or(Some(1e-12), Value::as_f64);
-            let is_small = |epsilon: &f64| (0.0..1.0).contains(epsilon);
-            beside.last_epsilon = Some(epsilon.filter(is_small).ok_or_else(|| {
-                format!(
-                    "`layer_norm_eps` is {}, expected a small number",
-                    shown(&config["layer_norm_eps"])
-                )
-            })?);
+            beside.last_epsilon = Some(small(config, "layer_norm_eps", 1e-12)?);
+        }
+        "mobilenet_v2" => {
+            expect(config, "hidden_act", &["relu6"])?;
+            usual(
+                config,
+                &[
+                    ("output_stride", 32.0),
+                    ("expand_ratio", 6.0),
+                    ("depth_divisible_by", 8.0),
+                    ("min_depth", 8.0),
+                ],
+            )?;
+            if config["first_layer_is_expansion"] == false {
+                return Err("`first_layer_is_expansion` is false, expected true".into());
+            }
+            beside.epsilon = Some(small(config, "layer_norm_eps", 1e-3)?);
+            beside.symmetric = Some(config["tf_padding"] == false);
+        }
+        "efficientnet" => {
+            expect(config, "hidden_act", &["swish", "silu"])?;
+            expect(config, "pooling_type", &["mean"])?;
+            usual(config, &[("squeeze_expansion_ratio", 0.25)])?;
+            for (setting, expected) in [
+                ("kernel_sizes", json!([3, 3, 5, 3, 5, 5, 3])),
+                ("strides", json!([1, 2, 2, 2, 1, 2, 1])),
+                ("expand_ratios", json!([1, 6, 6, 6, 6, 6, 6])),
+            ] {
+                if !config[setting].is_null() && config[setting] != expected {
+                    let found = shown(&config[setting]);
+                    return Err(format!("`{setting}` is {found}, expected {expected}"));
+                }
+            }
+            beside.epsilon = Some(small(config, "batch_norm_eps", 1e-3)?);
+            let blocks = config["depthwise_padding"].as_array().map(Vec::as_slice);
+            let number = |block: &Value| block.as_u64().and_then(|at| usize::try_from(at).ok());
+            let blocks: Option<Vec<usize>> =
+                blocks.unwrap_or_default().iter().map(number).collect();
+            let wrong =
+                || format!("`depthwise_padding` is {}", shown(&config["depthwise_padding"]));
+            beside.symmetric_blocks = Some(blocks.ok_or_else(wrong)?);
         }
         // Any other is refused by its name.
         _ => {}
+    }
+    Ok(())
+}
+
+/// A small number of a configuration.
+fn small(config: &Value, setting: &str, default: f64) -> Result<f64, String> {
+    let value = config.get(setting).filter(|value| !value.is_null());
+    let number = value.map_or(Some(default), Value::as_f64).filter(|n| (0.0..1.0).contains(n));
+    number.ok_or_else(|| {
+        format!("`{setting}` is {}, expected a small number", shown(&config[setting]))
+    })
+}
+
+/// Numbers of a configuration that have to be these, where they are there.
+fn usual(config: &Value, settings: &[(&str, f64)]) -> Result<(), String> {
+    for (setting, expected) in settings {
+        let value = &config[*setting];
+        if !value.is_null() && value.as_f64() != Some(*expected) {
+            return Err(format!("`{setting}` is {}, expected {expected}", shown(value)));
+        }
     }
     Ok(())
 }
@@ -203,47 +303,120 @@ fn of_photos(settings: &Value, beside: &mut Beside) -> Result<(), String> {
     };
     beside.interpolation = match &settings["resample"] {
         Value::Null => None,
-        value => Some(match value.as_u64() {
-            Some(0) => Interpolation::Nearest,
-            Some(1) => Interpolation::Lanczos3,
-            Some(2) => Interpolation::Bilinear,
-            Some(3) => Interpolation::Bicubic,
-            _ => {
-                return Err(format!(
-                    "`resample` is {}, expected 0 to 3: Pillow's number of nearest, lanczos, bilinear or bicubic",
-                    shown(value)
-                ));
-            }
-        }),
+        value => {
+            let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+            let name = number.and_then(|number| FILTERS.get(number).copied());
+            Some(name.ok_or_else(|| {
+                format!(
+                    "`resample` is {}, expected 0 to 5: Pillow's number of {}",
+                    shown(value),
+                    FILTERS.join(", ")
+                )
+            })?)
+        }
     };
-    let sizes = [&settings["crop_size"], &settings["size"]];
-    let size = sizes.into_iter().find(|size| !size.is_null());
-    match size {
-        None => {}
-        Some(Value::Object(size)) if size.contains_key("height") && size.contains_key("width") => {
-            beside.size = Some([side(&size["height"])?, side(&size["width"])?]);
-        }
-        Some(Value::Object(size)) if size.contains_key("shortest_edge") => {
-            beside.size = Some([side(&size["shortest_edge"])?; 2]);
-        }
-        Some(number @ Value::Number(_)) => beside.size = Some([side(number)?; 2]),
-        Some(other) => {
-            return Err(format!(
-                "`size` is {}, expected height and width, or shortest_edge",
-                shown(other)
-            ));
-        }
+    let processor = ["image_processor_type", "feature_extractor_type"];
+    let processor = processor.iter().find_map(|key| settings[*key].as_str()).unwrap_or_default();
+    if processor.starts_with("EfficientNet") {
+        twice(settings, beside)?;
     }
-    cropped(&settings["crop_pct"], beside);
+    sized(settings, processor, beside)
+}
+
+/// transformers' EfficientNet divides by the deviation again, and may take images from -1.
+fn twice(settings: &Value, beside: &mut Beside) -> Result<(), String> {
+    if settings["rescale_offset"] == true {
+        return Err("`rescale_offset` is true, expected false: images from 0 to 1".into());
+    }
+    if let Some(Scaling { deviation, .. }) = &mut beside.scaling
+        && settings["include_top"] != false
+    {
+        deviation.iter_mut().for_each(|deviation| *deviation *= *deviation);
+    }
     Ok(())
 }
 
-/// Says what becomes of photos' edges.
-fn cropped(share: &Value, beside: &mut Beside) {
-    if let Some(share) = share.as_f64().filter(|share| *share < 1.0) {
-        beside.assumed.push(format!(
-            "`crop_pct` is {share}: the program takes that share of a photo's middle square, here it is all of the square"
-        ));
+/// How photos get their size.
+fn sized(settings: &Value, processor: &str, beside: &mut Beside) -> Result<(), String> {
+    if settings["do_resize"] == false {
+        return Err("`do_resize` is false, expected true: photos have any size".into());
+    }
+    let wanted = Wanted::of("size", &settings["size"])?;
+    let is_convnext = processor.starts_with("ConvNext") || !settings["crop_pct"].is_null();
+    if is_convnext {
+        // Its own rule: larger images are stretched.
+        const STRETCHED_FROM: usize = 384;
+        let share = share(&settings["crop_pct"])?.unwrap_or(224.0 / 256.0);
+        let Some(Wanted::Shorter(edge) | Wanted::Square(edge)) = wanted else {
+            beside.size = wanted.map(Wanted::pixels);
+            beside.stretched = wanted.is_some();
+            return Ok(());
+        };
+        beside.size = Some([edge; 2]);
+        beside.stretched = edge >= STRETCHED_FROM;
+        beside.middle = Some(Middle { shorter: (edge as f64 / share) as usize, kept: edge });
+        return Ok(());
+    }
+    let is_cropped = match &settings["do_center_crop"] {
+        Value::Null => processor.starts_with("MobileNet"),
+        value => *value == true,
+    };
+    let Some(crop) = Wanted::of("crop_size", &settings["crop_size"])?.filter(|_| is_cropped) else {
+        beside.size = wanted.map(Wanted::pixels);
+        beside.stretched = matches!(wanted, Some(Wanted::Square(_) | Wanted::Both(_)));
+        return Ok(());
+    };
+    let [height, width] = crop.pixels();
+    beside.size = Some([height, width]);
+    match wanted {
+        Some(Wanted::Shorter(shorter)) if height == width && shorter >= height => {
+            beside.middle = Some(Middle { shorter, kept: height });
+        }
+        _ => beside.assumed.push(format!(
+            "`size` {} with `crop_size` {} is not supported: the photo's middle square is taken",
+            shown(&settings["size"]),
+            shown(&settings["crop_size"])
+        )),
+    }
+    Ok(())
+}
+
+/// A size of transformers' settings.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// The shorter side.
+    Shorter(usize),
+    /// One number.
+    Square(usize),
+    /// Height and width.
+    Both([usize; 2]),
+}
+
+impl Wanted {
+    fn of(name: &str, value: &Value) -> Result<Option<Self>, String> {
+        Ok(match value {
+            Value::Null => None,
+            Value::Object(size) if size.contains_key("height") && size.contains_key("width") => {
+                Some(Self::Both([side(&size["height"])?, side(&size["width"])?]))
+            }
+            Value::Object(size) if size.contains_key("shortest_edge") => {
+                Some(Self::Shorter(side(&size["shortest_edge"])?))
+            }
+            Value::Number(_) => Some(Self::Square(side(value)?)),
+            other => {
+                return Err(format!(
+                    "`{name}` is {}, expected height and width, or shortest_edge",
+                    shown(other)
+                ));
+            }
+        })
+    }
+
+    fn pixels(self) -> [usize; 2] {
+        match self {
+            Self::Shorter(side) | Self::Square(side) => [side; 2],
+            Self::Both(sides) => sides,
+        }
     }
 }
 
@@ -264,7 +437,7 @@ fn scaling(mean: &Value, deviation: &Value) -> Result<Option<Scaling>, String> {
         })
     };
     Ok(Some(Scaling {
-        mean: numbers(mean, 0.0, "the mean")?,
+        mean: numbers(mean, f64::MIN, "the mean")?,
         deviation: numbers(deviation, 1e-6, "the deviation (std)")?,
     }))
 }

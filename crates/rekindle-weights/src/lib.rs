@@ -39,18 +39,19 @@ mod sharded;
 mod teachable;
 mod tf_checkpoint;
 mod tfjs;
+mod tflite;
 mod torch;
 mod whole;
 mod zipped;
 
-pub use atomic::write_atomic;
+pub use atomic::{replace_file, write_atomic};
 pub use cache::cache_folder;
 pub use card::ModelCard;
 pub use checkpoint::{Checkpoint, Dtype, TensorInfo};
 #[cfg(feature = "download")]
-pub use download::{Downloader, Published};
-pub use error::WeightsError;
-pub use export::{ExportFormat, ExportOptions, export};
+pub use download::{Downloader, Hub, Published};
+pub use error::{WeightsError, with_causes};
+pub use export::{ExportFormat, ExportOptions, Names, export};
 pub use load::{Loaded, load, load_partial, variables_to_save};
 pub use origin::{Origin, Origins};
 pub use pretrained::{Pretrained, Weights};

@@ -7,6 +7,7 @@ use crate::{Checkpoint, ModelCard, WeightsError, bundled, load};
 
 /// Where the weights of a pre-trained network come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Weights {
     /// The small set inside the library (feature `bundled`): MobileNetV2 1.0, whose last 30 layers were
     /// tuned on 19 dog breeds and whose other layers are Keras's ImageNet weights.
@@ -98,6 +99,10 @@ impl Weights {
         let mut checkpoint = self.open(&wanted)?.resolve_as(size, Some(&architecture))?;
         if let (None, Some(problem)) = (checkpoint.card(), checkpoint.problem()) {
             let reason = format!("holds no network that Rekindle knows: {problem}");
+            return Err(WeightsError::format(checkpoint.path(), reason));
+        }
+        if checkpoint.card().is_some_and(|card| card.quantization.is_some()) {
+            let reason = "holds a quantized model, whose weights are bytes and cannot be trained further; train from the model that it was made of, and quantize the result with `rekindle quantize`";
             return Err(WeightsError::format(checkpoint.path(), reason));
         }
         let graph = match checkpoint.card() {

@@ -63,7 +63,7 @@ impl Recogniser {
         let mut begins: Option<Begins> = None;
         for root in roots(graph) {
             let Some(images) = graph.shape(root).as_map() else { continue };
-            let own = self.numbers.of(graph, root);
+            let own = self.numbers.of(graph, root, described);
             let there: HashSet<usize> = own.iter().copied().flatten().collect();
             let numbers = &mut self.numbers;
             let known = self.known.entry(images).or_insert_with(|| known(images, numbers));
@@ -94,7 +94,7 @@ fn known([height, width, channels]: [usize; 3], numbers: &mut Numbers) -> Vec<Kn
         bases.into_iter().map(move |graph| (architecture, graph))
     });
     let known = graphs.map(|(architecture, graph)| {
-        let numbers = numbers.of(&graph, Source::Input);
+        let numbers = numbers.of(&graph, Source::Input, described);
         Known { architecture, graph, numbers }
     });
     known.collect()
@@ -133,13 +133,19 @@ fn readers(graph: &Graph, source: Source) -> Vec<usize> {
 
 /// Gives equal numbers to what is made in the same way.
 #[derive(Default)]
-struct Numbers {
+pub(crate) struct Numbers {
     known: HashMap<(String, Vec<usize>), usize>,
 }
 
 impl Numbers {
-    /// The numbers of a graph's layers; nothing for those that take anything else than what comes from `root`.
-    fn of(&mut self, graph: &Graph, root: Source) -> Vec<Option<usize>> {
+    /// The numbers of a graph's layers; nothing for those that take anything else than what comes from `root`. `described` gives
+    /// equal texts for layers that do the same.
+    pub fn of(
+        &mut self,
+        graph: &Graph,
+        root: Source,
+        described: impl Fn(&Graph, usize) -> String,
+    ) -> Vec<Option<usize>> {
         let start = self.number("root".into(), Vec::new());
         let mut numbers: Vec<Option<usize>> = Vec::with_capacity(graph.layers().len());
         for (position, layer) in graph.layers().iter().enumerate() {
@@ -200,6 +206,11 @@ fn is_commutative(op: &Op) -> bool {
 
 /// A layer's settings as text, where those that no answer depends on are all the same.
 fn described(graph: &Graph, position: usize) -> String {
+    format!("{:?}", settled(graph, position))
+}
+
+/// A layer's operation, where settings that no answer depends on are all the same, and zeros around maps are numbers.
+pub(crate) fn settled(graph: &Graph, position: usize) -> Op {
     let input = graph.input_shapes(position).first().copied();
     // Both ways to write zeros come to the same rows and columns.
     let zeros = match graph.layers()[position].inputs.as_slice() {
@@ -216,7 +227,7 @@ fn described(graph: &Graph, position: usize) -> String {
             window.padding = Padding::Explicit([[sum(0, 0), sum(0, 1)], [sum(1, 0), sum(1, 1)]]);
         }
     };
-    let op = match graph.layers()[position].op.clone() {
+    match graph.layers()[position].op.clone() {
         Op::Conv2d(mut conv) => {
             explicit(&mut conv.window, zeros);
             Op::Conv2d(conv)
@@ -273,8 +284,7 @@ fn described(graph: &Graph, position: usize) -> String {
         }
         // All other settings have to be the same.
         other => other,
-    };
-    format!("{op:?}")
+    }
 }
 
 /// The graph with the family's layers in the place of its own, where they are the same.
@@ -297,7 +307,7 @@ fn found(
 }
 
 /// Which of the graph's layers is which of the family's, where its output is the layer at `end`.
-fn pairs(
+pub(crate) fn pairs(
     graph: &Graph,
     own: &[Option<usize>],
     end: usize,

@@ -10,6 +10,8 @@ use half::{bf16, f16};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use rekindle_nn::RoundedWeights;
+
 use crate::checkpoint::{Checkpoint, Naming, ReadTensor};
 use crate::hdf5::split_name;
 use crate::{Dtype, ModelCard, TensorInfo, WeightsError, torch, write_atomic};
@@ -18,6 +20,8 @@ use crate::{Dtype, ModelCard, TensorInfo, WeightsError, torch, write_atomic};
 const CARD: &str = "rekindle";
 /// The metadata key of the hash over the card and all tensors.
 const HASH: &str = "sha256";
+/// Behind the name of a tensor of bytes, that of the tensor with its steps.
+const STEPS: &str = ":steps";
 /// The longest header that is read, as in the safetensors library.
 const MAX_HEADER: u64 = 100_000_000;
 
@@ -65,9 +69,14 @@ fn open_source(
     let texts = metadata.metadata().clone().unwrap_or_default();
     let is_ours = texts.contains_key(CARD);
     let is_torch = !is_ours && torch::is_named(names.iter().map(String::as_str));
-    let (mut tensors, mut places) = (Vec::new(), Vec::new());
+    // The steps of bytes are a part of these.
+    let is_steps = |name: &String| is_ours && name.ends_with(STEPS);
+    let (steps, names): (Vec<String>, Vec<String>) = names.into_iter().partition(is_steps);
+    let (mut tensors, mut places) = (Vec::new(), Vec::<Place>::new());
     for name in &names {
         let Some(info) = metadata.info(name) else { continue };
+        let at = |[start, end]: [usize; 2]| (8 + header + start as u64, end - start);
+        let mut steps_at = None;
         let dtype = match info.dtype {
             SafeDtype::F16 => Dtype::F16,
             SafeDtype::BF16 => Dtype::Bf16,
@@ -75,17 +84,48 @@ fn open_source(
             SafeDtype::F64 => Dtype::F64,
             SafeDtype::I32 => Dtype::I32,
             SafeDtype::I64 => Dtype::I64,
+            SafeDtype::I8 if is_ours => {
+                let name_of_steps = format!("{name}{STEPS}");
+                let steps = steps.contains(&name_of_steps).then(|| metadata.info(&name_of_steps));
+                let count: usize = info.shape.iter().product();
+                // As many as the last axes have outputs.
+                let fits = |steps: usize| {
+                    let mut outputs = info.shape.iter().rev().scan(1, |product, size| {
+                        *product *= size;
+                        Some(*product)
+                    });
+                    steps > 0 && count > 0 && outputs.any(|outputs| outputs == steps)
+                };
+                match steps.flatten() {
+                    Some(steps)
+                        if steps.dtype == SafeDtype::F32
+                            && steps.shape.len() == 1
+                            && fits(steps.shape[0]) =>
+                    {
+                        steps_at = Some(at(steps.data_offsets.into()));
+                    }
+                    Some(steps) => {
+                        return Err(wrong(format!(
+                            "`{name_of_steps}`: found {:?} of {:?}, expected an F32 for each output of {:?}",
+                            steps.shape, steps.dtype, info.shape
+                        )));
+                    }
+                    None => {
+                        return Err(wrong(format!(
+                            "`{name}` has bytes, and there is no `{name_of_steps}`"
+                        )));
+                    }
+                }
+                Dtype::I8
+            }
             other => {
                 return Err(wrong(format!(
-                    "`{name}`: found {other:?} values, expected F16, BF16, F32 or F64"
+                    "`{name}`: found {other} values, expected F16, BF16, F32 or F64"
                 )));
             }
         };
-        let place = (
-            8 + header + info.data_offsets.0 as u64,
-            dtype,
-            info.data_offsets.1 - info.data_offsets.0,
-        );
+        let (offset, length) = at(info.data_offsets.into());
+        let place = Place { offset, length, dtype, steps: steps_at };
         if is_torch {
             let (layer, variable) = torch::split(name);
             tensors.push(TensorInfo { layer, variable, shape: info.shape.clone(), dtype });
@@ -105,6 +145,13 @@ fn open_source(
         tensors.push(TensorInfo { layer, variable, shape: info.shape.clone(), dtype });
         places.push(place);
     }
+    let of_none = steps.iter().find(|steps| {
+        let own = steps.strip_suffix(STEPS).and_then(|name| metadata.info(name));
+        own.is_none_or(|info| info.dtype != SafeDtype::I8)
+    });
+    if let Some(steps) = of_none {
+        return Err(wrong(format!("`{steps}` are steps of no bytes")));
+    }
     let card = texts.get(CARD).map(|text| parse_card(text, path)).transpose()?;
     let mut reader = Reader { source, places };
     if card.is_some() && !texts.contains_key(HASH) {
@@ -119,6 +166,10 @@ fn open_source(
         for index in order {
             let bytes = reader.bytes(index).map_err(|error| wrong(error.to_string()))?;
             hash.tensor(&tensors[index].path(), &tensors[index].shape, &bytes);
+            if let Some(place) = reader.places[index].steps {
+                let steps = reader.bytes_at(place).map_err(|error| wrong(error.to_string()))?;
+                hash.steps(&steps);
+            }
         }
         let found = hash.finish();
         if found != *expected {
@@ -129,7 +180,14 @@ fn open_source(
     }
     let naming = if is_torch { Naming::Modules } else { Naming::Names };
     let checkpoint = Checkpoint::new(path, tensors, card, Box::new(reader));
-    Ok(checkpoint.with_names(names).with_naming(naming))
+    let checkpoint = checkpoint.with_names(names).with_naming(naming);
+    match texts.get(torch::PROGRAM_CONFIG).filter(|_| is_torch) {
+        Some(config) => {
+            let beside = torch::beside(config, texts.get(torch::RECORD)).map_err(wrong)?;
+            Ok(checkpoint.with_beside(beside))
+        }
+        None => Ok(checkpoint),
+    }
 }
 
 fn parse_card(text: &str, path: &Path) -> Result<ModelCard, WeightsError> {
@@ -138,15 +196,29 @@ fn parse_card(text: &str, path: &Path) -> Result<ModelCard, WeightsError> {
     })
 }
 
+/// Where a tensor lies.
+struct Place {
+    /// In the file.
+    offset: u64,
+    /// In bytes.
+    length: usize,
+    dtype: Dtype,
+    /// Offset and length of the steps of bytes.
+    steps: Option<(u64, usize)>,
+}
+
 struct Reader {
     source: Box<dyn Source>,
-    /// Offset in the file, kind of numbers, length in bytes.
-    places: Vec<(u64, Dtype, usize)>,
+    places: Vec<Place>,
 }
 
 impl Reader {
     fn bytes(&mut self, index: usize) -> std::io::Result<Vec<u8>> {
-        let (offset, _, length) = self.places[index];
+        let Place { offset, length, .. } = self.places[index];
+        self.bytes_at((offset, length))
+    }
+
+    fn bytes_at(&mut self, (offset, length): (u64, usize)) -> std::io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.source.seek(SeekFrom::Start(offset))?;
         self.source.read_exact(&mut bytes)?;
@@ -156,8 +228,17 @@ impl Reader {
 
 impl ReadTensor for Reader {
     fn read(&mut self, index: usize) -> Result<Vec<f32>, String> {
-        let bytes = self.bytes(index).map_err(|error| error.to_string())?;
-        Ok(decode(&bytes, self.places[index].1))
+        let text = |error: std::io::Error| error.to_string();
+        let bytes = self.bytes(index).map_err(text)?;
+        let Some(place) = self.places[index].steps else {
+            return Ok(decode(&bytes, self.places[index].dtype));
+        };
+        let steps = decode(&self.bytes_at(place).map_err(text)?, Dtype::F32);
+        if let Some(step) = steps.iter().find(|step| !step.is_finite()) {
+            return Err(format!("a step of its bytes is {step}"));
+        }
+        let bytes = bytes.into_iter().map(u8::cast_signed).collect();
+        Ok(RoundedWeights { bytes, steps }.weights())
     }
 }
 
@@ -169,6 +250,7 @@ pub(crate) fn decode(bytes: &[u8], dtype: Dtype) -> Vec<f32> {
         Dtype::F32 => {
             bytes.as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word)).collect()
         }
+        Dtype::I8 => bytes.iter().map(|&byte| f32::from(byte.cast_signed())).collect(),
         Dtype::F64 => {
             bytes.as_chunks::<8>().0.iter().map(|&word| f64::from_le_bytes(word) as f32).collect()
         }
@@ -186,6 +268,7 @@ fn encode(values: &[f32], dtype: Dtype) -> Vec<u8> {
         Dtype::F16 => words(values, |value| f16::from_f32(value).to_le_bytes()),
         Dtype::Bf16 => words(values, |value| bf16::from_f32(value).to_le_bytes()),
         Dtype::F32 => words(values, f32::to_le_bytes),
+        Dtype::I8 => words(values, |value| (value as i8).to_le_bytes()),
         Dtype::F64 => words(values, |value| f64::from(value).to_le_bytes()),
         Dtype::I32 => words(values, |value| (value as i32).to_le_bytes()),
         Dtype::I64 => words(values, |value| (value as i64).to_le_bytes()),
@@ -221,6 +304,11 @@ impl ContentHash {
         self.0.update(bytes);
     }
 
+    /// Those of the tensor before.
+    fn steps(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
     fn finish(self) -> String {
         self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -229,7 +317,8 @@ impl ContentHash {
 /// Gives the values of the tensor with this index, in Keras's layout.
 pub type TensorSource<'a> = dyn FnMut(usize) -> Result<Vec<f32>, WeightsError> + 'a;
 
-/// Writes tensors and their card as safetensors, atomically, one tensor in memory at a time.
+/// Writes tensors and their card as safetensors, atomically, one tensor in memory at a time. Weights of a quantized network are
+/// written as bytes.
 ///
 /// `read` is asked for each tensor twice: for the hash, which stands at the file's start, and to write it.
 ///
@@ -241,46 +330,113 @@ pub fn save(
     tensors: &[TensorInfo],
     read: &mut TensorSource<'_>,
 ) -> Result<(), WeightsError> {
+    // How many steps each tensor has that is written as bytes.
+    let steps: Vec<Option<usize>> = tensors.iter().map(|info| steps(card, info)).collect();
+    let is_other = |(info, steps): &(&TensorInfo, &Option<usize>)| {
+        steps.is_some() && !matches!(info.dtype, Dtype::F32 | Dtype::I8)
+    };
+    if let Some((info, _)) = tensors.iter().zip(&steps).find(is_other) {
+        let (tensor, dtype) = (info.path(), info.dtype);
+        let reason = format!(
+            "`{tensor}` of a quantized network is bytes and cannot be {dtype}; leave the kind of numbers out"
+        );
+        return Err(WeightsError::format(path, reason));
+    }
+    let as_written = |(info, steps): (&TensorInfo, &Option<usize>)| TensorInfo {
+        dtype: if steps.is_some() { Dtype::I8 } else { info.dtype },
+        ..info.clone()
+    };
+    let tensors: Vec<TensorInfo> = tensors.iter().zip(&steps).map(as_written).collect();
     let card = serde_json::to_string(card)
         .map_err(|error| WeightsError::format(path, error.to_string()))?;
+    // A tensor's bytes, and those of its steps.
     let mut encoded = |index: usize| {
         let info: &TensorInfo = &tensors[index];
         let values = read(index)?;
         let limit = if info.dtype == Dtype::F16 { f16::MAX.to_f32() } else { f32::MAX };
         let wrong = |&value: &f32| !value.is_finite() || value.abs() > limit;
-        match values.iter().position(wrong) {
-            None => Ok(encode(&values, info.dtype)),
-            Some(position) => {
-                let (path, tensor, value) = (path.to_owned(), info.path(), values[position]);
-                Err(WeightsError::NotFinite { path, tensor, value, position })
-            }
+        if let Some(position) = values.iter().position(wrong) {
+            let (path, tensor, value) = (path.to_owned(), info.path(), values[position]);
+            return Err(WeightsError::NotFinite { path, tensor, value, position });
         }
+        let Some(steps) = steps[index] else {
+            return Ok((encode(&values, info.dtype), Vec::new()));
+        };
+        let rounded = RoundedWeights::of(&values, steps);
+        let is_off =
+            |((number, value), step): ((&f32, &f32), &f32)| (number - value).abs() > 1e-3 * step;
+        let numbers = rounded.weights();
+        if numbers.iter().zip(&values).zip(rounded.steps.iter().cycle()).any(is_off) {
+            let reason = format!("`{}` is not rounded to bytes, as the card says", info.path());
+            return Err(WeightsError::format(path, reason));
+        }
+        let bytes = rounded.bytes.iter().map(|byte| byte.cast_unsigned()).collect();
+        Ok((bytes, encode(&rounded.steps, Dtype::F32)))
     };
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|&index| tensors[index].path());
     let mut hash = ContentHash::new(&card);
     for &index in &order {
-        hash.tensor(&tensors[index].path(), &tensors[index].shape, &encoded(index)?);
+        let (bytes, steps) = encoded(index)?;
+        hash.tensor(&tensors[index].path(), &tensors[index].shape, &bytes);
+        hash.steps(&steps);
     }
     let metadata = BTreeMap::from([(CARD, card), (HASH, hash.finish())]);
+    // What is written: each tensor, and behind those of bytes their steps.
+    let mut listed: Vec<(String, Vec<usize>, Dtype)> = Vec::new();
+    let mut parts = Vec::new();
+    for (index, info) in tensors.iter().enumerate() {
+        listed.push((info.path(), info.shape.clone(), info.dtype));
+        parts.push((index, false));
+        if let Some(count) = steps[index] {
+            listed.push((format!("{}{STEPS}", info.path()), vec![count], Dtype::F32));
+            parts.push((index, true));
+        }
+    }
+    write_encoded(path, &metadata, &listed, &mut |part| {
+        let (index, is_steps) = parts[part];
+        let (bytes, steps) = encoded(index)?;
+        Ok(if is_steps { steps } else { bytes })
+    })
+}
+
+/// Writes tensors of these names, shapes and numbers, and metadata, atomically.
+pub(crate) fn write(
+    path: &Path,
+    metadata: BTreeMap<&str, String>,
+    tensors: &[(String, Vec<usize>, Dtype)],
+    read: &mut TensorSource<'_>,
+) -> Result<(), WeightsError> {
+    write_encoded(path, &metadata, tensors, &mut |index| {
+        Ok(encode(&read(index)?, tensors[index].2))
+    })
+}
+
+fn write_encoded(
+    path: &Path,
+    metadata: &BTreeMap<&str, String>,
+    tensors: &[(String, Vec<usize>, Dtype)],
+    encoded: &mut dyn FnMut(usize) -> Result<Vec<u8>, WeightsError>,
+) -> Result<(), WeightsError> {
     // As the safetensors library does it: the widest numbers first, so that all are aligned.
     let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_by_key(|&index| (usize::MAX - tensors[index].dtype.size(), tensors[index].path()));
+    order.sort_by_key(|&index| (usize::MAX - tensors[index].2.size(), tensors[index].0.clone()));
     let (mut entries, mut end) = (BTreeMap::new(), 0);
     for &index in &order {
-        let info = &tensors[index];
+        let (name, shape, dtype) = &tensors[index];
         let start = end;
-        end += info.count() * info.dtype.size();
-        let dtype = match info.dtype {
+        end += shape.iter().product::<usize>() * dtype.size();
+        let dtype = match dtype {
             Dtype::F16 => "F16",
             Dtype::Bf16 => "BF16",
             Dtype::F32 => "F32",
             Dtype::F64 => "F64",
             Dtype::I32 => "I32",
             Dtype::I64 => "I64",
+            Dtype::I8 => "I8",
         };
-        let entry = json!({ "dtype": dtype, "shape": info.shape, "data_offsets": [start, end] });
-        entries.insert(info.path(), entry);
+        let entry = json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, end] });
+        entries.insert(name.clone(), entry);
     }
     // Sorted by name: the same model is the same bytes.
     let failed = |error: serde_json::Error| WeightsError::format(path, error.to_string());
@@ -306,6 +462,16 @@ pub fn save(
         }
         file.flush().map_err(io)
     })
+}
+
+/// How many steps a tensor has that is written as bytes.
+fn steps(card: &ModelCard, info: &TensorInfo) -> Option<usize> {
+    let layers = card.graph.layers().iter();
+    let layer =
+        layers.filter(|_| card.quantization.is_some()).find(|layer| layer.name == info.layer)?;
+    let quantization = card.quantization.as_ref()?;
+    let count = quantization.steps(&info.layer, &layer.op, &info.variable, &info.shape)?;
+    (info.count() > 0).then_some(count)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What Google's Teachable Machine exports: a zip of a model, Keras's or TF.js's, and of its labels.
+//! What Google's Teachable Machine exports: a zip of a model, Keras's, TF.js's or TensorFlow Lite's, and of its labels.
 //!
 //! Its programs feed a model `x / 127.5 - 1` of the middle square of a photo, which no file says. Source: the snippets
 //! beside each export at <https://teachablemachine.withgoogle.com>, and `@teachablemachine/image`'s `metadata.json`.
@@ -12,7 +12,7 @@ use crate::beside::Beside;
 use crate::checkpoint::Checkpoint;
 use crate::files::Files;
 use crate::zipped::Zip;
-use crate::{WeightsError, hdf5, tfjs};
+use crate::{WeightsError, hdf5, tfjs, tflite};
 
 /// What it says of an export for TF.js.
 pub(crate) const METADATA: &str = "metadata.json";
@@ -20,6 +20,8 @@ pub(crate) const METADATA: &str = "metadata.json";
 const LABELS: &str = "labels.txt";
 /// The model of an export for Keras.
 pub(crate) const KERAS: &str = "keras_model.h5";
+/// The model of an export for TensorFlow Lite, in float32; its other one, `model.tflite`, is quantised.
+pub(crate) const LITE: &str = "model_unquant.tflite";
 /// Both are some kB.
 const LONGEST: u64 = 10_000_000;
 /// Larger photos are no input of any network.
@@ -59,18 +61,34 @@ pub(crate) fn open_zip(
             "holds a SavedModel, `{prefix}`: unpack the zip, and give that folder"
         ))));
     }
-    let lite = names.iter().find(|name| name.ends_with(".tflite"));
-    lite.map(|name| {
-        Err(wrong(format!(
-            "holds a TensorFlow Lite model, `{name}`, which is not read: export the project as \"Tensorflow\", \"Keras\" or as \"Tensorflow.js\""
-        )))
-    })
+    // Of several, the one in float32.
+    let is_lite = |name: &&String| name.ends_with(".tflite");
+    let float = names.iter().filter(is_lite).find(|name| name.ends_with(LITE));
+    let lite = float.or_else(|| names.iter().find(is_lite))?;
+    Some(open_lite(zip, lite, path).map_err(wrong))
+}
+
+fn open_lite(zip: &mut Zip, name: &str, path: &Path) -> Result<Checkpoint, String> {
+    let checkpoint = zip.bytes(name).and_then(|bytes| bytes.all());
+    let checkpoint = checkpoint.and_then(|bytes| tflite::of_bytes(path, bytes));
+    let checkpoint = checkpoint.map_err(|reason| format!("`{name}`: {reason}"))?;
+    let prefix = name.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    let beside = of_keras(&mut Files::Zip(zip, &prefix))?;
+    Ok(checkpoint.with_beside(beside.unwrap_or_default()))
 }
 
 fn open_keras(zip: &mut Zip, prefix: &str, path: &Path) -> Result<Checkpoint, String> {
     let (file, size) = zip.hdf5(&format!("{prefix}{KERAS}"))?;
-    let checkpoint = hdf5::read(file, size, path).map_err(|error| error.to_string())?;
+    let checkpoint = hdf5::read(file, size, path).map_err(|error| crate::with_causes(&error))?;
     let beside = of_keras(&mut Files::Zip(zip, prefix))?;
+    Ok(checkpoint.with_beside(beside.unwrap_or_default()))
+}
+
+/// Opens an export for TensorFlow Lite that was unpacked.
+pub(crate) fn open_lite_folder(folder: &Path) -> Result<Checkpoint, WeightsError> {
+    let checkpoint = tflite::open(&folder.join(LITE))?;
+    let beside = of_keras(&mut Files::Folder(folder))
+        .map_err(|reason| WeightsError::format(folder, reason))?;
     Ok(checkpoint.with_beside(beside.unwrap_or_default()))
 }
 
@@ -82,7 +100,7 @@ pub(crate) fn open_folder(folder: &Path) -> Result<Checkpoint, WeightsError> {
     Ok(checkpoint.with_beside(beside.unwrap_or_default()))
 }
 
-/// What the labels beside a `keras_model.h5` say; nothing without labels.
+/// What the labels beside a `keras_model.h5` or a `model_unquant.tflite` say; nothing without labels.
 fn of_keras(files: &mut Files<'_>) -> Result<Option<Beside>, String> {
     let Some(text) = files.text(LABELS, LONGEST)? else { return Ok(None) };
     let text = String::from_utf8(text).map_err(|error| format!("`{LABELS}`: {error}"))?;

@@ -265,7 +265,7 @@ fn with_probabilities(
         )),
         (_, other) => {
             return Err(format!(
-                "the last layer, `{name}`, has {outputs} outputs and {other:?}, expected softmax, sigmoid or no activation"
+                "the last layer, `{name}`, has {outputs} outputs and {other}, expected softmax, sigmoid or no activation"
             ));
         }
     }

@@ -31,7 +31,7 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
     Err(WeightsError::format(
         path,
         format!(
-            "a zip of {} files, {first}: neither Keras's `.keras` (`{}` is missing), as `model.save(\"name.keras\")` writes it, nor a Teachable Machine export (keras_model.h5, or model.json), nor NumPy's .npz; unpack it and give the model's own file",
+            "a zip of {} files, {first}: neither Keras's `.keras` (`{}` is missing), as `model.save(\"name.keras\")` writes it, nor a Teachable Machine export (keras_model.h5, model.json, or model_unquant.tflite), nor NumPy's .npz; unpack it and give the model's own file",
             names.len(),
             keras_zip::CONFIG
         ),

@@ -102,7 +102,7 @@ fn written(
     options: ExportOptions,
 ) -> Result<(), WeightsError> {
     let (tensors, values): (Vec<_>, Vec<_>) = variables.iter().cloned().unzip();
-    export(path, card, &tensors, values, options)
+    export(path, card, &tensors, values, options).map(drop)
 }
 
 /// What a file holds: its card, and its network.

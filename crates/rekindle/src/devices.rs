@@ -26,6 +26,10 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Before a network computes on a GPU, it sets the program's panic hook: a device's thread that has no memory panics, and what it
+//! was to compute is zeros without an error. Panics of other threads go to the hook that was there before. On the CPU no
+//! hook is set, and [`leave_devices_unwatched`](rekindle_kernels::gpu::leave_devices_unwatched) forbids it.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
@@ -50,12 +54,13 @@ pub trait Job {
     /// What comes of it.
     type Output;
 
-    /// Does it.
+    /// Runs the job on this backend's device.
     fn run<B: Backend>(self, device: &B::Device) -> Self::Output;
 }
 
 /// Why a device cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DeviceError {
     /// The name is of no device.
     #[error(

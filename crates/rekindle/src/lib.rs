@@ -19,7 +19,9 @@
 //!
 //! | layer | what it is |
 //! | --- | --- |
-//! | [`train`] | `TransferLearner`, the fit loop, trained models |
+//! | [`scale`] | features and predictions of one shard of a data set: the unit of work beyond one machine (feature `train`) |
+//! | [`train`] | `TransferLearner`, the fit loop, logs and reports (feature `train`) |
+//! | [`infer`] | `TrainedModel`: trained models that predict |
 //! | [`weights`] | checkpoints: Keras's files in, safetensors out |
 //! | [`vision`] | photos: decoding, Keras-exact resizing and preprocessing, folders, labels |
 //! | [`kernels`] | the CPU engine: frozen networks as compiled plans |
@@ -29,14 +31,21 @@
 pub mod devices;
 
 pub use burn;
+/// The crate that photos and pictures are of: what takes an `RgbImage` takes this version's.
+pub use image;
+pub use rekindle_infer as infer;
 pub use rekindle_kernels as kernels;
 pub use rekindle_nn as nn;
+#[cfg(feature = "train")]
+pub use rekindle_scale as scale;
+#[cfg(feature = "train")]
 pub use rekindle_train as train;
 pub use rekindle_vision as vision;
 pub use rekindle_weights as weights;
 
 /// What a program that trains and predicts needs.
 pub mod prelude {
+    #[cfg(feature = "train")]
     pub use burn::backend::Autodiff;
     #[cfg(feature = "cuda")]
     pub use burn::backend::Cuda;
@@ -44,11 +53,13 @@ pub mod prelude {
     pub use burn::backend::Flex;
     #[cfg(feature = "wgpu-untuned")]
     pub use burn::backend::Wgpu;
+    pub use rekindle_infer::{Precision, TrainedModel};
     pub use rekindle_nn::families::networks::*;
     pub use rekindle_nn::{Activation, Architecture, Graph, GraphBuilder, HeadConfig, Network};
+    #[cfg(feature = "train")]
     pub use rekindle_train::{
-        BatchNormMode, ClassWeights, EarlyStopping, FineTune, Freeze, Precision, Rule, Schedule,
-        TrainedModel, TransferLearner, draw_curves,
+        BatchNormMode, ClassWeights, DrawConfusion, EarlyStopping, FineTune, Freeze, Rule,
+        Schedule, TransferLearner, draw_curves,
     };
     pub use rekindle_vision::{Augment, Augmentation, ImageFolder, Mix, Preprocessing, Resize};
     pub use rekindle_weights::{Pretrained, Weights};
@@ -74,5 +85,6 @@ mod guide {
         keras: "keras.md",
         reading: "in.md",
         out: "out.md",
+        beyond: "beyond.md",
     }
 }

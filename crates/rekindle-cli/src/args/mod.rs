@@ -1,5 +1,6 @@
 //! The command line, by subject.
 
+mod features;
 mod network;
 mod parse;
 mod photos;
@@ -12,8 +13,9 @@ use rekindle::devices::Device;
 use rekindle::kernels::Precision;
 use rekindle::nn::Size;
 
+pub use features::{FeaturesArgs, Keep, Kind, ShardArgs};
 use network::base;
-pub use network::{Base, Head, SettingsArgs};
+pub use network::{Base, Head, NetworkArgs, SettingsArgs};
 pub use photos::{FolderArgs, PhotoArgs};
 pub use train::{AugmentationArgs, TrainArgs, UnfreezingArgs};
 
@@ -31,11 +33,15 @@ pub enum Command {
     Demo(DemoArgs),
     /// Train a new head on a folder of photos: DIR/CLASS/*.jpg
     Train(Box<TrainArgs>),
+    /// Compute a frozen network's features of a data set, or of a shard of it, for `train --features` and other programs
+    Features(Box<FeaturesArgs>),
     /// Predict photos with a trained model
     Predict(PredictArgs),
     /// Compare a model's predictions with the names of the folders: DIR/CLASS/*.jpg
     Evaluate(EvaluateArgs),
-    /// Write a model for other programs: Keras, ONNX
+    /// Quantize a model: weights and products of 8 bits, for a quarter of the size and less time
+    Quantize(crate::commands::quantize::QuantizeArgs),
+    /// Write a model for other programs: Keras, ONNX, TensorFlow Lite
     Export(crate::commands::export::ExportArgs),
     /// Print a network's layers and parameter counts
     Summary(SummaryArgs),
@@ -70,10 +76,10 @@ pub struct DeviceArgs {
     /// Device to compute on: cpu, cuda, cuda:1, wgpu, wgpu:discrete:1, ... (`rekindle devices` lists those of this machine)
     #[arg(long, default_value_t = Device::Cpu)]
     pub device: Device,
-    /// Element type of the computation: f32, bf16 or f16. On the CPU only frozen networks use it, and bf16 needs a processor
-    /// with AVX-512 BF16
-    #[arg(long, default_value_t = Precision::F32)]
-    pub precision: Precision,
+    /// Element type of the computation: f32, bf16, f16 or int8. On the CPU only frozen networks use it; bf16 needs a processor
+    /// with AVX-512 BF16, int8 a model that `rekindle quantize` made [default: f32; of such a model int8]
+    #[arg(long)]
+    pub precision: Option<Precision>,
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +101,8 @@ pub struct PredictArgs {
     /// CSV file to write: a row for each photo, with its best classes or its error
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub csv: Option<PathBuf>,
+    #[command(flatten)]
+    pub shard: ShardArgs,
     /// PNG file to write: the first photo, with the regions highlighted that the decision rests on (Grad-CAM)
     #[arg(long, value_name = "FILE")]
     pub explain: Option<PathBuf>,
@@ -121,7 +129,7 @@ pub struct EvaluateArgs {
     pub model: PathBuf,
     #[command(flatten)]
     pub labels: LabelsArgs,
-    /// Folder with a folder of photos for each class, or a list of photos: .csv (path,label) or .jsonl
+    /// Folder with a folder of photos for each class, a list of photos: .csv (path,label) or .jsonl, or WebDataset's tars
     pub dir: PathBuf,
     /// PNG file to write: the confusion matrix
     #[arg(long, value_name = "FILE")]
@@ -181,6 +189,9 @@ pub struct ModelsArgs {
     /// Number of runs that the median is taken of
     #[arg(long, default_value_t = 10, requires = "measure")]
     pub runs: usize,
+    /// PNG file to write: published top-1 over the measured time, with the best networks of each time joined
+    #[arg(long, value_name = "FILE", requires = "measure")]
+    pub plot: Option<PathBuf>,
     /// Column to sort by, best first; `time` needs --measure
     #[arg(long, value_enum)]
     pub sort: Option<SortBy>,

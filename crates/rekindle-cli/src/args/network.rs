@@ -1,5 +1,7 @@
 //! Which network, and what is put on it.
 
+use std::path::PathBuf;
+
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use rekindle::nn::{Architecture, Family, HeadConfig, Size};
@@ -39,6 +41,28 @@ pub struct SettingsArgs {
     /// MobileNetV3's minimalistic variant, without squeeze-and-excite blocks, hard swish and 5x5 kernels
     #[arg(long)]
     pub minimalistic: bool,
+}
+
+/// The network to start from, and the head that it gets.
+#[derive(Debug, Args)]
+pub struct NetworkArgs {
+    /// Name of the network
+    #[arg(long, value_parser = base(), default_value = "mobilenet-v2")]
+    pub base: Base,
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// `demo` (in the program, for mobilenet-v2), `imagenet` (Keras's, downloaded once), `random`, or a file: .h5, .weights.h5, .keras, .onnx, .safetensors, TensorFlow's .ckpt and .index [default: demo for mobilenet-v2, else imagenet]
+    #[arg(long, value_parser = parse_weights)]
+    pub weights: Option<Weights>,
+    /// Train this model further, with its network, head and preprocessing: one of Rekindle's, or a classifier of another program
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["base", "weights", "head", "alpha", "minimalistic"])]
+    pub from: Option<PathBuf>,
+    /// File with the names of the classes of `--from`, in the order of its outputs: one on each line, or JSON [default: the model's names, else a labels.txt beside it]
+    #[arg(long, value_name = "FILE", requires = "from")]
+    pub labels: Option<PathBuf>,
+    /// Layers to put on the network
+    #[arg(long, value_enum, default_value_t = Head::Pool)]
+    pub head: Head,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

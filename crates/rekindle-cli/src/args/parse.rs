@@ -5,6 +5,7 @@ use std::str::FromStr;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use rekindle::nn::Size;
 use rekindle::prelude::{Augment, Augmentation, Preprocessing, Schedule};
+use rekindle::vision::UnknownName;
 
 pub fn size(text: &str) -> Result<Size, String> {
     let pixels = |text: &str| text.trim().parse::<usize>().ok().filter(|&pixels| pixels > 0);
@@ -30,7 +31,7 @@ pub fn named<T: Copy + Send + Sync + 'static>(
     })
 }
 
-pub fn preprocessing(text: &str) -> Result<Preprocessing, String> {
+pub fn preprocessing(text: &str) -> Result<Preprocessing, UnknownName> {
     Preprocessing::from_str(text)
 }
 
@@ -40,18 +41,23 @@ pub fn schedule(text: &str) -> Result<Schedule, String> {
     let name = parts.next().unwrap_or_default();
     let numbers: Result<Vec<f64>, _> = parts.map(str::parse).collect();
     let numbers = numbers.map_err(|error| format!("`{text}`: {error}"))?;
+    let is_count = |number: f64| number >= 0.0 && number.fract() == 0.0;
     let count = |number: f64| number as usize;
     Ok(match (name, numbers.as_slice()) {
         ("constant", []) => Schedule::Constant,
         ("cosine", []) => Schedule::Cosine { warm_up: 0.0 },
         ("cosine", &[warm_up]) => Schedule::Cosine { warm_up },
-        ("step", &[factor, epochs]) => Schedule::Step { factor, epochs: count(epochs) },
+        ("step", &[factor, epochs]) if is_count(epochs) => {
+            Schedule::Step { factor, epochs: count(epochs) }
+        }
         ("exponential", &[factor]) => Schedule::Exponential { factor },
         ("one-cycle", []) => Schedule::OneCycle,
-        ("plateau", &[factor, patience]) => Schedule::Plateau { factor, patience: count(patience) },
+        ("plateau", &[factor, patience]) if is_count(patience) => {
+            Schedule::Plateau { factor, patience: count(patience) }
+        }
         _ => {
             return Err(format!(
-                "`{text}`, expected constant, cosine[:WARM_UP], step:FACTOR:EPOCHS, exponential:FACTOR, one-cycle or plateau:FACTOR:PATIENCE"
+                "`{text}`, expected constant, cosine[:WARM_UP], step:FACTOR:EPOCHS, exponential:FACTOR, one-cycle or plateau:FACTOR:PATIENCE, epochs and patience as whole numbers"
             ));
         }
     })

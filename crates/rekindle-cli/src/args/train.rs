@@ -3,33 +3,22 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use rekindle::prelude::{Augmentation, Rule, Schedule, Weights};
+use rekindle::prelude::{Augmentation, Rule, Schedule};
 
-use super::network::{Base, Head, SettingsArgs, base, parse_weights};
+use super::network::NetworkArgs;
 use super::photos::{FolderArgs, PhotoArgs};
 use super::{DeviceArgs, parse};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// Folder with a folder of photos for each class, or a list of photos: .csv (path,label) or .jsonl
-    pub dir: PathBuf,
-    /// Name of the network
-    #[arg(long, value_parser = base(), default_value = "mobilenet-v2")]
-    pub base: Base,
+    /// Folder with a folder of photos for each class, a list of photos: .csv (path,label) or .jsonl, or WebDataset's tars: one, a folder of them, or 'data/{000..099}.tar'
+    #[arg(required_unless_present = "features")]
+    pub dir: Option<PathBuf>,
+    /// Folder that `rekindle features` computed: train on all of its shards, instead of photos
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["dir", "valid_dir", "augment", "mixup", "cutmix", "feature_cache", "html", "strict", "classes_are_folders"])]
+    pub features: Option<PathBuf>,
     #[command(flatten)]
-    pub settings: SettingsArgs,
-    /// `demo` (in the program, for mobilenet-v2), `imagenet` (Keras's, downloaded once), `random`, or a file: .h5, .weights.h5, .keras, .onnx, .safetensors, TensorFlow's .ckpt and .index [default: demo for mobilenet-v2, else imagenet]
-    #[arg(long, value_parser = parse_weights)]
-    pub weights: Option<Weights>,
-    /// Train this model further, with its network, head and preprocessing: one of Rekindle's, or a classifier of another program
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["base", "weights", "head", "alpha", "minimalistic"])]
-    pub from: Option<PathBuf>,
-    /// File with the names of the classes of `--from`, in the order of its outputs: one on each line, or JSON [default: the model's names, else a labels.txt beside it]
-    #[arg(long, value_name = "FILE", requires = "from")]
-    pub labels: Option<PathBuf>,
-    /// Layers to put on the network
-    #[arg(long, value_enum, default_value_t = Head::Pool)]
-    pub head: Head,
+    pub network: NetworkArgs,
     /// Passes over the training photos
     #[arg(long, default_value_t = 10)]
     pub epochs: usize,

@@ -4,7 +4,7 @@ use std::time::Instant;
 use burn::tensor::backend::Backend;
 use rekindle::devices::{Device, Job};
 use rekindle::kernels::gpu::{device_failure, watch_devices};
-use rekindle::kernels::{Folded, PlanConfig, StepTime, lower};
+use rekindle::kernels::{Calibration, Folded, PlanConfig, StepTime, lower, lower_quantized};
 use rekindle::nn::Features;
 use rekindle::prelude::*;
 use rekindle::train::float_type;
@@ -62,15 +62,26 @@ fn on_cpu(
     images: &[f32],
 ) -> Result<Report, Box<dyn std::error::Error>> {
     let network = architecture.init::<Flex>(&Default::default())?;
-    let config = PlanConfig::detect(args.device.precision)?;
-    let plan = lower(&network, None, config)?;
+    let config = PlanConfig::detect(args.device.precision.unwrap_or_default())?;
+    let plan = if config.precision == Precision::Int8 {
+        // What bytes stand for does not change the time.
+        let mut calibration = Calibration::new(&network)?;
+        calibration.observe(&images[..architecture.input().count()])?;
+        lower_quantized(&network, None, config.isa, &calibration.quantization())?
+    } else {
+        lower(&network, None, config)?
+    };
+    for (layer, why) in plan.kept() {
+        eprintln!("note: `{layer}` is computed in f32: {why}");
+    }
     let threads = rekindle::kernels::threads();
     let milliseconds = median(args.runs, args.batch, || plan.run(images).map(drop))?;
     let layers = match args.profile {
         true => plan.profile(images, args.runs)?.into_iter().map(Layer::from).collect(),
         false => Vec::new(),
     };
-    let device = format!("{threads} threads, {}, {}", plan.isa(), plan.precision());
+    let int8 = plan.int8_kernels().map_or(String::new(), |kernels| format!(" by {kernels}"));
+    let device = format!("{threads} threads, {}, {}{int8}", plan.isa(), plan.precision());
     Ok(Report {
         network: architecture.to_string(),
         device,
@@ -95,7 +106,7 @@ impl Job for Gpu<'_> {
         watch_devices();
         let network = architecture.init::<B>(device)?;
         let input = architecture.input();
-        let dtype = float_type::<B>(args.device.precision, device)?;
+        let dtype = float_type::<B>(args.device.precision.unwrap_or_default(), device)?;
         let folded = Folded::new(&network, None, dtype, device)?;
         let Features::Map(images) = Features::<B>::from_values(images, input, device) else {
             return Err("images are maps".into());
@@ -107,7 +118,7 @@ impl Job for Gpu<'_> {
             // Without memory for something, a device computes something else.
             device_failure::<B>(device).map_or(Ok(()), Err)
         })?;
-        let device = format!("{}, {}", B::name(device), args.device.precision);
+        let device = format!("{}, {}", B::name(device), args.device.precision.unwrap_or_default());
         let (network, layers) = (architecture.to_string(), Vec::new());
         Ok(Report { network, device, batch: args.batch, milliseconds, layers })
     }
@@ -118,7 +129,7 @@ pub(super) fn pixels(count: usize) -> Vec<f32> {
     (0..count).map(|i| (i % 251) as f32 / 125.5 - 1.0).collect()
 }
 
-/// Milliseconds for one image: the median of so many runs, each of so many images.
+/// Milliseconds for one image: the median of `runs` runs, each of `batch` images.
 pub(super) fn median<E>(
     runs: usize,
     batch: usize,

@@ -55,7 +55,7 @@ fn demo<B: Backend>(args: &DemoArgs, device: &B::Device) -> Outcome {
         .data(folder)
         .epochs(args.epochs)
         .seed(args.seed)
-        .precision(args.device.precision)
+        .precision(super::to_train(args.device.precision)?)
         .observer(Lines::default())
         .fit()?;
 

@@ -1,6 +1,6 @@
 use burn::tensor::backend::Backend;
 use rekindle::devices::Job;
-use rekindle::train::{Bars, describe_folder, write_html};
+use rekindle::train::{Bars, DrawConfusion, describe_folder, write_html};
 
 use crate::args::EvaluateArgs;
 use crate::{Outcome, print};
@@ -21,7 +21,7 @@ impl Job for Evaluate<'_> {
 
 fn evaluate<B: Backend>(args: &EvaluateArgs, device: &B::Device) -> Outcome {
     let model = super::load::<B>(&args.model, args.labels.labels.as_deref(), &args.photos, device)?;
-    let model = model.with_precision(args.device.precision)?;
+    let model = super::of_precision(model, args.device.precision)?;
     let photos = super::labelled(&args.dir, args.folders)?;
     super::say(&photos);
     eprintln!("{}; {}", describe_folder(&photos), model.described());

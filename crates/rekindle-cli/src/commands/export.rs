@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use burn::backend::Flex;
 use clap::Args;
-use rekindle::weights::ExportOptions;
+use rekindle::weights::{ExportOptions, Names};
 
 use crate::Outcome;
 use crate::args::{LabelsArgs, PhotoArgs};
@@ -11,7 +11,7 @@ use crate::args::{LabelsArgs, PhotoArgs};
 pub struct ExportArgs {
     /// A trained model: a file of Rekindle's, or any model that it reads
     pub model: PathBuf,
-    /// Where it goes: .keras, .h5, .weights.h5 (Keras), .onnx, .safetensors
+    /// Where it goes: .keras, .h5, .weights.h5 (Keras), .onnx, .tflite, .safetensors
     pub out: PathBuf,
     #[command(flatten)]
     pub labels: LabelsArgs,
@@ -24,9 +24,13 @@ pub struct ExportArgs {
     /// The axes of the images: [batch, height, width, channels] or [batch, channels, height, width] (.onnx)
     #[arg(long, value_enum, default_value_t = Layout::Nhwc)]
     pub input: Layout,
-    /// The kind of numbers that weights are, and are computed with (.onnx)
+    /// The kind of numbers that weights are (.onnx, .tflite); ONNX computes with them too
     #[arg(long, value_enum, default_value_t = Numbers::F32)]
     pub precision: Numbers,
+    /// Whose names the variables have: Keras's, or those of the modules of timm's or torchvision's network that computes
+    /// the same (.safetensors)
+    #[arg(long, value_enum, default_value_t = Program::Keras)]
+    pub names: Program,
     #[command(flatten)]
     pub photos: PhotoArgs,
 }
@@ -41,20 +45,43 @@ pub enum Layout {
 pub enum Numbers {
     F32,
     F16,
+    Int8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Program {
+    Keras,
+    Timm,
+    Torchvision,
 }
 
 pub fn run(args: &ExportArgs) -> Outcome {
     if args.photos.fast_decode {
         return Err("--fast-decode is not a part of a model: leave it out".into());
     }
+    if args.precision == Numbers::Int8 {
+        return Err("--precision int8 needs a quantised model, which is not written yet: f16 halves the file".into());
+    }
     let device = Default::default();
     let model =
         super::load::<Flex>(&args.model, args.labels.labels.as_deref(), &args.photos, &device)?;
+    if model.quantization().is_some() {
+        eprintln!(
+            "note: the model is quantized: other programs get the numbers that its bytes stand for"
+        );
+    }
     let mut options = ExportOptions::default();
     options.weights_only = args.weights_only;
     options.preprocessing = !args.no_preprocessing;
     options.channels_first = args.input == Layout::Nchw;
     options.half = args.precision == Numbers::F16;
-    model.export(&args.out, options)?;
+    options.names = match args.names {
+        Program::Keras => Names::Keras,
+        Program::Timm => Names::Timm,
+        Program::Torchvision => Names::Torchvision,
+    };
+    for sentence in model.export(&args.out, options)? {
+        eprintln!("{}: {sentence}", args.out.display());
+    }
     Ok(())
 }

@@ -5,8 +5,11 @@ pub mod demo;
 pub mod devices;
 pub mod evaluate;
 pub mod export;
+pub mod features;
 pub mod models;
 pub mod predict;
+pub mod quantize;
+pub mod shard;
 pub mod summary;
 pub mod train;
 
@@ -15,6 +18,7 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use rekindle::nn::Size;
 use rekindle::prelude::*;
+use rekindle::train::TrainError;
 use rekindle::vision::{VisionError, read_class_names};
 use rekindle::weights::Downloader;
 
@@ -50,6 +54,28 @@ fn load<B: Backend>(
     Ok(model)
 }
 
+/// The model with the precision that was asked for.
+fn of_precision<B: Backend>(
+    model: TrainedModel<B>,
+    precision: Option<Precision>,
+) -> Result<TrainedModel<B>, TrainError> {
+    let precision = precision.unwrap_or(model.precision());
+    if precision != Precision::Int8 && model.quantization().is_some() {
+        eprintln!("note: the model is quantized to int8: its weights are taken as {precision}");
+    }
+    Ok(model.with_precision(precision)?)
+}
+
+/// What is trained with: f32 where nothing is asked for.
+fn to_train(precision: Option<Precision>) -> Result<Precision, &'static str> {
+    match precision.unwrap_or_default() {
+        Precision::Int8 => Err(
+            "--precision int8 is for models that are trained: train in f32, then `rekindle quantize`",
+        ),
+        precision => Ok(precision),
+    }
+}
+
 /// The model for photos that are read as the options say.
 fn of_photos<B: Backend>(mut model: TrainedModel<B>, args: &PhotoArgs) -> TrainedModel<B> {
     if let Some(resize) = args.resize {
@@ -69,6 +95,9 @@ fn of_photos<B: Backend>(mut model: TrainedModel<B>, args: &PhotoArgs) -> Traine
 
 /// The photos of a folder, or of a list, to train on.
 fn photos(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
+    if let Some(tars) = ImageFolder::from_tars(path)? {
+        return Ok(tars.strict(args.strict));
+    }
     let folder = match (path.is_file(), args.classes_are_folders) {
         (true, _) => ImageFolder::from_list(path)?,
         (false, false) => ImageFolder::open(path)?,
@@ -79,6 +108,9 @@ fn photos(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
 
 /// The same to evaluate on, where a single class will do.
 fn labelled(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
+    if let Some(tars) = ImageFolder::from_tars(path)? {
+        return Ok(tars.strict(args.strict));
+    }
     let folder = match (path.is_file(), args.classes_are_folders) {
         (true, _) => ImageFolder::from_list(path)?,
         (false, false) => ImageFolder::labelled(path)?,

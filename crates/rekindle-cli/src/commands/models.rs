@@ -1,5 +1,6 @@
 use std::cmp::Ordering;
 use std::fmt::Write;
+use std::path::Path;
 
 use rekindle::kernels::{PlanConfig, Precision, lower};
 use rekindle::prelude::*;
@@ -112,10 +113,36 @@ pub fn run(args: &ModelsArgs) -> Outcome {
         }
         rows.push(row);
     }
+    if let Some(path) = &args.plot {
+        plot(path, &rows)?;
+    }
     if let Some(by) = args.sort {
         rows.sort_by(|a, b| a.compare(b, by));
     }
     print(&if args.json { serde_json::to_string_pretty(&rows)? } else { table(&rows)? })
+}
+
+/// Draws the networks whose accuracy is published.
+fn plot(path: &Path, rows: &[Row]) -> Outcome {
+    let titles: Vec<String> = rows.iter().map(Row::title).collect();
+    let (drawn, left_out): (Vec<_>, Vec<_>) = rows
+        .iter()
+        .zip(&titles)
+        .map(|(row, title)| (title.as_str(), row.milliseconds.zip(row.top_1)))
+        .partition(|(_, known)| known.is_some());
+    let points: Vec<_> = drawn
+        .iter()
+        .filter_map(|(title, known)| known.map(|(time, top_1)| (*title, time, top_1)))
+        .collect();
+    let title = format!("Networks of Keras, {} threads, f32", rekindle::kernels::threads());
+    let axes = ("milliseconds of one photo", "top-1 in percent");
+    rekindle::train::draw_trade_off(path, &title, axes, &points)?;
+    eprintln!("drew {}", path.display());
+    if !left_out.is_empty() {
+        let names: Vec<_> = left_out.iter().map(|(title, _)| *title).collect();
+        eprintln!("not in it, since their accuracy is not published: {}", names.join(", "));
+    }
+    Ok(())
 }
 
 /// Milliseconds of one photo, on the CPU in f32.

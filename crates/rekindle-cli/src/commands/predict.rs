@@ -1,16 +1,15 @@
-use std::cell::RefCell;
 use std::error::Error;
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::backend::Backend;
 use rekindle::devices::Job;
 use rekindle::prelude::TrainedModel;
 use rekindle::train::{Bars, Event, Observer, Prediction, Top};
-use rekindle::vision::{Skipped, list_photos};
-use rekindle::weights::{WeightsError, write_atomic};
+use rekindle::vision::{Share, Skipped, list_photos};
+use rekindle::weights::replace_file;
 use serde::Serialize;
 
 use crate::args::PredictArgs;
@@ -25,6 +24,10 @@ enum Row {
 
 pub fn run(args: &PredictArgs) -> Outcome {
     // Before the model is loaded, which takes longer.
+    if args.shard.out.is_some() {
+        let share = super::shard::share(args)?;
+        return args.device.device.run(PredictShard { args, share })?;
+    }
     let inputs = Inputs::find(&args.images)?;
     if let (true, Some(file)) = (args.strict, inputs.skipped.first()) {
         return Err(format!("{}: {}", file.path.display(), file.reason).into());
@@ -42,6 +45,27 @@ impl Job for Predict<'_> {
 
     fn run<B: Backend>(self, device: &B::Device) -> Outcome {
         predict::<B>(self.args, self.inputs, device)
+    }
+}
+
+struct PredictShard<'a> {
+    args: &'a PredictArgs,
+    share: Share,
+}
+
+impl Job for PredictShard<'_> {
+    type Output = Outcome;
+
+    fn run<B: Backend>(self, device: &B::Device) -> Outcome {
+        let Self { args, share } = self;
+        let labels = args.labels.labels.as_deref();
+        let model = super::load::<B>(&args.model, labels, &args.photos, device)?;
+        let model = super::of_precision(model, args.device.precision)?;
+        eprintln!("{} photos; {}", share.photos.len(), model.described());
+        match &args.shard.out {
+            Some(out) => super::shard::predict(&model, args, share, out),
+            None => Ok(()),
+        }
     }
 }
 
@@ -99,11 +123,17 @@ impl Inputs {
 
 /// A bar that lines are printed above of.
 #[derive(Clone, Default)]
-struct Bar(Rc<RefCell<Bars>>);
+struct Bar(Arc<Mutex<Bars>>);
 
 impl Observer for Bar {
     fn on_event(&mut self, event: &Event<'_>) {
-        self.0.borrow_mut().on_event(event);
+        self.bars().on_event(event);
+    }
+}
+
+impl Bar {
+    fn bars(&self) -> MutexGuard<'_, Bars> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,7 +186,7 @@ impl Sink {
 fn predict<B: Backend>(args: &PredictArgs, inputs: Inputs, device: &B::Device) -> Outcome {
     let model = super::load::<B>(&args.model, args.labels.labels.as_deref(), &args.photos, device)?;
     // Last, since it compiles the network for the photos' size.
-    let model = model.with_precision(args.device.precision)?;
+    let model = super::of_precision(model, args.device.precision)?;
     let photos = match inputs.files.len() {
         1 => "1 photo".to_owned(),
         count => format!("{count} photos"),
@@ -166,20 +196,17 @@ fn predict<B: Backend>(args: &PredictArgs, inputs: Inputs, device: &B::Device) -
         (Some(path), _) => {
             let mut outcome = Ok(0);
             // Its own error is said better by what was to be done.
-            let written = write_atomic(path, |temporary| {
+            let written = replace_file(path, |temporary| {
                 outcome = File::create(temporary)
                     .map_err(Into::into)
                     .and_then(|file| write_csv(&model, args, &inputs, file));
                 match &outcome {
                     Ok(_) => Ok(()),
-                    Err(error) => {
-                        let source = std::io::Error::other(error.to_string());
-                        Err(WeightsError::Io { path: path.clone(), source })
-                    }
+                    Err(_) => Err(std::io::ErrorKind::Other.into()),
                 }
             });
             let failed = outcome?;
-            written?;
+            written.map_err(|error| format!("{}: {error}", path.display()))?;
             eprintln!("wrote {}", path.display());
             failed
         }
@@ -247,7 +274,7 @@ fn each<B: Backend>(
                     let path = &inputs.files[number];
                     let mut outcome = Ok(());
                     let print = || outcome = sink.predicted(path, &prediction, args);
-                    bar.0.borrow().suspend(print);
+                    bar.bars().suspend(print);
                     outcome
                 }
                 Err(file) if args.strict => {
@@ -257,7 +284,7 @@ fn each<B: Backend>(
                     if inputs.is_named[number] {
                         failed += 1;
                         let said = format!("error: {}: {}", file.path.display(), file.reason);
-                        bar.0.borrow().suspend(|| eprintln!("{said}"));
+                        bar.bars().suspend(|| eprintln!("{said}"));
                     }
                     sink.failed(&file, columns)?;
                     skipped.push(file);

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -7,14 +8,14 @@ use burn::prelude::DeviceOps;
 use burn::tensor::backend::{AutodiffBackend, Backend, DeviceId};
 use rekindle::devices::Job;
 use rekindle::kernels::serves;
-use rekindle::nn::Size;
 use rekindle::prelude::*;
+use rekindle::scale::Shards;
 use rekindle::train::{
-    Bars, CsvLog, Event, FitConfig, FitReport, JsonLog, Observer, TensorBoard, TrainError,
-    write_html,
+    Bars, CsvLog, Event, FeatureSource, FitConfig, FitReport, JsonLog, Observer, TensorBoard,
+    TrainError, write_html,
 };
 use rekindle::vision::Skipped;
-use rekindle::weights::{WeightsError, write_atomic};
+use rekindle::weights::replace_file;
 use serde::Serialize;
 
 use crate::args::{AugmentationArgs, TrainArgs, UnfreezingArgs};
@@ -28,7 +29,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    fn new(plain: bool) -> Self {
+    pub fn new(plain: bool) -> Self {
         Self { bars: Bars::default(), plain }
     }
 }
@@ -59,7 +60,7 @@ impl Observer for Lines {
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// The first Ctrl-C stops after the step, the second at once.
-fn stop_at_ctrl_c() {
+pub fn stop_at_ctrl_c() {
     let stop = || {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
@@ -82,7 +83,12 @@ struct Report<'a> {
 
 pub fn run(args: &TrainArgs) -> Outcome {
     let start = Instant::now();
-    let folder = super::photos(&args.dir, args.folders)?.seed(args.seed);
+    let (folder, source) = match (&args.features, &args.dir) {
+        (Some(dir), _) => features(dir)?,
+        (None, Some(dir)) => (super::photos(dir, args.folders)?, None),
+        (None, None) => return Err("name the photos, or --features".into()),
+    };
+    let folder = folder.seed(args.seed);
     let folder = match (&args.valid_dir, args.valid_split) {
         (Some(dir), _) => folder.valid_folder(dir),
         (None, Some(share)) => folder.valid_split(share),
@@ -90,12 +96,33 @@ pub fn run(args: &TrainArgs) -> Outcome {
     };
     super::say(&folder);
     stop_at_ctrl_c();
-    args.device.device.run(Fit { args, folder, start })?
+    args.device.device.run(Fit { args, folder, source, start })?
 }
+
+/// The photos of shards, and their rows.
+fn features(dir: &Path) -> Result<(ImageFolder, Source), Box<dyn std::error::Error>> {
+    let shards = Shards::open(dir)?;
+    let (manifest, source) = (shards.manifest(), shards.source());
+    let of = &manifest.provenance;
+    eprintln!(
+        "features of {}: {}, {} of {}, computed with {} and kept as {}",
+        dir.display(),
+        if shards.len() == 1 { "1 shard".to_owned() } else { format!("{} shards", shards.len()) },
+        of.until.as_deref().map_or("the output".to_owned(), |layer| format!("layer `{layer}`")),
+        of.network,
+        of.precision,
+        manifest.element.name()
+    );
+    Ok((shards.into_data(), Some(source)))
+}
+
+/// Features that are there already.
+type Source = Option<Arc<dyn FeatureSource>>;
 
 struct Fit<'a> {
     args: &'a TrainArgs,
     folder: ImageFolder,
+    source: Source,
     start: Instant,
 }
 
@@ -116,15 +143,16 @@ impl Job for Fit<'_> {
 }
 
 fn fit<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>(
-    Fit { args, folder, start }: Fit<'_>,
+    Fit { args, folder, source, start }: Fit<'_>,
     device: &B::Device,
 ) -> Outcome {
     let valid = match args.records.html {
         Some(_) => folder.split()?.1,
         None => Vec::new(),
     };
-    let photos = folder.clone();
-    let learner = learner::<B, A>(args, folder, device)?.devices(devices::<B>(args, device)?);
+    let photos = args.records.html.as_ref().map(|_| folder.clone());
+    let learner =
+        learner::<B, A>(args, folder, source, device)?.devices(devices::<B>(args, device)?);
     if args.optimization.find_lr {
         let found = learner.observer(Lines::new(args.records.plain)).find_learning_rate()?;
         let picture = args.out.with_file_name("rates.png");
@@ -150,9 +178,9 @@ fn fit<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>(
         write_report(path, trained.report(), start)?;
     }
     if let Some(path) = &args.records.html {
-        let evaluation = match valid.is_empty() {
-            true => None,
-            false => Some(trained.evaluate(&photos.only(valid))?),
+        let evaluation = match photos.filter(|_| !valid.is_empty()) {
+            None => None,
+            Some(photos) => Some(trained.evaluate(&photos.only(valid))?),
         };
         write_html(path, &args.out.display().to_string(), trained.report(), evaluation.as_ref())?;
     }
@@ -200,58 +228,10 @@ fn devices<B: Backend>(args: &TrainArgs, device: &B::Device) -> Result<Vec<B::De
 fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>(
     args: &TrainArgs,
     folder: ImageFolder,
+    source: Source,
     device: &B::Device,
 ) -> Result<TransferLearner<A>, Box<dyn std::error::Error>> {
-    let mut learner = match &args.from {
-        Some(path) => {
-            let trained = super::load::<B>(path, args.labels.as_deref(), &args.photos, device)?;
-            TransferLearner::<A>::from_trained(&trained)
-        }
-        None => {
-            let architecture = args.base.architecture(args.settings, None);
-            // Keras has other weights for some sizes of squares.
-            let square = match args.photos.size {
-                Some(Size::Square(size)) => Some(size),
-                Some(Size::Rectangle(_)) | None => None,
-            };
-            let weights = match &args.weights {
-                Some(weights) => weights.clone(),
-                None => {
-                    let weights = Weights::at_hand(&architecture);
-                    if weights == Weights::ImageNet {
-                        eprintln!(
-                            "note: the weights are Keras's of ImageNet; --weights says others"
-                        );
-                    }
-                    weights
-                }
-            };
-            let (base, card) = weights.backbone_with_card::<A>(architecture, square, device)?;
-            let learner = TransferLearner::new(base).head(args.head.config());
-            let learner = match &card {
-                Some(card) => learner.photos_of(card)?,
-                None => learner,
-            };
-            match args.photos.size.map(Size::pixels) {
-                Some([height, width]) => learner.images(height, width)?,
-                None => learner,
-            }
-        }
-    };
-    let photos = &args.photos;
-    if let Some(resize) = photos.resize {
-        learner = learner.resize(resize);
-    }
-    if let Some(preprocessing) = photos.preprocess {
-        learner = learner.preprocessing(preprocessing);
-    }
-    if let Some(transparency) = photos.transparency {
-        learner = learner.transparency(transparency);
-    }
-    if let Some(orientation) = photos.orientation {
-        learner = learner.orientation(orientation);
-    }
-    learner = learner.fast_decode(photos.fast_decode);
+    let mut learner = super::features::learner::<B, A>(&args.network, &args.photos, device)?;
     let optimization = &args.optimization;
     let batch_norm =
         if args.unfreezing.train_batch_norm { BatchNormMode::Train } else { BatchNormMode::Frozen };
@@ -274,8 +254,11 @@ fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>
             early_stopping: optimization.early_stopping.map(stopping),
             ..FitConfig::default()
         })
-        .precision(args.device.precision)
+        .precision(super::to_train(args.device.precision)?)
         .data(folder);
+    if let Some(source) = source {
+        learner = learner.features(source);
+    }
     learner = unfrozen(learner, &args.unfreezing);
     let AugmentationArgs { augment, cached_views, mixup, cutmix } = &args.augmentation;
     let mix = mixup.map(Mix::MixUp).or(cutmix.map(Mix::CutMix));
@@ -335,10 +318,8 @@ pub fn write_report(path: &Path, fit: &FitReport, start: Instant) -> Outcome {
     let total_seconds = start.elapsed().as_secs_f64();
     let report = Report { fit, total_seconds, peak_rss_bytes: peak_rss_bytes() };
     let json = serde_json::to_string_pretty(&report)?;
-    write_atomic(path, |temporary| {
-        std::fs::write(temporary, &json)
-            .map_err(|source| WeightsError::Io { path: path.to_owned(), source })
-    })?;
+    replace_file(path, |temporary| std::fs::write(temporary, &json))
+        .map_err(|source| TrainError::Report { path: path.to_owned(), source })?;
     Ok(())
 }
 

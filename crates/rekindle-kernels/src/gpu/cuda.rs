@@ -1,6 +1,6 @@
 use std::ffi::c_int;
 
-use cudarc::driver::{result, sys};
+use cudarc::driver::{DriverError, result, sys};
 use cudarc::{nccl, nvrtc};
 
 use super::{Gpu, GpuKind};
@@ -19,7 +19,10 @@ pub fn cuda_gpus() -> Result<Vec<Gpu>, String> {
     if !has_driver {
         return Err("no NVIDIA driver: libcuda cannot be loaded".to_owned());
     }
-    let error = |error| format!("the NVIDIA driver does not start: {error:?}");
+    let error = |error: DriverError| match error.error_string() {
+        Ok(reason) => format!("the NVIDIA driver does not start: {}", reason.to_string_lossy()),
+        Err(_) => format!("the NVIDIA driver does not start: error {}", error.0 as u32),
+    };
     result::init().map_err(error)?;
     let mut version: c_int = 0;
     // SAFETY: writes one integer, to a place that lives; works also before the driver is initialized.

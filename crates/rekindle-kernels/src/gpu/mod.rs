@@ -49,7 +49,7 @@ pub use dispatch::{
 };
 #[cfg(feature = "gpu")]
 pub use keep::keep_kernels;
-pub use watch::{device_failure, watch_devices};
+pub use watch::{device_failure, leave_devices_unwatched, watch_devices};
 #[cfg(feature = "wgpu")]
 pub use wgpu::wgpu_gpus;
 

@@ -3,6 +3,7 @@
 //! zeros, without an error.
 
 use std::panic::{set_hook, take_hook};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
 use burn::prelude::DeviceOps;
@@ -14,10 +15,24 @@ static FAILURES: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 /// Failures that are kept while nobody asks.
 const MOST_FAILURES: usize = 64;
 
+/// Whether the program keeps its panic hook.
+static IS_UNWATCHED: AtomicBool = AtomicBool::new(false);
+
+/// Leaves the program's panic hook alone: [`watch_devices`] does nothing from now on. To be called before anything is computed
+/// on a GPU. Without the hook nobody hears of memory that a device has not got: results are then zeros, and what Burn
+/// prints of it on standard error is all that there is.
+pub fn leave_devices_unwatched() {
+    IS_UNWATCHED.store(true, Ordering::Relaxed);
+}
+
 /// From now on, what goes wrong on devices' threads is kept for [`device_failure`] instead of being printed. Other threads'
-/// panics go to the hook that was there before.
+/// panics go to the hook that was there before. Networks call it before they compute on a GPU, never elsewhere;
+/// [`leave_devices_unwatched`] forbids it.
 pub fn watch_devices() {
     static ONCE: Once = Once::new();
+    if IS_UNWATCHED.load(Ordering::Relaxed) {
+        return;
+    }
     ONCE.call_once(|| {
         let before = take_hook();
         set_hook(Box::new(move |info| {

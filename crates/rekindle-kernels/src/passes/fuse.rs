@@ -88,6 +88,8 @@ pub(crate) fn fuse(nodes: &mut [Node], output: usize) -> usize {
             | NodeOp::Concat
             | NodeOp::Plain(_)
             | NodeOp::Narrow
+            | NodeOp::Quantize(_)
+            | NodeOp::Dequantize
             | NodeOp::Layer(_)
             | NodeOp::Fused => false,
         };

@@ -6,6 +6,7 @@ mod fuse;
 mod groups;
 mod place;
 mod precision;
+mod quantize;
 mod strips;
 
 pub(crate) use commute::pools_last;
@@ -14,4 +15,5 @@ pub(crate) use fuse::fuse;
 pub(crate) use groups::split_groups;
 pub(crate) use place::{Place, Places, place};
 pub(crate) use precision::round_to_bf16;
+pub(crate) use quantize::{keys, quantize};
 pub(crate) use strips::join_strips;

@@ -8,6 +8,7 @@ use rekindle_nn::Shape;
 
 use crate::ir::{Element, Node, NodeOp, has_value, uses};
 use crate::simd::CHANNEL_BLOCK;
+use crate::simd::int8::QUAD;
 use arena::{Life, allocate};
 
 /// Where a value lies in the arena: `[height][width][stride]` of an element, of which `channels`.
@@ -54,6 +55,10 @@ pub(crate) fn place(nodes: &[Node], output: usize) -> Places {
     if is_read_by_products(nodes) {
         places[0].stride = places[0].channels;
     }
+    // Products read the bytes of a pixel in fours.
+    for index in (1..nodes.len()).filter(|&index| is_image_of_bytes(nodes, index, output)) {
+        places[index].stride = places[index].channels.next_multiple_of(QUAD);
+    }
     // The concatenation that a value is a slice of, and its first channel there.
     let mut slice: HashMap<usize, (usize, usize)> = HashMap::new();
     for (index, node) in nodes.iter().enumerate() {
@@ -66,13 +71,15 @@ pub(crate) fn place(nodes: &[Node], output: usize) -> Places {
                     | NodeOp::Strip(..)
                     | NodeOp::Pool(_)
                     | NodeOp::Narrow
+                    | NodeOp::Quantize(_)
+                    | NodeOp::Dequantize
                     | NodeOp::Concat
                     | NodeOp::Activation(_)
                     | NodeOp::Merge(_)
                     | NodeOp::Pad(_)
                     | NodeOp::Plain(_)
             );
-            let line = places[input].element.per_line();
+            let line = places[input].element.at_once();
             let is_aligned = channels.is_multiple_of(line) && channel % line == 0;
             if is_movable && is_aligned && !slice.contains_key(&input) {
                 slice.insert(input, (index, channel));
@@ -83,7 +90,9 @@ pub(crate) fn place(nodes: &[Node], output: usize) -> Places {
     for (index, node) in nodes.iter().enumerate().filter(|(_, node)| is_in_place(&node.op)) {
         let input = node.inputs[0];
         let is_free = uses[input] == 1 && !matches!(nodes[input].op, NodeOp::Input);
-        let is_like = nodes[input].shape == node.shape && nodes[input].element == node.element;
+        // Loops over bytes have their output by itself.
+        let is_element = nodes[input].element == node.element && node.element != Element::U8;
+        let is_like = nodes[input].shape == node.shape && is_element;
         if is_free && is_like {
             slice.insert(input, (index, 0));
         }
@@ -141,22 +150,36 @@ fn is_in_place(op: &NodeOp) -> bool {
         | NodeOp::Flatten
         | NodeOp::Concat
         | NodeOp::Narrow
+        | NodeOp::Quantize(_)
+        | NodeOp::Dequantize
         | NodeOp::Layer(_)
         | NodeOp::Fused => false,
     }
 }
 
-/// Whether the image is read by products only, which read each pixel's values one by one: the other kernels, and
-/// shortcuts, read whole blocks of channels.
+/// Whether the image is read only by products, and by what makes bytes of it, which read each pixel's values one by one: the
+/// other kernels, and shortcuts, read whole blocks of channels.
 fn is_read_by_products(nodes: &[Node]) -> bool {
     nodes.iter().filter(|node| has_value(&node.op) && node.inputs.contains(&0)).all(|node| {
         let is_product = match &node.op {
             NodeOp::Conv(conv) => !conv.depthwise,
-            NodeOp::Strip(..) => true,
+            NodeOp::Strip(..) | NodeOp::Quantize(_) => true,
             _ => false,
         };
         is_product && !node.inputs[1..].contains(&0)
     })
+}
+
+/// Whether a value is the image as bytes, which products only read.
+fn is_image_of_bytes(nodes: &[Node], index: usize, output: usize) -> bool {
+    let is_image = matches!(nodes[index].op, NodeOp::Quantize(_)) && nodes[index].inputs == [0];
+    let mut readers =
+        nodes.iter().filter(|node| has_value(&node.op) && node.inputs.contains(&index));
+    let is_product = |node: &Node| {
+        let is_own = matches!(&node.op, NodeOp::Conv(conv) if !conv.depthwise);
+        is_own && !node.inputs[1..].contains(&index)
+    };
+    is_image && index != output && readers.all(is_product)
 }
 
 fn own_place(node: &Node) -> Place {
@@ -179,10 +202,11 @@ mod tests {
             let (name, inputs) = (String::new(), inputs.to_vec());
             Node { name, op, inputs, shape: Shape::map(3, 3, channels), element }
         };
-        for (element, bytes) in [(Element::F32, 4), (Element::Bf16, 2)] {
+        for (element, bytes) in [(Element::F32, 4), (Element::Bf16, 2), (Element::U8, 1)] {
             let op = || match element {
                 Element::F32 => NodeOp::Plain(crate::plain::Plain::Crop([0, 0])),
                 Element::Bf16 => NodeOp::Narrow,
+                Element::U8 => NodeOp::Quantize(None),
             };
             let nodes = [
                 node(NodeOp::Input, &[], 64, Element::F32),
@@ -196,7 +220,8 @@ mod tests {
             assert_eq!([first.stride, second.stride, all.stride], [96; 3]);
             assert_eq!((first.offset, second.offset), (all.offset, all.offset + 64 * bytes));
             assert_eq!(all.slice(64, 32), second);
-            assert_eq!(arena, 9 * 64 * 4 + 9 * 96 * bytes);
+            // Whole lines of the cache.
+            assert_eq!(arena, 9 * 64 * 4 + (9_usize * 96 * bytes).next_multiple_of(64));
         }
     }
 }

@@ -108,7 +108,7 @@ pub(crate) fn round_to_bf16(
 /// Whether a node's value can be bf16 where it is made: in whole lines of the cache.
 fn can_be_bf16(nodes: &[Node], index: usize, takes: &[bool]) -> bool {
     let is_whole = |index: usize| match nodes[index].shape {
-        Shape::Map { channels, .. } => channels.is_multiple_of(Element::Bf16.per_line()),
+        Shape::Map { channels, .. } => channels.is_multiple_of(Element::Bf16.at_once()),
         Shape::Flat(_) => false,
     };
     is_whole(index)

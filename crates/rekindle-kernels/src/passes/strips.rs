@@ -1,6 +1,6 @@
 //! Inverted residual blocks become one step each.
 
-use crate::ir::{Conv, Node, NodeOp, uses};
+use crate::ir::{Conv, Element, Node, NodeOp, uses};
 
 /// Values of a widened map from which on a block is computed strip by strip: below, the rows that each thread computes beside its
 /// own cost more than two meetings of all threads fewer.
@@ -10,7 +10,15 @@ const STRIPS_FROM: usize = if cfg!(test) { 512 } else { 32 * 1024 };
 pub(crate) fn join_strips(nodes: &mut [Node], output: usize) {
     let uses = uses(nodes, output);
     for index in 0..nodes.len() {
-        let is = |index: usize, test: fn(&Conv) -> bool| matches!(&nodes[index].op, NodeOp::Conv(conv) if test(conv));
+        // All of them of f32: bytes fit the cache as they are.
+        let is_f32 = |index: usize| {
+            let node: &Node = &nodes[index];
+            let elements = node.inputs.iter().map(|&input| nodes[input].element);
+            elements.chain([node.element]).all(|element| element == Element::F32)
+        };
+        let is = |index: usize, test: fn(&Conv) -> bool| {
+            is_f32(index) && matches!(&nodes[index].op, NodeOp::Conv(conv) if test(conv))
+        };
         let is_last = |conv: &Conv| {
             !conv.depthwise
                 && conv.slice.is_none()

@@ -7,22 +7,35 @@ use rekindle_nn::ops::PoolKind;
 
 use super::{
     AnyGemm, Depthwise, Gemm, GemmShape, MOST_PIXELS, MOST_WORKSPACES, Plan, PlanError, Step,
-    Strip, Window, Winograd, Work,
+    Strip, Window, Winograd, Work, int8,
 };
-use crate::PlanConfig;
 use crate::gemm::{Tile, pack};
+use crate::int8::Scale;
 use crate::ir::{Conv, Element, Node, NodeOp};
 use crate::isa::{Kernels, Precision};
 use crate::passes::{self, Place, Places};
 use crate::plain::Plain;
 use crate::simd::bf16::pair_rows;
 use crate::simd::{CHANNEL_BLOCK, aligned, zeros};
+use crate::{PlanConfig, Quantization};
+
+/// How products of bytes come into a plan.
+#[derive(Clone, Copy)]
+pub(crate) enum Int8<'a> {
+    /// Not at all.
+    None,
+    /// As they were found out.
+    Of(&'a Quantization),
+    /// Not yet: each value is to be looked at.
+    Observed,
+}
 
 /// Compiles the nodes that lead to `output`.
 pub(crate) fn compile(
     mut nodes: Vec<Node>,
     output: usize,
     config: PlanConfig,
+    int8: Int8<'_>,
 ) -> Result<Plan, PlanError> {
     let config = config.checked()?;
     let PlanConfig { isa, precision } = config;
@@ -31,14 +44,22 @@ pub(crate) fn compile(
     output = passes::split_groups(&mut nodes, output);
     let input_shape = nodes[0].shape;
     let input_scale = passes::scale_input(&mut nodes, &mut output);
+    let (mut scales, mut kept) = (Vec::new(), Vec::new());
+    if let Int8::Of(quantization) = int8 {
+        let quantized = passes::quantize(&mut nodes, output, quantization)?;
+        (output, scales, kept) = (quantized.output, quantized.scales, quantized.kept);
+    }
     let input_at = passes::pad_input(&mut nodes, output);
-    passes::join_strips(&mut nodes, output);
+    if !matches!(int8, Int8::Observed) {
+        passes::join_strips(&mut nodes, output);
+    }
     if precision == Precision::Bf16 {
         let is_direct = |conv: &Conv, shape| winograd(conv, Element::F32, shape, config).is_none();
         output = passes::round_to_bf16(&mut nodes, output, is_direct);
     }
     let Places { places, arena, output_shape } = passes::place(&nodes, output);
-    let steps = steps(nodes, &places, config);
+    let keys = if matches!(int8, Int8::Observed) { passes::keys(&nodes) } else { Vec::new() };
+    let steps = steps(nodes, &places, &scales, config)?;
     let widest = steps.iter().flat_map(|step| &step.inputs).map(|place| place.channels).max();
     let last_large = steps.iter().rposition(|step| step.out.pixels() > MOST_PIXELS);
     Ok(Plan {
@@ -51,6 +72,8 @@ pub(crate) fn compile(
         kernels: isa.kernels(),
         isa,
         precision,
+        kept,
+        keys,
         arena,
         zeros: zeros(
             widest.unwrap_or(0).next_multiple_of(CHANNEL_BLOCK).max(isa.kernels().columns),
@@ -62,15 +85,36 @@ pub(crate) fn compile(
 }
 
 /// What to do for the values of nodes, which lie in these places.
-fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> Vec<Step> {
+fn steps(
+    nodes: Vec<Node>,
+    places: &[Place],
+    scales: &[Option<Scale>],
+    config: PlanConfig,
+) -> Result<Vec<Step>, PlanError> {
     let kernels = config.isa.kernels();
     let mut steps = Vec::new();
     for (index, node) in nodes.into_iter().enumerate() {
         let out = places[index];
         let mut inputs: Vec<Place> = node.inputs.iter().map(|&input| places[input]).collect();
         let mut push = |inputs: Vec<Place>, out: Place, work: Work| {
-            steps.push(Step { name: node.name.clone(), inputs, out, work });
+            steps.push(Step { node: index, name: node.name.clone(), inputs, out, work });
         };
+        let is_bytes = |place: &Place| place.element == Element::U8;
+        let is_of_bytes = is_bytes(&out) || inputs.iter().any(is_bytes);
+        let is_work =
+            !matches!(node.op, NodeOp::Concat | NodeOp::Flatten | NodeOp::Input | NodeOp::Fused);
+        if is_of_bytes && is_work {
+            let scale = |node: usize| scales.get(node).copied().flatten();
+            let of_inputs: Vec<_> = node.inputs.iter().map(|&input| scale(input)).collect();
+            let work = int8::work(node.op, &mut inputs, &of_inputs, scale(index), &kernels);
+            let missing = || PlanError::Quantization {
+                layer: node.name.clone(),
+                what: "has bytes without a scale".into(),
+            };
+            let work = work.ok_or_else(missing)?;
+            push(inputs, out, work);
+            continue;
+        }
         match node.op {
             NodeOp::Conv(mut conv) => {
                 if let (Some(first), Some(input)) = (conv.slice, inputs.first_mut()) {
@@ -134,11 +178,12 @@ fn steps(nodes: Vec<Node>, places: &[Place], config: PlanConfig) -> Vec<Step> {
                 }
             }
             NodeOp::Input | NodeOp::Fused => {}
+            NodeOp::Quantize(_) | NodeOp::Dequantize => unreachable!("they are of bytes"),
             NodeOp::Affine(_) => unreachable!("`fuse` leaves none"),
             NodeOp::Layer(_) => unreachable!("`lower` makes none"),
         }
     }
-    steps
+    Ok(steps)
 }
 
 /// The element of the points where Winograd's method computes a convolution.
@@ -151,7 +196,7 @@ fn winograd(conv: &Conv, factors: Element, out: Shape, config: PlanConfig) -> Op
     }
 }
 
-/// A convolution's settings, for so many columns.
+/// A convolution's settings, for a product of `columns` columns.
 fn window(conv: Conv, columns: usize) -> Window {
     let mut bias = aligned(&conv.bias);
     bias.resize(columns, 0.0);
@@ -170,7 +215,7 @@ fn depthwise(conv: Conv) -> Depthwise {
     let padded = channels.next_multiple_of(CHANNEL_BLOCK);
     let taps = conv.weights.len() / channels;
     let weights = aligned(&pack(&conv.weights, taps, channels, padded, padded));
-    Depthwise { weights, window: window(conv, padded) }
+    Depthwise { weights, window: window(conv, padded), ends: () }
 }
 
 /// A product of factors of one element to outputs of another.
@@ -194,7 +239,7 @@ fn gemm(conv: Conv, kernels: &Kernels) -> Gemm {
     let rows = conv.weights.len() / outputs;
     let weights = aligned(&pack(&conv.weights, rows, outputs, padded, panel));
     let window = window(conv, padded);
-    Gemm { shape: GemmShape { window, panel, depth }, weights, tile: kernels.tile }
+    Gemm { shape: GemmShape { window, panel, depth }, weights, tile: kernels.tile, ends: () }
 }
 
 fn gemm_bf16<O>(conv: Conv, kernels: &Kernels, tile: Tile<bf16, O>) -> Gemm<bf16, O> {
@@ -204,5 +249,5 @@ fn gemm_bf16<O>(conv: Conv, kernels: &Kernels, tile: Tile<bf16, O>) -> Gemm<bf16
     let rows = pairs.len() / outputs;
     let weights = aligned(pack(&pairs, rows, outputs, padded, panel).as_flattened());
     let (window, depth) = (window(conv, padded), inputs.next_multiple_of(2));
-    Gemm { shape: GemmShape { window, panel, depth }, weights, tile }
+    Gemm { shape: GemmShape { window, panel, depth }, weights, tile, ends: () }
 }

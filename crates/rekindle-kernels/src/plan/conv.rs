@@ -1,12 +1,10 @@
 //! Convolutions over activations in memory: products row block by row block, depthwise row by row.
 
-use std::cell::RefCell;
 use std::ops::Range;
-
-use half::bf16;
 
 use super::{Depthwise, Gemm, GemmShape, Plan};
 use crate::depthwise::{MOST_KERNEL_ROWS, RowsArgs, can_pair};
+use crate::factor::Factor;
 use crate::gemm::TileArgs;
 use crate::ir::Number;
 use crate::view::View;
@@ -17,61 +15,40 @@ const BLOCK_BYTES: usize = 192 * 1024;
 /// Rows of the tallest tile.
 pub(super) const MOST_ROWS: usize = 16;
 
-/// A number that products have as factors.
-pub(super) trait Factor: Number {
-    /// Runs with pointers that the thread keeps the memory of.
-    fn with_pointers(run: impl FnOnce(&mut Vec<*const Self>));
-}
-
-/// Memory for pointers to each type.
-macro_rules! factors {
-    ($($number:ty)+) => {$(
-        impl Factor for $number {
-            fn with_pointers(run: impl FnOnce(&mut Vec<*const Self>)) {
-                thread_local! {
-                    static POINTERS: RefCell<Vec<*const $number>> = const { RefCell::new(Vec::new()) };
-                }
-                POINTERS.with_borrow_mut(run);
-            }
-        }
-    )+};
-}
-
-factors!(f32 bf16);
-
 /// A convolution of one input as a matrix product, its rows the output's pixels.
-pub(super) struct Product<'a, I, O> {
+pub(super) struct Product<'a, I: Factor, O> {
     /// Most rows of a tile.
     tile_rows: usize,
-    /// What pixels outside of the image point to: no element has other bits for zero, or more bytes.
-    zeros: &'a [f32],
+    /// What pixels outside of the image point to.
+    outside: *const I,
     gemm: &'a Gemm<I, O>,
     out_width: usize,
 }
 
 /// What a product reads and writes of one image, each of it whole.
 #[derive(Clone, Copy)]
-pub(super) struct Operands<I, O> {
+pub(super) struct Operands<I: Factor, O> {
     pub input: View<I>,
     pub out: View<O>,
-    pub residual: Option<View>,
+    pub residual: Option<View<I::Residual>>,
 }
 
 impl Plan {
-    /// `gemm`, for an output of so many columns.
-    pub(super) fn product<'a, I, O>(
+    /// `gemm`, for an output of `out_width` columns.
+    pub(super) fn product<'a, I: Factor, O>(
         &'a self,
         gemm: &'a Gemm<I, O>,
         out_width: usize,
     ) -> Product<'a, I, O> {
-        Product { tile_rows: self.kernels.rows, zeros: &self.zeros, gemm, out_width }
+        let outside = I::outside(&self.zeros, &gemm.ends);
+        Product { tile_rows: self.kernels.rows, outside, gemm, out_width }
     }
 
     /// Some rows of a depthwise convolution and whole blocks of its channels, with which `input` and `out` begin. `line`
     /// gives the input's rows by their number; the first of `rows` goes to where `out` begins.
     pub(super) fn depthwise_rows(
         &self,
-        Depthwise { window, weights }: &Depthwise,
+        Depthwise { window, weights, .. }: &Depthwise,
         channels: Range<usize>,
         input: View,
         line: impl Fn(usize) -> *const f32,
@@ -161,16 +138,16 @@ impl<I: Factor, O: Number> Product<'_, I, O> {
         panel: usize,
         pointers: &[*const I],
         out: View<O>,
-        residual: Option<View>,
+        residual: Option<View<I::Residual>>,
     ) {
-        let Gemm { shape, weights, tile } = self.gemm;
+        let Gemm { shape, weights, tile, ends } = self.gemm;
         let (window, taps) = (&shape.window, shape.taps());
         let (rows, depth) = (pointers.len() / taps, taps * shape.depth);
         let height = self.tile_height(rows);
         let column = panel * shape.panel;
         let columns = shape.panel.min(window.bias.len() - column);
         let weights = &weights[column * depth..][..columns * depth];
-        let bias = &window.bias[column..][..columns];
+        let bias = &I::begin(&window.bias, ends)[column..][..columns];
         for (index, pixels) in pointers.chunks(taps * height).enumerate() {
             let row = index * height;
             let args = TileArgs {
@@ -185,6 +162,7 @@ impl<I: Factor, O: Number> Product<'_, I, O> {
                     view.base.wrapping_add(row * view.stride).cast_const()
                 }),
                 residual_stride: residual.map_or(0, |view| view.stride),
+                scaling: I::scaling(ends, column),
                 low: window.limits.low,
                 high: window.limits.high,
                 // Only the last tile has fewer.
@@ -242,7 +220,7 @@ impl<I: Factor, O: Number> Product<'_, I, O> {
                     pointers.push(if y < input.height && x < input.width {
                         input.pixel(y * input.width + x).cast_const()
                     } else {
-                        self.zeros.as_ptr().cast()
+                        self.outside
                     });
                 }
             }

@@ -4,6 +4,8 @@ mod arena;
 mod compile;
 mod conv;
 mod ends;
+mod int8;
+mod observe;
 mod profile;
 #[cfg(test)]
 pub(crate) mod properties;
@@ -19,18 +21,21 @@ use half::bf16;
 use rekindle_nn::{NetworkError, Shape};
 
 use crate::Limits;
+use crate::factor::Factor;
 use crate::gemm::Tile;
 use crate::ir::Pool;
 use crate::isa::{Isa, Kernels, Precision};
 use crate::passes::Place;
 use crate::plain::Plain;
 use crate::simd::Buffer;
+use int8::Bytes;
 use team::Team;
 
 pub use ends::ByteScale;
+pub use observe::Calibration;
 pub use profile::StepTime;
 
-pub(crate) use compile::compile;
+pub(crate) use compile::{Int8, compile};
 pub(crate) use strip::Strip;
 pub(crate) use winograd::Winograd;
 
@@ -72,6 +77,27 @@ pub enum PlanError {
         /// Where.
         isa: Isa,
     },
+    /// What is known of a quantized network's values is not all of it.
+    #[error("layer `{layer}` of the quantized network {what}; quantize the model again")]
+    Quantization {
+        /// The layer's Keras name.
+        layer: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Values that no bytes stand for.
+    #[error(
+        "layer `{layer}`: found a value of {value} while the network was calibrated; it cannot be quantized"
+    )]
+    NotFinite {
+        /// The layer's Keras name.
+        layer: String,
+        /// One of them.
+        value: f32,
+    },
+    /// Products of bytes need a quantized network.
+    #[error("precision int8: the network is not quantized; run `rekindle quantize` first")]
+    NotQuantized,
     /// The output is not the batch's.
     #[error("found room for {found} values of output, expected {expected}")]
     Output {
@@ -108,6 +134,10 @@ pub struct Plan {
     output_shape: Shape,
     isa: Isa,
     precision: Precision,
+    /// Layers of a quantized network that are not of bytes, each with the reason.
+    kept: Vec<(String, String)>,
+    /// Names of the nodes' values, where they are observed.
+    keys: Vec<String>,
     kernels: Kernels,
     /// Bytes of one arena.
     arena: usize,
@@ -145,6 +175,19 @@ impl Plan {
     pub fn precision(&self) -> Precision {
         self.precision
     }
+
+    /// Which instructions multiply its bytes; nothing where it has none.
+    #[must_use]
+    pub fn int8_kernels(&self) -> Option<&'static str> {
+        let int8 = self.kernels.int8.filter(|_| self.precision == Precision::Int8);
+        int8.map(|kernels| kernels.name)
+    }
+
+    /// The layers of a quantized network whose products are computed in `f32`, each with the reason.
+    #[must_use]
+    pub fn kept(&self) -> &[(String, String)] {
+        &self.kept
+    }
 }
 
 /// What one image needs while it runs.
@@ -156,6 +199,8 @@ struct Workspace {
 
 /// One thing to do for each image.
 pub(crate) struct Step {
+    /// The node that it computes, or a part of it.
+    pub node: usize,
     /// The layer that it began as; normalizations, activations and shortcuts behind it are part of it.
     pub name: String,
     pub inputs: Vec<Place>,
@@ -176,15 +221,17 @@ pub(crate) enum Work {
     Copy,
     /// Rounds to bf16.
     Narrow,
+    Bytes(Bytes),
     Plain(Plain),
 }
 
 /// A convolution as a matrix product, of pixels and weights `I` to outputs `O`. A second input is a residual to add.
-pub(crate) struct Gemm<I = f32, O = f32> {
+pub(crate) struct Gemm<I: Factor = f32, O = f32> {
     pub shape: GemmShape,
     /// As `gemm::pack` makes them.
-    pub weights: Buffer<I>,
+    pub weights: Buffer<I::Weight>,
     pub tile: Tile<I, O>,
+    pub ends: I::Ends,
 }
 
 /// A product of the elements that its input and its output have.
@@ -192,6 +239,8 @@ pub(crate) enum AnyGemm {
     F32(Gemm),
     Bf16(Gemm<bf16>),
     Bf16ToBf16(Gemm<bf16, bf16>),
+    U8(Gemm<u8>),
+    U8ToU8(Gemm<u8, u8>),
 }
 
 impl AnyGemm {
@@ -200,6 +249,8 @@ impl AnyGemm {
             Self::F32(gemm) => &gemm.shape,
             Self::Bf16(gemm) => &gemm.shape,
             Self::Bf16ToBf16(gemm) => &gemm.shape,
+            Self::U8(gemm) => &gemm.shape,
+            Self::U8ToU8(gemm) => &gemm.shape,
         }
     }
 }
@@ -209,7 +260,7 @@ pub(crate) struct GemmShape {
     pub window: Window,
     /// Columns of a panel.
     pub panel: usize,
-    /// Values that each tap takes; of bf16 whole pairs.
+    /// Values that each tap takes; of bf16 whole pairs, of bytes whole quads.
     pub depth: usize,
 }
 
@@ -225,10 +276,12 @@ impl GemmShape {
     }
 }
 
-/// A depthwise convolution; weights are `[tap][channel]`, padded as the bias is.
-pub(crate) struct Depthwise {
+/// A depthwise convolution; weights are `[tap][channel]`, padded as the bias is, or of bytes as `int8::depthwise::pack` makes
+/// them.
+pub(crate) struct Depthwise<I: Factor = f32> {
     pub window: Window,
-    pub weights: Buffer<f32>,
+    pub weights: Buffer<I::Weight>,
+    pub ends: I::Ends,
 }
 
 /// The settings of a convolution.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rayon::prelude::*;
 
 use super::ends::Image;
-use super::{GemmShape, Plan, PlanError, Step, Window, Work};
+use super::{AnyGemm, Bytes, GemmShape, Plan, PlanError, Step, Window, Work};
 use crate::passes::Place;
 
 /// The time of one step, for one image.
@@ -92,7 +92,9 @@ fn step_time(step: &Step, seconds: f64) -> StepTime {
                 gemm.shape();
             // Of the first layer, a row of pixels is one tap.
             let wide = columns * (depth / input.channels);
-            (format!("conv {rows}x{wide}"), outputs * (rows * columns * depth) as u64)
+            let bytes = matches!(gemm, AnyGemm::U8(_) | AnyGemm::U8ToU8(_));
+            let of = if bytes { " int8" } else { "" };
+            (format!("conv {rows}x{wide}{of}"), outputs * (rows * columns * depth) as u64)
         }
         // As many as the direct way takes, so that rates can be compared.
         Work::Winograd(_) => ("winograd 3x3".into(), outputs * 9 * input.channels as u64),
@@ -112,6 +114,13 @@ fn step_time(step: &Step, seconds: f64) -> StepTime {
         Work::Global { .. } => ("global pool".into(), 0),
         Work::Flatten => ("flatten".into(), 0),
         Work::Narrow => ("to bf16".into(), 0),
+        Work::Bytes(bytes) => {
+            let taps = match bytes {
+                Bytes::Depthwise(conv) => conv.window.kernel.iter().product::<usize>() as u64,
+                _ => 0,
+            };
+            (bytes.name(), outputs * taps)
+        }
         Work::Copy => ("copy".into(), 0),
         Work::Plain(plain) => (plain.name().into(), 0),
     };

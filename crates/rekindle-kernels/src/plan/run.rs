@@ -9,10 +9,11 @@ use rayon::prelude::*;
 use rekindle_nn::Shape;
 
 use super::arena::Arena;
-use super::conv::{Factor, Operands};
+use super::conv::Operands;
 use super::ends::{ByteScale, Image};
 use super::team::Team;
 use super::{AnyGemm, Gemm, GemmShape, Plan, PlanError, Step, Work, Workspace};
+use crate::factor::Factor;
 use crate::ir::{Element, Number};
 use crate::passes::Place;
 use crate::pool::{self, Map, PoolArgs};
@@ -59,8 +60,8 @@ impl Plan {
         self.run_all(photos, outputs, |photo| Image::Bytes(photo, scale))
     }
 
-    /// How many images so many values are.
-    fn batch(&self, values: usize) -> Result<usize, PlanError> {
+    /// How many images these values are.
+    pub(super) fn batch(&self, values: usize) -> Result<usize, PlanError> {
         let count = self.input_shape.count();
         match values > 0 && values.is_multiple_of(count) {
             true => Ok(values / count),
@@ -99,7 +100,7 @@ impl Plan {
         (batch / (threads * 2)).clamp(1, MOST_TOGETHER)
     }
 
-    fn workspace(&self) -> Workspace {
+    pub(super) fn workspace(&self) -> Workspace {
         self.free.pop().unwrap_or_else(|| Workspace {
             bytes: zeros(self.arena),
             team: Team::new(self.steps.len() + 2),
@@ -198,14 +199,14 @@ impl Plan {
     }
 
     /// Some rows of an image, to where the plan begins.
-    fn bring_in(&self, image: Image<'_>, arena: Arena, rows: Range<usize>) {
+    pub(super) fn bring_in(&self, image: Image<'_>, arena: Arena, rows: Range<usize>) {
         let length = self.input.width * self.input.stride;
         let offset = self.input.offset + rows.start * length * size_of::<f32>();
         self.place_rows(image, rows.clone(), arena.write(offset, rows.len() * length));
     }
 
     /// Some channels of the output, to where the caller wants them.
-    fn bring_out(&self, arena: Arena, channels: Range<usize>, to: Arena) {
+    pub(super) fn bring_out(&self, arena: Arena, channels: Range<usize>, to: Arena) {
         let pixels = self.output.pixels();
         let first = channels.start * pixels * size_of::<f32>();
         let part = to.write(first, channels.len() * pixels);
@@ -217,7 +218,7 @@ impl Plan {
         if threads > 1 { work.min(threads * 4) } else { 1 }
     }
 
-    /// Into how many parts a step is cut for so many threads.
+    /// Into how many parts a step is cut for this number of threads.
     fn parts(&self, step: &Step, threads: usize) -> usize {
         if threads < 2 {
             return 1;
@@ -232,14 +233,15 @@ impl Plan {
                 parts.next_multiple_of(threads).min(most)
             }
             Work::Depthwise(_) | Work::Pool(_) | Work::Narrow => step.out.height.min(most),
+            Work::Bytes(bytes) if bytes.is_by_rows() => step.out.height.min(most),
             Work::Plain(plain) if plain.is_by_rows() => step.out.height.min(most),
             // Each part begins with rows that another has computed too.
             Work::Strip(_) => step.out.height.min(threads),
-            Work::Global { .. } | Work::Flatten | Work::Copy | Work::Plain(_) => 1,
+            Work::Global { .. } | Work::Flatten | Work::Copy | Work::Bytes(_) | Work::Plain(_) => 1,
         }
     }
 
-    /// Into how many parts the rows and the panels of a product are cut for so many threads.
+    /// Into how many parts the rows and the panels of a product are cut for this number of threads.
     fn grid(&self, gemm: &GemmShape, step: &Step, threads: usize) -> [usize; 2] {
         let (rows, panels) = (step.out.pixels(), gemm.panels().len());
         let tiles = rows.div_ceil(self.kernels.rows);
@@ -256,14 +258,16 @@ impl Plan {
         [if is_uneven { tiles.min(2) } else { 1 }, across]
     }
 
-    /// Runs one of the parts that a step has for so many threads, of each image.
-    fn run_step(&self, step: &Step, arenas: &[Arena], part: usize, threads: usize) {
+    /// Runs one of the parts that a step has for this number of threads, of each image.
+    pub(super) fn run_step(&self, step: &Step, arenas: &[Arena], part: usize, threads: usize) {
         match &step.work {
             Work::Gemm(AnyGemm::F32(gemm)) => self.run_gemm(gemm, step, arenas, part, threads),
             Work::Gemm(AnyGemm::Bf16(gemm)) => self.run_gemm(gemm, step, arenas, part, threads),
             Work::Gemm(AnyGemm::Bf16ToBf16(gemm)) => {
                 self.run_gemm(gemm, step, arenas, part, threads);
             }
+            Work::Gemm(AnyGemm::U8(gemm)) => self.run_gemm(gemm, step, arenas, part, threads),
+            Work::Gemm(AnyGemm::U8ToU8(gemm)) => self.run_gemm(gemm, step, arenas, part, threads),
             _ => arenas.iter().for_each(|arena| self.run_alone(step, *arena, part, threads)),
         }
     }
@@ -374,8 +378,10 @@ impl Plan {
                 match out.element {
                     Element::F32 => copy::<f32>(arena, input, out, stride),
                     Element::Bf16 => copy::<bf16>(arena, input, out, stride),
+                    Element::U8 => copy::<u8>(arena, input, out, stride),
                 }
             }
+            Work::Bytes(bytes) => self.run_bytes_step(bytes, step, arena, share(out.height)),
             Work::Plain(plain) => {
                 let views = step.inputs.iter().map(|place| arena.view(place));
                 let out: View = arena.view(out);

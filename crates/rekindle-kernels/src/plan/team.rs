@@ -47,7 +47,7 @@ impl Team {
         }
     }
 
-    /// Makes it ready for another image, so many threads, and steps of so many parts.
+    /// Makes it ready for another image, for this number of threads, and for steps of these numbers of parts.
     pub fn reset(&mut self, most: usize, parts: impl Fn(usize) -> usize) {
         for (step, Parts { taken, done }) in self.steps.iter_mut().enumerate() {
             taken.iter_mut().for_each(|word| *word.get_mut() = 0);

@@ -9,8 +9,9 @@ use half::bf16;
 use super::arena::numbers;
 use super::{Plan, Window};
 use crate::Precision;
+use crate::factor::Float;
 use crate::gemm::{Tile, TileArgs, pack};
-use crate::ir::{Conv, Element, Number};
+use crate::ir::{Conv, Element};
 use crate::isa::Kernels;
 use crate::passes::Place;
 use crate::simd::bf16::pair_rows;
@@ -53,7 +54,7 @@ enum AnyPoints {
     Bf16(Points<bf16>),
 }
 
-struct Points<T> {
+struct Points<T: Float> {
     transforms: Transforms<T>,
     /// Each point's, as `gemm::pack` makes them.
     weights: Buffer<T>,
@@ -157,7 +158,7 @@ impl Plan {
         }
     }
 
-    fn run_points<T: Number>(
+    fn run_points<T: Float>(
         &self,
         conv: &Winograd,
         of: &Points<T>,
@@ -194,7 +195,7 @@ impl Plan {
         });
     }
 
-    fn tile_to_points<T>(
+    fn tile_to_points<T: Float>(
         &self,
         conv: &Winograd,
         of: &Points<T>,
@@ -228,7 +229,7 @@ impl Plan {
         unsafe { (of.transforms.image)(&args) };
     }
 
-    fn multiply_point<T>(
+    fn multiply_point<T: Float>(
         &self,
         conv: &Winograd,
         of: &Points<T>,
@@ -258,6 +259,7 @@ impl Plan {
                     stride: outputs,
                     residual: std::ptr::null(),
                     residual_stride: 0,
+                    scaling: (),
                     low: f32::NEG_INFINITY,
                     high: f32::INFINITY,
                     rows,
@@ -271,7 +273,7 @@ impl Plan {
     }
 }
 
-fn points_to_tile<T>(
+fn points_to_tile<T: Float>(
     conv: &Winograd,
     of: &Points<T>,
     from: &[f32],
@@ -302,7 +304,7 @@ fn points_to_tile<T>(
     unsafe { (of.transforms.output)(&args) };
 }
 
-/// Makes room for so many values.
+/// Makes room for `count` values.
 fn grow<T: Copy + Default>(values: &mut Buffer<T>, count: usize) {
     if values.len() < count {
         values.resize(count, T::default());

@@ -41,6 +41,12 @@ unsafe impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: as the trait asks.
+        Self(unsafe { _mm256_mul_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
     unsafe fn at_least(self, low: Self) -> Self {
         // SAFETY: as the trait asks. The second operand is what the instruction returns for NaN.
         Self(unsafe { _mm256_max_ps(low.0, self.0) })

@@ -6,7 +6,7 @@ use super::{Avx2, Halves, Multiply, Vector, Write};
 
 /// 16 values: AVX-512F.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(__m512);
+pub(crate) struct Avx512(pub(super) __m512);
 
 // SAFETY: plain wrappers; the caller of each method vouches for the instruction set and the pointers.
 unsafe impl Vector for Avx512 {
@@ -40,6 +40,12 @@ unsafe impl Vector for Avx512 {
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: as the trait asks.
         Self(unsafe { _mm512_add_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: as the trait asks.
+        Self(unsafe { _mm512_mul_ps(self.0, other.0) })
     }
 
     #[inline(always)]

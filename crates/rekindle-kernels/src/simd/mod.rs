@@ -9,6 +9,7 @@ mod neon;
 mod portable;
 
 pub(crate) mod bf16;
+pub(crate) mod int8;
 
 use aligned_vec::{AVec, ConstAlign};
 
@@ -59,6 +60,8 @@ pub(crate) unsafe trait Vector: Copy {
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
     /// Sum.
     unsafe fn add(self, other: Self) -> Self;
+    /// Product.
+    unsafe fn mul(self, other: Self) -> Self;
     /// The larger of each lane; NaN in `self` stays.
     unsafe fn at_least(self, low: Self) -> Self;
     /// The larger of each lane; NaN in either stays.

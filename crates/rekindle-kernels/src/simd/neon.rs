@@ -4,7 +4,7 @@ use super::Vector;
 
 /// 4 values: NEON.
 #[derive(Clone, Copy)]
-pub(crate) struct Neon(float32x4_t);
+pub(crate) struct Neon(pub(super) float32x4_t);
 
 // SAFETY: plain wrappers; the caller of each method vouches for the instruction set and the pointers.
 unsafe impl Vector for Neon {
@@ -38,6 +38,12 @@ unsafe impl Vector for Neon {
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: as the trait asks.
         Self(unsafe { vaddq_f32(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: as the trait asks.
+        Self(unsafe { vmulq_f32(self.0, other.0) })
     }
 
     #[inline(always)]

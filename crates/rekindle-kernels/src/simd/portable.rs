@@ -6,7 +6,7 @@ const LANES: usize = 8;
 
 /// 8 values in plain Rust: the reference, and what runs where no other set is there.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable([f32; LANES]);
+pub(crate) struct Portable(pub(super) [f32; LANES]);
 
 impl Portable {
     #[inline(always)]
@@ -45,6 +45,11 @@ unsafe impl Vector for Portable {
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         self.each(other, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self.each(other, |a, b| a * b)
     }
 
     #[inline(always)]

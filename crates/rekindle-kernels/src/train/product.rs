@@ -157,6 +157,7 @@ impl Product {
                     stride,
                     residual: if adds { to.cast_const() } else { std::ptr::null() },
                     residual_stride: stride,
+                    scaling: (),
                     low: f32::NEG_INFINITY,
                     high: f32::INFINITY,
                     rows: pointers.len(),

@@ -1,5 +1,6 @@
 //! The update rules of Keras's optimizers, each one pass over a parameter.
 
+use std::fmt;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -37,6 +38,23 @@ pub enum Rule {
         /// Added under the root.
         epsilon: f64,
     },
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Adam { beta_1, beta_2, epsilon, decay } => write!(
+                f,
+                "adam with beta_1 {beta_1}, beta_2 {beta_2}, epsilon {epsilon}, decay {decay}"
+            ),
+            Self::Sgd { momentum, nesterov } => {
+                write!(f, "sgd with momentum {momentum}, nesterov {nesterov}")
+            }
+            Self::RmsProp { rho, momentum, epsilon } => {
+                write!(f, "rmsprop with rho {rho}, momentum {momentum}, epsilon {epsilon}")
+            }
+        }
+    }
 }
 
 impl Default for Rule {

@@ -309,7 +309,7 @@ fn add_noise(noise: &Noise, x: &[f32], random: &mut [f32], out: &mut [f32]) -> b
     }
 }
 
-/// Room for so many positions, where there was some already.
+/// Room for this many positions, in the buffer of before where there is one.
 fn positions(kept: Kept, count: usize) -> Vec<u32> {
     let mut positions = match kept {
         Kept::Positions(positions) => positions,

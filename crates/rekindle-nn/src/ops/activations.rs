@@ -7,6 +7,7 @@ use super::{Operation, axes, first, one};
 use crate::keras::{LayerConfig, activation_config, config};
 use crate::onnx::{Attribute, OnnxLayer, axes_of, ints};
 use crate::run::Run;
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer};
 use crate::{Activation, Features, NetworkError, Shape};
 
 /// An activation that is a layer of its own: Keras's `Activation`, `ReLU`, `LeakyReLU`, `ELU`, `Softmax`.
@@ -170,6 +171,15 @@ impl Operation for SoftmaxOver {
         })
     }
 
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, axes) = (layer.input()?, seen(&self.axes, layer.shape()));
+        let largest = layer.reduced(Operator::ReduceMax { keeps_axes: true }, x, &axes, true)?;
+        let x = layer.two(Operator::Sub(Fused::None), x, largest);
+        let powers = layer.over(Operator::Exp, &[x]);
+        let sum = layer.reduced(Operator::Sum { keeps_axes: true }, powers, &axes, true)?;
+        Ok(layer.two(Operator::Div(Fused::None), powers, sum))
+    }
+
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let x = first(inputs);
         let shape = x.shape();
@@ -221,6 +231,11 @@ impl Operation for ActivationLayer {
     fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
         let x = layer.input();
         Ok(self.function.to_onnx(layer, x))
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let x = layer.input()?;
+        Ok(self.function.to_tflite(layer, x))
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -6,6 +6,7 @@ use super::{Operation, axes, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::{Attribute, OnnxLayer};
 use crate::run::{Run, as_type, scaled};
+use crate::tflite::{Compute, Fused, Operator, TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape, VariableSpec};
 
 /// Keras's `BatchNormalization` over channels (Ioffe and Szegedy 2015).
@@ -131,6 +132,36 @@ impl Operation for BatchNorm {
         Ok(layer.node("BatchNormalization", &[&x, &gamma, &beta, &mean, &variance], settings))
     }
 
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, channels) = (layer.input()?, [layer.shape().channels()]);
+        // Variables come in the order of their names below, those that the layer has.
+        let (scale_of, shift_of): (Compute, Compute) = match (self.scale, self.center) {
+            (true, true) => (scaled_by_gamma, |of, epsilon| match of {
+                [gamma, mean, variance, beta] => {
+                    shifts(mean, variance, epsilon, Some(gamma), Some(beta))
+                }
+                _ => Vec::new(),
+            }),
+            (true, false) => (scaled_by_gamma, |of, epsilon| match of {
+                [gamma, mean, variance] => shifts(mean, variance, epsilon, Some(gamma), None),
+                _ => Vec::new(),
+            }),
+            (false, true) => (scaled_alone, |of, epsilon| match of {
+                [mean, variance, beta] => shifts(mean, variance, epsilon, None, Some(beta)),
+                _ => Vec::new(),
+            }),
+            (false, false) => (scaled_alone, |of, epsilon| match of {
+                [mean, variance] => shifts(mean, variance, epsilon, None, None),
+                _ => Vec::new(),
+            }),
+        };
+        let names = ["gamma", "moving_mean", "moving_variance", "beta"];
+        let scale = layer.computed("scale", &names, &channels, self.epsilon, scale_of);
+        let shift = layer.computed("shift", &names, &channels, self.epsilon, shift_of);
+        let x = layer.two(Operator::Mul(Fused::None), x, scale);
+        Ok(layer.two(Operator::Add(Fused::None), x, shift))
+    }
+
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let x = first(inputs);
         let (mean, variance) = if run.is_live() {
@@ -154,6 +185,52 @@ impl Operation for BatchNorm {
         };
         scaled(x, scale, shift)
     }
+}
+
+fn scaled_by_gamma(of: &[&[f32]], epsilon: f64) -> Vec<f32> {
+    match of {
+        [gamma, _, variance, ..] => scales(variance, epsilon, Some(gamma)),
+        _ => Vec::new(),
+    }
+}
+
+fn scaled_alone(of: &[&[f32]], epsilon: f64) -> Vec<f32> {
+    match of {
+        [_, variance, ..] => scales(variance, epsilon, None),
+        _ => Vec::new(),
+    }
+}
+
+/// What each channel is multiplied with.
+fn scales(variance: &[f32], epsilon: f64, gamma: Option<&[f32]>) -> Vec<f32> {
+    exact_scales(variance, epsilon, gamma).map(|scale| scale as f32).collect()
+}
+
+/// What is added to each channel then.
+fn shifts(
+    mean: &[f32],
+    variance: &[f32],
+    epsilon: f64,
+    gamma: Option<&[f32]>,
+    beta: Option<&[f32]>,
+) -> Vec<f32> {
+    let scales = exact_scales(variance, epsilon, gamma).zip(mean).enumerate();
+    let shift = |(place, (scale, &mean)): (usize, (f64, &f32))| {
+        let beta = beta.and_then(|beta| beta.get(place)).copied().unwrap_or(0.0);
+        (f64::from(beta) - f64::from(mean) * scale) as f32
+    };
+    scales.map(shift).collect()
+}
+
+fn exact_scales(
+    variance: &[f32],
+    epsilon: f64,
+    gamma: Option<&[f32]>,
+) -> impl Iterator<Item = f64> {
+    variance.iter().enumerate().map(move |(place, &variance)| {
+        let gamma = gamma.and_then(|gamma| gamma.get(place)).copied().unwrap_or(1.0);
+        f64::from(gamma) / (f64::from(variance) + epsilon).sqrt()
+    })
 }
 
 /// Mean and biased variance of each channel of a batch.

@@ -8,6 +8,7 @@ use super::{Operation, Padding, Window, first, one};
 use crate::keras::{LayerConfig, activation_config, config};
 use crate::onnx::{Attribute, OnnxLayer, ints};
 use crate::run::{Run, as_type};
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer, int};
 use crate::variable::Initializer;
 use crate::{Activation, Features, Layout, NetworkError, Shape, VariableSpec};
 
@@ -176,6 +177,17 @@ impl Operation for Conv2d {
         Ok(self.activation.to_onnx(layer, y))
     }
 
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let x = layer.input()?;
+        let (channels, groups) = (layer.shape().channels(), self.groups);
+        // A group of one channel is what a depthwise convolution is for.
+        let y = match groups > 1 && groups == channels {
+            true => depthwise(layer, x, &self.window, self.filters, "kernel", self.bias)?,
+            false => full(layer, x, &self.window, groups, self.filters, "kernel", self.bias)?,
+        };
+        Ok(self.activation.to_tflite(layer, y))
+    }
+
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         convolve(run, first(inputs), &self.window, self.groups, "kernel", true)
             .activate(run.activation())
@@ -222,9 +234,10 @@ impl Operation for DepthwiseConv2d {
         }
         let (window, bias, activation) = common(config)?;
         if window.stride[0] != window.stride[1] {
+            let [rows, columns] = window.stride;
             return Err(config.wrong(
                 "strides",
-                format!("{:?}", window.stride),
+                format!("[{rows}, {columns}]"),
                 "the same both ways, as TensorFlow demands",
             ));
         }
@@ -274,6 +287,12 @@ impl Operation for DepthwiseConv2d {
         let (x, groups) = (layer.input(), layer.shape().channels());
         let y = written(layer, &x, &self.window, groups, "kernel", self.bias)?;
         Ok(self.activation.to_onnx(layer, y))
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, filters) = (layer.input()?, layer.shape().channels() * self.depth_multiplier);
+        let y = depthwise(layer, x, &self.window, filters, "kernel", self.bias)?;
+        Ok(self.activation.to_tflite(layer, y))
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
@@ -334,4 +353,47 @@ pub(super) fn moves(
         ("strides", ints(&window.stride)),
         ("pads", ints(&[top, left, bottom, right])),
     ]
+}
+
+/// TensorFlow Lite's `CONV_2D` of the layer's parameter `kernel`. Its bias is zeros where the layer has none or it belongs
+/// elsewhere: there are runtimes that want one.
+pub(super) fn full(
+    layer: &mut TfliteLayer<'_>,
+    x: TensorId,
+    window: &Window,
+    groups: usize,
+    filters: usize,
+    kernel: &str,
+    with_bias: bool,
+) -> Result<TensorId, String> {
+    let (x, moves, [rows, columns]) = layer.moves(x, window, None)?;
+    let kernel = layer.kernel(kernel, &[3, 0, 1, 2], None)?;
+    let bias = bias(layer, filters, with_bias);
+    let operator = Operator::Conv2d { moves, is_grouped: groups > 1, fused: Fused::None };
+    Ok(layer.node(operator, &[x, kernel, bias], &[rows, columns, filters]))
+}
+
+/// TensorFlow Lite's `DEPTHWISE_CONV_2D` of the layer's parameter `kernel`: the filters of one channel are neighbours.
+pub(super) fn depthwise(
+    layer: &mut TfliteLayer<'_>,
+    x: TensorId,
+    window: &Window,
+    filters: usize,
+    kernel: &str,
+    with_bias: bool,
+) -> Result<TensorId, String> {
+    let channels = layer.extents(x).last().copied().unwrap_or(0).max(1);
+    let (x, moves, [rows, columns]) = layer.moves(x, window, None)?;
+    let [height, width] = window.kernel;
+    let shape = [1, height, width, filters];
+    let kernel = layer.kernel(kernel, &[0, 1, 2, 3], Some(&shape))?;
+    let bias = bias(layer, filters, with_bias);
+    let multiplier = int(filters / channels)?;
+    let operator = Operator::DepthwiseConv2d { moves, multiplier, fused: Fused::None };
+    Ok(layer.node(operator, &[x, kernel, bias], &[rows, columns, filters]))
+}
+
+fn bias(layer: &mut TfliteLayer<'_>, filters: usize, is_there: bool) -> TensorId {
+    let own = if is_there { layer.variable("bias", &[filters]) } else { None };
+    own.unwrap_or_else(|| layer.floats("zeros", &[filters], vec![0.0; filters]))
 }

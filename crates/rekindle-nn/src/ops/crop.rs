@@ -7,6 +7,7 @@ use super::{Fit, Operation, Resizing, first, one};
 use crate::keras::{Generation, LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::Run;
+use crate::tflite::{TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape};
 
 /// Keras's `Cropping2D`.
@@ -39,7 +40,12 @@ impl Operation for Cropping2d {
         };
         match (left(height, rows), left(width, columns)) {
             (Some(height), Some(width)) => Ok(Shape::map(height, width, channels)),
-            _ => Err(format!("more pixels than it crops, {:?}", self.cropping)),
+            _ => {
+                let [[top, bottom], [left, right]] = self.cropping;
+                Err(format!(
+                    "more pixels than it crops: {top} above, {bottom} below, {left} left, {right} right"
+                ))
+            }
         }
     }
 
@@ -54,6 +60,12 @@ impl Operation for Cropping2d {
             [top, left],
             [height - top - bottom, width - left - right],
         ))
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, [height, width, _]) = (layer.input()?, layer.map()?);
+        let [[top, bottom], [left, right]] = self.cropping;
+        layer.cut(x, [top, left], [height - top - bottom, width - left - right])
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
@@ -110,6 +122,17 @@ impl Operation for CenterCrop {
                 Ok(cut(layer, &x, [height, width], start, [self.height, self.width]))
             }
             _ => self.resizing().to_onnx(layer),
+        }
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let [height, width, _] = layer.map()?;
+        match (height.checked_sub(self.height), width.checked_sub(self.width)) {
+            (Some(rows), Some(columns)) => {
+                let x = layer.input()?;
+                layer.cut(x, [rows / 2, columns / 2], [self.height, self.width])
+            }
+            _ => self.resizing().to_tflite(layer),
         }
     }
 
@@ -184,6 +207,10 @@ impl Operation for RandomCrop {
 
     fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
         if self.resizes { self.resizing().to_onnx(layer) } else { Ok(layer.input()) }
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        if self.resizes { self.resizing().to_tflite(layer) } else { layer.input() }
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -6,6 +6,7 @@ use super::{Operation, first, one};
 use crate::keras::{LayerConfig, activation_config, config};
 use crate::onnx::OnnxLayer;
 use crate::run::{Run, as_type};
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer};
 use crate::variable::Initializer;
 use crate::{Activation, Features, Layout, NetworkError, Shape, VariableSpec};
 
@@ -122,6 +123,21 @@ impl Operation for Dense {
             }
         };
         Ok(self.activation.to_onnx(layer, y))
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, shape) = (layer.input()?, layer.shape());
+        let kernel = layer.kernel("kernel", &[1, 0], None)?;
+        let bias = if self.bias { layer.variable("bias", &[self.units]) } else { None };
+        // Over maps it is a product for each pixel.
+        let (keeps_axes, extents) = match shape {
+            Shape::Map { height, width, .. } => (true, vec![height, width, self.units]),
+            Shape::Flat(_) => (false, vec![self.units]),
+        };
+        let operator = Operator::FullyConnected { keeps_axes, fused: Fused::None };
+        let inputs: Vec<TensorId> = [x, kernel].into_iter().chain(bias).collect();
+        let y = layer.node(operator, &inputs, &extents);
+        Ok(self.activation.to_tflite(layer, y))
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

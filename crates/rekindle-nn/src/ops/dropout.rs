@@ -6,6 +6,7 @@ use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::{Run, as_type};
+use crate::tflite::{TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape};
 
 /// Keras's `Dropout`: while training, zeros at random, and what is left divided by the share that is kept.
@@ -59,6 +60,10 @@ impl Operation for Dropout {
 
     fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
         Ok(layer.input())
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        layer.input()
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -6,6 +6,7 @@ use super::{Operation, PoolKind, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::Run;
+use crate::tflite::{Operator, TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape};
 
 /// Keras's `GlobalAveragePooling2D` and `GlobalMaxPooling2D`.
@@ -76,6 +77,15 @@ impl Operation for GlobalPool {
             PoolKind::Max => layer.plain("GlobalMaxPool", &[&x]),
         };
         Ok(if self.keep_dims { y } else { layer.plain("Flatten", &[&y]) })
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, keeps_axes) = (layer.input()?, self.keep_dims);
+        let operator = match self.kind {
+            PoolKind::Average => Operator::Mean { keeps_axes },
+            PoolKind::Max => Operator::ReduceMax { keeps_axes },
+        };
+        layer.reduced(operator, x, &[0, 1], keeps_axes)
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

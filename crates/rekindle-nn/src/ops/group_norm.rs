@@ -3,10 +3,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::axes::{as_maps, stretch};
+use super::layer_norm::normalized;
 use super::{Operation, axes, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::{Attribute, OnnxLayer};
 use crate::run::{Run, as_type};
+use crate::tflite::{TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape, VariableSpec};
 
 /// Keras's `GroupNormalization` over channels (Wu and He 2018): mean 0 and variance 1 for each group of channels of each
@@ -114,6 +116,22 @@ impl Operation for GroupNorm {
             y = layer.plain("Add", &[&y, &beta]);
         }
         Ok(y)
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, shape) = (layer.input()?, layer.shape());
+        let channels = shape.channels();
+        let groups = self.groups.unwrap_or(channels);
+        let each = channels / groups.max(1);
+        // Pixels, groups, and the channels of a group.
+        let x = layer.reshaped(x, &[shape.count() / channels.max(1), groups, each])?;
+        let own = [groups, each];
+        let (gamma, beta) = (layer.variable("gamma", &own), layer.variable("beta", &own));
+        let y = normalized(layer, x, &[0, 2], self.epsilon, gamma, beta)?;
+        match shape {
+            Shape::Map { height, width, channels } => layer.reshaped(y, &[height, width, channels]),
+            Shape::Flat(count) => layer.reshaped(y, &[count]),
+        }
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

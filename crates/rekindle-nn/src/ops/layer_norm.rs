@@ -7,6 +7,7 @@ use super::{Operation, axes, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::{Attribute, OnnxLayer, axes_of, ints};
 use crate::run::{Run, as_type};
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape, VariableSpec};
 
 /// Keras's `LayerNormalization` (Ba, Kiros and Hinton 2016): mean 0 and variance 1 over some axes of each sample.
@@ -124,6 +125,13 @@ impl Operation for LayerNorm {
         Ok(layer.transposed(&y, &back))
     }
 
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, axes) = (layer.input()?, seen(&self.axes, layer.shape()));
+        let along = layer.along(&axes);
+        let (gamma, beta) = (layer.variable("gamma", &along), layer.variable("beta", &along));
+        normalized(layer, x, &axes, self.epsilon, gamma, beta)
+    }
+
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let x = first(inputs);
         let shape = x.shape();
@@ -190,6 +198,16 @@ impl Operation for UnitNorm {
         })
     }
 
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, axes) = (layer.input()?, seen(&self.axes, layer.shape()));
+        let square = layer.two(Operator::Mul(Fused::None), x, x);
+        let sum = layer.reduced(Operator::Sum { keeps_axes: true }, square, &axes, true)?;
+        // The least square that divides, TensorFlow's epsilon of 1e-12.
+        let sum = layer.with(Operator::Maximum, sum, 1e-12);
+        let length = layer.over(Operator::Sqrt, &[sum]);
+        Ok(layer.two(Operator::Div(Fused::None), x, length))
+    }
+
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let x = first(inputs);
         let shape = x.shape();
@@ -202,4 +220,29 @@ impl Operation for UnitNorm {
             as_type(x / square.clamp_min(1e-12).sqrt(), dtype)
         })
     }
+}
+
+/// Mean 0 and variance 1 over axes of one sample, 0 the first, then a scale and a shift: in the order of Keras's formula.
+pub(super) fn normalized(
+    layer: &mut TfliteLayer<'_>,
+    x: TensorId,
+    axes: &[usize],
+    epsilon: f64,
+    gamma: Option<TensorId>,
+    beta: Option<TensorId>,
+) -> Result<TensorId, String> {
+    let mean = layer.reduced(Operator::Mean { keeps_axes: true }, x, axes, true)?;
+    let square = layer.two(Operator::SquaredDifference, x, mean);
+    let variance = layer.reduced(Operator::Mean { keeps_axes: true }, square, axes, true)?;
+    let variance = layer.with(Operator::Add(Fused::None), variance, epsilon);
+    let scale = layer.over(Operator::Rsqrt, &[variance]);
+    let x = layer.two(Operator::Sub(Fused::None), x, mean);
+    let mut y = layer.two(Operator::Mul(Fused::None), x, scale);
+    if let Some(gamma) = gamma {
+        y = layer.two(Operator::Mul(Fused::None), y, gamma);
+    }
+    if let Some(beta) = beta {
+        y = layer.two(Operator::Add(Fused::None), y, beta);
+    }
+    Ok(y)
 }

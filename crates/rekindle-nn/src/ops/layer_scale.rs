@@ -6,6 +6,7 @@ use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::{Run, scaled};
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer};
 use crate::variable::Initializer;
 use crate::{Features, Layout, NetworkError, Shape, VariableSpec};
 
@@ -56,6 +57,13 @@ impl Operation for LayerScale {
         let x = layer.input();
         let gamma = layer.variable_by_channel("gamma").ok_or("it has no variable `gamma`")?;
         Ok(layer.plain("Mul", &[&x, &gamma]))
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let x = layer.input()?;
+        let gamma =
+            layer.variable("gamma", &[self.channels]).ok_or("it has no variable `gamma`")?;
+        Ok(layer.two(Operator::Mul(Fused::None), x, gamma))
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

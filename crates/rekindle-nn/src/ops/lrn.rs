@@ -6,7 +6,8 @@ use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::{Attribute, OnnxLayer, ints};
 use crate::run::{Run, as_type};
-use crate::{Features, NetworkError, Shape};
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer, int};
+use crate::{Features, NetworkError, Padding, Shape, Window};
 
 /// ONNX's `LRN`, local response normalization (Krizhevsky, Sutskever and Hinton 2012):
 /// `x / (bias + alpha / size * sum)^beta`, with the sum of squares of the `size` channels around each.
@@ -81,6 +82,32 @@ impl Operation for Lrn {
             let scale = layer.with("Pow", &scale, self.beta);
             Ok(layer.plain("Div", &[x, &scale]))
         })
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, [height, width, channels]) = (layer.input()?, layer.map()?);
+        if self.size % 2 == 1 {
+            let operator = Operator::LocalResponseNormalization {
+                radius: int((self.size - 1) / 2)?,
+                bias: self.bias as f32,
+                // TensorFlow's is of the sum, not of the mean.
+                alpha: (self.alpha / self.size as f64) as f32,
+                beta: self.beta as f32,
+            };
+            return Ok(layer.over(operator, &[x]));
+        }
+        // TensorFlow has it for odd sizes only: a mean over columns of one image whose columns are channels.
+        let square = layer.two(Operator::Mul(Fused::None), x, x);
+        let rows = layer.reshaped(square, &[height * width, channels, 1])?;
+        let edges = [(self.size - 1) / 2, self.size / 2];
+        let window = Window::new([1, self.size], Padding::Explicit([[0, 0], edges]));
+        let (rows, moves, [pixels, columns]) = layer.moves(rows, &window, None)?;
+        let mean = layer.node(Operator::AveragePool2d(moves), &[rows], &[pixels, columns, 1]);
+        let mean = layer.reshaped(mean, &[height, width, channels])?;
+        let scale = layer.with(Operator::Mul(Fused::None), mean, self.alpha);
+        let scale = layer.with(Operator::Add(Fused::None), scale, self.bias);
+        let scale = layer.with(Operator::Pow, scale, self.beta);
+        Ok(layer.two(Operator::Div(Fused::None), x, scale))
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

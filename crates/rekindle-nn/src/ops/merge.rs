@@ -6,6 +6,7 @@ use super::{Operation, axes, first};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::{Attribute, OnnxLayer};
 use crate::run::Run;
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape};
 
 /// What is made of values at the same place.
@@ -133,6 +134,31 @@ impl Operation for Merge {
         })
     }
 
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let operator = match self.kind {
+            MergeKind::Add | MergeKind::Average => Operator::Add(Fused::None),
+            MergeKind::Subtract => Operator::Sub(Fused::None),
+            MergeKind::Multiply => Operator::Mul(Fused::None),
+            MergeKind::Maximum => Operator::Maximum,
+            MergeKind::Minimum => Operator::Minimum,
+        };
+        let inputs = layer.inputs();
+        let Some((&first, rest)) = inputs.split_first() else {
+            return Err("it takes nothing".into());
+        };
+        let all = rest.iter().fold(first, |all, &next| layer.two(operator, all, next));
+        match self.kind {
+            MergeKind::Average => {
+                Ok(layer.with(Operator::Mul(Fused::None), all, 1.0 / inputs.len() as f64))
+            }
+            MergeKind::Add
+            | MergeKind::Subtract
+            | MergeKind::Multiply
+            | MergeKind::Maximum
+            | MergeKind::Minimum => Ok(all),
+        }
+    }
+
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let count = inputs.len();
         let kind = self.kind;
@@ -220,6 +246,19 @@ impl Operation for Concatenate {
                 Ok(layer.node("Concat", &inputs, vec![("axis", Attribute::Int(1))]))
             }
         }
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let inputs = layer.inputs();
+        if let [one] = inputs[..] {
+            return Ok(one);
+        }
+        let all: Vec<Vec<usize>> = inputs.iter().map(|&input| layer.extents(input)).collect();
+        let mut extents = all.first().cloned().ok_or("it takes nothing")?;
+        if let Some(last) = extents.last_mut() {
+            *last = all.iter().filter_map(|own| own.last()).sum();
+        }
+        Ok(layer.node(Operator::Concatenation { axis: -1 }, &inputs, &extents))
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

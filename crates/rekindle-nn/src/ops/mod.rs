@@ -1,5 +1,5 @@
 //! What a layer can be. Each operation is one file with all that is known of it: its settings, the shape of its output,
-//! its variables, Keras's configuration in and out, its ONNX form, and how it runs on Burn's tensors.
+//! its variables, Keras's configuration in and out, its ONNX and TensorFlow Lite forms, and how it runs on Burn's tensors.
 //!
 //! To add one: a file with a type that implements [`Operation`], and a line in `operations!` below.
 
@@ -64,6 +64,7 @@ pub use window::{Padding, Window};
 use crate::keras::LayerConfig;
 use crate::onnx::OnnxLayer;
 use crate::run::Run;
+use crate::tflite::{TensorId, TfliteLayer};
 use crate::{Activation, Features, NetworkError, Shape, VariableSpec};
 
 /// The most values that one sample may have between two layers: more is a mistake of a file, and no memory is asked for.
@@ -128,6 +129,13 @@ pub trait Operation: Sized {
     /// # Errors
     /// Why it has no such form.
     fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String>;
+
+    /// Writes its TensorFlow Lite form, and gives the value that it makes. The shapes of the inputs have been checked by
+    /// [`Operation::output`].
+    ///
+    /// # Errors
+    /// Why it has no such form.
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String>;
 
     /// Computes the output. The shapes of the inputs have been checked by [`Operation::output`].
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B>;
@@ -263,6 +271,10 @@ macro_rules! operations {
 
             pub(crate) fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
                 match self { $(Self::$op(op) => op.to_onnx(layer),)* }
+            }
+
+            pub(crate) fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+                match self { $(Self::$op(op) => op.to_tflite(layer),)* }
             }
 
             pub(crate) fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -8,6 +8,7 @@ use crate::activation::SELU;
 use crate::keras::{LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::{Run, as_type};
+use crate::tflite::{TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape};
 
 /// Keras's `SpatialDropout2D`, `Dropout` with a `noise_shape`, and ConvNeXt's `StochasticDepth`: as
@@ -54,7 +55,11 @@ impl SharedDropout {
         match sizes.as_deref() {
             Some(&[height, width, channels]) if fits => Ok(Shape::map(height, width, channels)),
             Some(&[count]) if fits => Ok(Shape::Flat(count)),
-            _ => Err(format!("what a noise of {:?} stretches over", self.noise_shape)),
+            _ => {
+                let size = |size: &Option<usize>| size.map_or("None".into(), |n| n.to_string());
+                let shape: Vec<String> = self.noise_shape.iter().map(size).collect();
+                Err(format!("what a noise of [None, {}] stretches over", shape.join(", ")))
+            }
         }
     }
 }
@@ -127,6 +132,10 @@ impl Operation for SharedDropout {
 
     fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
         Ok(layer.input())
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        layer.input()
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
@@ -241,6 +250,10 @@ impl Operation for Noise {
 
     fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
         Ok(layer.input())
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        layer.input()
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

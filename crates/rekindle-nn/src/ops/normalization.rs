@@ -7,6 +7,7 @@ use super::{Operation, axes, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::{Run, as_type};
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer};
 use crate::variable::Initializer;
 use crate::{Features, Layout, NetworkError, Shape, VariableSpec};
 
@@ -98,7 +99,11 @@ impl Operation for Normalization {
         let count = variable("mean", &self.axes, input, 0.0, false).map_or(1, |spec| spec.count());
         for values in [&given.mean, &given.variance] {
             if values.len() != 1 && values.len() != count {
-                return Err(format!("{} values along axes {:?}", values.len(), self.axes));
+                return Err(format!(
+                    "{} values along axes {axes:?}",
+                    values.len(),
+                    axes = self.axes
+                ));
             }
         }
         Ok(input)
@@ -158,6 +163,40 @@ impl Operation for Normalization {
                 let y = layer.plain("Sub", &[x, &mean]);
                 layer.plain("Div", &[&y, &deviation])
             })
+        })
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, axes) = (layer.input()?, seen(&self.axes, layer.shape()));
+        let (mean, deviation) = match &self.given {
+            None => {
+                let along = layer.along(&axes);
+                let mean = layer.variable("mean", &along).ok_or("it has no statistics")?;
+                let deviation =
+                    layer.computed("deviation", &["variance"], &along, EPSILON, |v, least| {
+                        v.concat()
+                            .iter()
+                            .map(|variance| variance.sqrt().max(least as f32))
+                            .collect()
+                    });
+                (mean, deviation)
+            }
+            Some(given) => {
+                let mean = given.mean.iter().map(|&mean| mean as f32).collect();
+                let deviation = given.variance.iter();
+                let deviation =
+                    deviation.map(|&variance| (variance as f32).sqrt().max(EPSILON as f32));
+                let deviation = deviation.collect();
+                let mean = layer.floats_along("mean", &axes, mean);
+                (mean, layer.floats_along("deviation", &axes, deviation))
+            }
+        };
+        Ok(if self.invert {
+            let y = layer.two(Operator::Mul(Fused::None), x, deviation);
+            layer.two(Operator::Add(Fused::None), y, mean)
+        } else {
+            let y = layer.two(Operator::Sub(Fused::None), x, mean);
+            layer.two(Operator::Div(Fused::None), y, deviation)
         })
     }
 

@@ -6,6 +6,7 @@ use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::{Run, pad};
+use crate::tflite::{TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape};
 
 /// Keras's `ZeroPadding2D`.
@@ -64,6 +65,11 @@ impl Operation for ZeroPadding2d {
     fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
         let x = layer.input();
         Ok(padded(layer, &x, self.padding, None))
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let x = layer.input()?;
+        layer.padded(x, self.padding, None)
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

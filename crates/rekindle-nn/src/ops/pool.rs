@@ -10,6 +10,7 @@ use super::{Operation, Padding, Window, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::{Attribute, OnnxLayer, ints};
 use crate::run::{Run, pad};
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer, int};
 use crate::{Features, NetworkError, Shape};
 
 /// What is made of the values of a window or a channel.
@@ -141,6 +142,56 @@ impl Operation for Pool2d {
         }
     }
 
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, [height, width, channels]) = (layer.input()?, layer.map()?);
+        let window = &self.window;
+        let is_padded = matches!(window.padding, Padding::Explicit(edges) if edges != [[0; 2]; 2])
+            || (window.padding == Padding::Same && self.counts_padding);
+        let edges = Padding::Explicit(window.edges(height, width));
+        match self.kind {
+            PoolKind::Max if window.dilation != [1, 1] => {
+                let lowest = Some(f64::from(f32::MIN));
+                let x = layer.padded(x, window.edges(height, width), lowest)?;
+                largest_of_taps(layer, x, window)
+            }
+            PoolKind::Max => {
+                let (x, moves, [rows, columns]) =
+                    layer.moves(x, window, Some(f64::from(f32::MIN)))?;
+                Ok(layer.node(Operator::MaxPool2d(moves), &[x], &[rows, columns, channels]))
+            }
+            PoolKind::Average
+                if window.dilation == [1, 1] && (!is_padded || self.counts_padding) =>
+            {
+                let padding = if is_padded { edges } else { window.padding };
+                let window = Window { padding, ..*window };
+                let (x, moves, [rows, columns]) = layer.moves(x, &window, None)?;
+                Ok(layer.node(Operator::AveragePool2d(moves), &[x], &[rows, columns, channels]))
+            }
+            PoolKind::Average => {
+                // A convolution of each channel with ones, divided by how many are not padding.
+                let taps = window.kernel[0] * window.kernel[1];
+                let shape = [1, window.kernel[0], window.kernel[1], channels];
+                let ones = layer.floats("ones", &shape, vec![1.0; taps * channels]);
+                let padded = Window { padding: edges, ..*window };
+                let (x, moves, [rows, columns]) = layer.moves(x, &padded, None)?;
+                let operator =
+                    Operator::DepthwiseConv2d { moves, multiplier: 1, fused: Fused::None };
+                let zeros = layer.floats("zeros", &[channels], vec![0.0; channels]);
+                let sum = layer.node(operator, &[x, ones, zeros], &[rows, columns, channels]);
+                if self.counts_padding {
+                    return Ok(layer.with(Operator::Div(Fused::None), sum, taps as f64));
+                }
+                let [down, right] =
+                    [(0, height), (1, width)].map(|(axis, size)| inside(window, axis, size));
+                let counts =
+                    down.iter().flat_map(|rows| right.iter().map(move |columns| rows * columns));
+                let counts =
+                    layer.floats("counts", &[down.len(), right.len(), 1], counts.collect());
+                Ok(layer.two(Operator::Div(Fused::None), sum, counts))
+            }
+        }
+    }
+
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         let x = first(inputs).into_map();
         Features::Map(match self.kind {
@@ -196,4 +247,43 @@ fn inside(window: &Window, axis: usize, size: usize) -> Vec<f32> {
         taps.filter(|tap| (before..before + size).contains(tap)).count() as f32
     };
     (0..=last).step_by(window.stride[axis]).map(count).collect()
+}
+
+/// More taps of a window than this are not written one by one.
+const MOST_TAPS: usize = 1 << 10;
+
+/// The largest of the taps of a window whose taps are no neighbours, over maps that are padded already: all first taps, all
+/// second ones, ... are maps of their own.
+fn largest_of_taps(
+    layer: &mut TfliteLayer<'_>,
+    x: TensorId,
+    window: &Window,
+) -> Result<TensorId, String> {
+    let extents = layer.extents(x);
+    let [height, width, channels] = extents[..] else { return Err("it takes maps".into()) };
+    let bare = Window { padding: Padding::Valid, ..*window };
+    let out = bare.output(Shape::map(height, width, channels), channels)?;
+    let Some([rows, columns, _]) = out.as_map() else { return Err("it takes maps".into()) };
+    let Window { kernel, stride, dilation, .. } = *window;
+    if kernel[0] * kernel[1] > MOST_TAPS {
+        return Err(format!(
+            "TensorFlow Lite has no maximum of windows with a dilation, and {} x {} taps are too many to be written one by one",
+            kernel[0], kernel[1]
+        ));
+    }
+    let step = layer.integers("strides", &[1, int(stride[0])?, int(stride[1])?, 1], &[4]);
+    let mut largest = None;
+    for tap in 0..kernel[0] * kernel[1] {
+        let begin = [tap / kernel[1] * dilation[0], tap % kernel[1] * dilation[1]];
+        let end = [begin[0] + (rows - 1) * stride[0] + 1, begin[1] + (columns - 1) * stride[1] + 1];
+        let begin = layer.integers("begin", &[0, int(begin[0])?, int(begin[1])?, 0], &[4]);
+        let end = layer.integers("end", &[0, int(end[0])?, int(end[1])?, 0], &[4]);
+        let taps =
+            layer.node(Operator::StridedSlice, &[x, begin, end, step], &[rows, columns, channels]);
+        largest = Some(match largest {
+            None => taps,
+            Some(largest) => layer.two(Operator::Maximum, largest, taps),
+        });
+    }
+    largest.ok_or_else(|| "a window without taps".into())
 }

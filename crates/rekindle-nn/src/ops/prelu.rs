@@ -8,6 +8,7 @@ use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::{Run, as_type};
+use crate::tflite::{Operator, TensorId, TfliteLayer};
 use crate::variable::Initializer;
 use crate::{Features, Layout, NetworkError, Shape, VariableSpec};
 
@@ -65,6 +66,12 @@ impl Operation for Prelu {
         let (x, (own, _)) = (layer.input(), self.own(layer.shape()));
         let alpha = layer.variable_along("alpha", &own).ok_or("it has no variable `alpha`")?;
         Ok(layer.plain("PRelu", &[&x, &alpha]))
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, (_, shape)) = (layer.input()?, self.own(layer.shape()));
+        let alpha = layer.variable("alpha", &shape).ok_or("it has no variable `alpha`")?;
+        Ok(layer.over(Operator::Prelu, &[x, alpha]))
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -6,6 +6,7 @@ use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::{Run, scaled};
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape};
 
 /// Keras's `Rescaling`: `x * scale + offset`, the same for all channels or by channel; and what operators with
@@ -83,6 +84,19 @@ impl Operation for Rescaling {
             return write(layer, &x);
         }
         layer.in_full(&x, write)
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let mut y = layer.input()?;
+        if self.scale.iter().any(|&scale| scale != 1.0) {
+            let scale = layer.by_channel("scale", &self.scale);
+            y = layer.two(Operator::Mul(Fused::None), y, scale);
+        }
+        if self.offset.iter().any(|&offset| offset != 0.0) {
+            let offset = layer.by_channel("offset", &self.offset);
+            y = layer.two(Operator::Add(Fused::None), y, offset);
+        }
+        Ok(y)
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

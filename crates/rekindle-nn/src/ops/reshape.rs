@@ -6,6 +6,7 @@ use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::Run;
+use crate::tflite::{TensorId, TfliteLayer, int};
 use crate::{Features, NetworkError, Shape};
 
 /// Keras's `Flatten`, in Keras's order: height, width, channels.
@@ -45,6 +46,14 @@ impl Operation for Flatten {
         }
     }
 
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let x = layer.input()?;
+        match layer.shape() {
+            Shape::Flat(_) => Ok(x),
+            map @ Shape::Map { .. } => layer.reshaped(x, &[map.count()]),
+        }
+    }
+
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
         match first(inputs) {
             Features::Map(x) => Features::Flat(x.permute([0, 2, 3, 1]).flatten(1, 3)),
@@ -79,7 +88,7 @@ impl Operation for Reshape {
 
     fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
         let count = one(inputs)?.checked_count().ok_or("fewer values")?;
-        let wrong = || format!("as many values as {:?} has", self.target);
+        let wrong = || format!("as many values as {target:?} has", target = self.target);
         let known = self.target.iter().filter(|&&size| size != -1);
         let known = known.map(|&size| usize::try_from(size).ok().filter(|&size| size > 0));
         let product = known.reduce(|product, size| product?.checked_mul(size?));
@@ -113,6 +122,15 @@ impl Operation for Reshape {
                 layer.transposed(&y, &[0, 3, 1, 2])
             }
         })
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, from) = (layer.input()?, layer.shape());
+        match self.output(&[from])? {
+            to if from == to => Ok(x),
+            Shape::Flat(count) => layer.reshaped(x, &[count]),
+            Shape::Map { height, width, channels } => layer.reshaped(x, &[height, width, channels]),
+        }
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {
@@ -176,7 +194,7 @@ impl Operation for Permute {
                 Ok(Shape::map(size(a), size(b), size(c)))
             }
             (Shape::Flat(_), [1]) => Ok(input),
-            _ => Err(format!("axes {:?}", self.dims)),
+            _ => Err(format!("axes {dims:?}", dims = self.dims)),
         }
     }
 
@@ -188,6 +206,15 @@ impl Operation for Permute {
                 let axis = |axis: usize| [2, 3, 1][axis - 1];
                 Ok(layer.transposed(&x, &[0, axis(c), axis(a), axis(b)]))
             }
+            _ => Ok(x),
+        }
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let x = layer.input()?;
+        match self.dims[..] {
+            [1, 2, 3] => Ok(x),
+            [a, b, c] => Ok(layer.transposed(x, [0, int(a)?, int(b)?, int(c)?])),
             _ => Ok(x),
         }
     }

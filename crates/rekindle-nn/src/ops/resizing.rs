@@ -9,6 +9,7 @@ use super::{Operation, first, one};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::{Attribute, OnnxLayer};
 use crate::run::{Run, as_type, pad};
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer, int};
 use crate::{Features, NetworkError, Shape};
 
 /// What becomes of an image whose sides are in another proportion.
@@ -411,6 +412,59 @@ impl Operation for Resizing {
             let x = layer.plain("MatMul", &[&rows, x]);
             Ok(layer.plain("MatMul", &[&x, &columns]))
         })
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let [height, width, channels] = layer.map()?;
+        let frame = self.frame([height, width]);
+        let x = layer.input()?;
+        let x = layer.cut(x, frame.skipped, frame.kept)?;
+        let fill = Some(f64::from(self.fill())).filter(|&fill| fill != 0.0);
+        let x = layer.padded(x, frame.added.map(|count| [count; 2]), fill)?;
+        if self.keeps(&frame) {
+            return Ok(x);
+        }
+        let plain = match self.interpolation {
+            Interpolation::Nearest => Some(Operator::ResizeNearestNeighbor),
+            Interpolation::Bilinear if !self.antialias => Some(Operator::ResizeBilinear),
+            Interpolation::Bilinear
+            | Interpolation::Bicubic
+            | Interpolation::Area
+            | Interpolation::Lanczos3
+            | Interpolation::Lanczos5
+            | Interpolation::Gaussian
+            | Interpolation::MitchellCubic => None,
+        };
+        if let Some(operator) = plain {
+            let size = layer.integers("size", &[int(self.height)?, int(self.width)?], &[2]);
+            return Ok(layer.node(operator, &[x, size], &[self.height, self.width, channels]));
+        }
+        let sizes = [0, 1].map(|axis| (frame.size()[axis], [self.height, self.width][axis]));
+        if let Some((from, to)) = sizes.iter().find(|(from, to)| from * to > LARGEST_TABLE) {
+            return Err(format!(
+                "TensorFlow Lite has no {} resizing, and a table of all weights of {from} pixels to {to} is too large: resize \
+                 images before the network",
+                self.interpolation.name()
+            ));
+        }
+        // Sums along the last axis: of rows [batch, channels, width, height], of columns [batch, channels, rows, width].
+        let [rows, columns] = self.taps(&frame);
+        let sums =
+            |layer: &mut TfliteLayer<'_>, name: &str, taps: &[Taps], from: usize, x: TensorId| {
+                let weights = transposed(&table(taps, from), from, taps.len());
+                let weights = layer.floats(name, &[taps.len(), from], weights);
+                let mut extents = layer.extents(x);
+                if let Some(last) = extents.last_mut() {
+                    *last = taps.len();
+                }
+                let operator = Operator::FullyConnected { keeps_axes: true, fused: Fused::None };
+                layer.node(operator, &[x, weights], &extents)
+            };
+        let x = layer.transposed(x, [0, 3, 2, 1]);
+        let x = sums(layer, "rows", &rows, sizes[0].0, x);
+        let x = layer.transposed(x, [0, 1, 3, 2]);
+        let x = sums(layer, "columns", &columns, sizes[1].0, x);
+        Ok(layer.transposed(x, [0, 2, 3, 1]))
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

@@ -6,6 +6,7 @@ use super::{Merge, Operation};
 use crate::keras::{LayerConfig, config};
 use crate::onnx::OnnxLayer;
 use crate::run::Run;
+use crate::tflite::{Fused, Operator, TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape};
 
 /// Inception-ResNet's `CustomScaleLayer` (Szegedy et al. 2016): the first value and the second times a number.
@@ -42,6 +43,13 @@ impl Operation for ScaledAdd {
         let [x, branch] = &inputs[..] else { return Err("it takes two values".into()) };
         let branch = layer.with("Mul", branch, self.scale);
         Ok(layer.plain("Add", &[x, &branch]))
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let inputs = layer.inputs();
+        let [x, branch] = inputs[..] else { return Err("it takes two values".into()) };
+        let branch = layer.with(Operator::Mul(Fused::None), branch, self.scale);
+        Ok(layer.two(Operator::Add(Fused::None), x, branch))
     }
 
     fn forward<B: Backend>(

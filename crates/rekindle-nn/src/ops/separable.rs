@@ -2,11 +2,14 @@ use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::conv2d::{common, convolution_settings, convolve, padding_name, written};
+use super::conv2d::{
+    common, convolution_settings, convolve, depthwise, full, padding_name, written,
+};
 use super::{Operation, Padding, Window, first, one};
 use crate::keras::{LayerConfig, activation_config, config};
 use crate::onnx::OnnxLayer;
 use crate::run::Run;
+use crate::tflite::{TensorId, TfliteLayer};
 use crate::variable::Initializer;
 use crate::{Activation, Features, Layout, NetworkError, Shape, VariableSpec};
 
@@ -55,10 +58,10 @@ impl Operation for SeparableConv2d {
         }
         let (window, bias, activation) = common(config)?;
         if window.stride[0] != window.stride[1] {
-            let found = format!("{:?}", window.stride);
+            let [rows, columns] = window.stride;
             return Err(config.wrong(
                 "strides",
-                found,
+                format!("[{rows}, {columns}]"),
                 "the same both ways, as TensorFlow demands",
             ));
         }
@@ -122,6 +125,14 @@ impl Operation for SeparableConv2d {
         let point = Window::new([1, 1], Padding::Valid);
         let y = written(layer, &x, &point, 1, "pointwise_kernel", self.bias)?;
         Ok(self.activation.to_onnx(layer, y))
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        let (x, filters) = (layer.input()?, layer.shape().channels() * self.depth_multiplier);
+        let x = depthwise(layer, x, &self.window, filters, "depthwise_kernel", false)?;
+        let point = Window::new([1, 1], Padding::Valid);
+        let y = full(layer, x, &point, 1, self.filters, "pointwise_kernel", self.bias)?;
+        Ok(self.activation.to_tflite(layer, y))
     }
 
     fn forward<B: Backend>(&self, run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

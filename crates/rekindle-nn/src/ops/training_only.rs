@@ -6,6 +6,7 @@ use super::{Operation, first, one};
 use crate::keras::LayerConfig;
 use crate::onnx::OnnxLayer;
 use crate::run::Run;
+use crate::tflite::{TensorId, TfliteLayer};
 use crate::{Features, NetworkError, Shape};
 
 /// Keras's layers that change nothing but while Keras trains: those that augment images, and a loss on activations.
@@ -79,6 +80,10 @@ impl Operation for TrainingOnly {
 
     fn to_onnx(&self, layer: &mut OnnxLayer<'_>) -> Result<String, String> {
         Ok(layer.input())
+    }
+
+    fn to_tflite(&self, layer: &mut TfliteLayer<'_>) -> Result<TensorId, String> {
+        layer.input()
     }
 
     fn forward<B: Backend>(&self, _run: &mut Run<'_, B>, inputs: Vec<Features<B>>) -> Features<B> {

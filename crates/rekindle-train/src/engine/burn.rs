@@ -4,7 +4,10 @@ use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param, P
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Tensor, TensorData};
+use rekindle_infer::float_type;
+use rekindle_infer::internal::{host, settle, wait};
 use rekindle_kernels::gpu::watch_devices;
+use rekindle_kernels::serves;
 use rekindle_kernels::train::{Pass, Rule};
 use rekindle_kernels::{Accelerated, Precision};
 use rekindle_nn::{
@@ -14,9 +17,7 @@ use rekindle_nn::{
 use super::replicas::{self, Replica, Slots};
 use super::scaler::Scaler;
 use super::{Engine, Place, Scope, Step, Variable, in_order, number, values};
-use crate::TrainError;
-use crate::evaluate::host;
-use crate::frozen;
+use crate::error::TrainError;
 
 /// Burn's autodiff, on any backend. Where there are several devices, each computes a part of the batch with a replica of the
 /// model; they add up their gradients, and each takes the step.
@@ -53,12 +54,15 @@ impl<B: AutodiffBackend> Burn<B> {
             [] => vec![B::Device::default()],
             devices => devices.to_vec(),
         };
-        watch_devices();
+        if !devices.iter().all(serves::<B::InnerBackend>) {
+            watch_devices();
+        }
         for device in &devices {
-            frozen::float_type::<B::InnerBackend>(place.precision, device)?;
+            float_type::<B::InnerBackend>(place.precision, device)?;
         }
         let dtype = match place.precision {
-            Precision::F32 => DType::F32,
+            // `float_type` has refused int8.
+            Precision::F32 | Precision::Int8 => DType::F32,
             Precision::Bf16 => DType::BF16,
             Precision::F16 => DType::F16,
         };
@@ -151,7 +155,7 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
             let count: usize = self.logits.iter().map(|logits| logits.dims()[0]).sum();
             let classes = self.logits.first().map_or(0, |logits| logits.dims()[1]);
             self.backward(&vec![1e-3; count * classes])?;
-            self.squares().map_or(Ok(()), frozen::wait)
+            Ok(self.squares().map_or(Ok(()), wait)?)
         });
         self.logits.clear();
         self.taken = None;
@@ -251,7 +255,7 @@ impl<B: AutodiffBackend> Engine<B> for Burn<B> {
     }
 
     fn settle(&self) -> Result<(), TrainError> {
-        self.devices.iter().try_for_each(frozen::settle::<B>)
+        Ok(self.devices.iter().try_for_each(settle::<B>)?)
     }
 
     fn state(&self) -> Vec<Variable> {

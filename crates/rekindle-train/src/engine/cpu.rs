@@ -3,7 +3,7 @@ use rekindle_kernels::train::{Parameter, Pass, Trainer};
 use rekindle_nn::{Network, assign};
 
 use super::{Engine, Scope, Step, Variable, in_order};
-use crate::TrainError;
+use crate::error::TrainError;
 
 /// The CPU engine's trainer, and what the optimizer remembers.
 pub(super) struct Cpu<B: AutodiffBackend> {

@@ -3,6 +3,8 @@ use std::mem;
 use burn::module::ParamId;
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Tensor, TensorData};
+use rekindle_infer::float_type;
+use rekindle_infer::internal::{host, settle};
 use rekindle_kernels::Limits;
 use rekindle_kernels::gpu::{self, DenseStep, watch_devices};
 use rekindle_kernels::train::Pass;
@@ -11,9 +13,7 @@ use rekindle_nn::{
 };
 
 use super::{Engine, Place, Scope, Step, Variable, in_order, number, values};
-use crate::TrainError;
-use crate::evaluate::host;
-use crate::frozen;
+use crate::error::TrainError;
 
 /// The most samples between two steps: with more of them a step waits for products, which are Burn's.
 const MOST_SAMPLES: usize = 256;
@@ -138,7 +138,7 @@ impl<B: AutodiffBackend> Dense<B> {
             return Ok(None);
         }
         watch_devices();
-        frozen::float_type::<B::InnerBackend>(place.precision, device)?;
+        float_type::<B::InnerBackend>(place.precision, device)?;
         let mut chain = Some(Vec::new());
         let mut find = Find { chain: &mut chain, scope, dropouts: Vec::new() };
         model.walk_after(cut, &mut find, ())?;
@@ -263,7 +263,7 @@ impl<B: AutodiffBackend> Engine<B> for Dense<B> {
     }
 
     fn settle(&self) -> Result<(), TrainError> {
-        frozen::settle::<B>(&self.device)
+        Ok(settle::<B>(&self.device)?)
     }
 
     fn state(&self) -> Vec<Variable> {

@@ -11,12 +11,12 @@ use std::collections::{HashMap, HashSet};
 use ::burn::module::AutodiffModule;
 use ::burn::tensor::Tensor;
 use ::burn::tensor::backend::{AutodiffBackend, Backend};
+use rekindle_infer::internal::{host, read};
 use rekindle_kernels::train::{Pass, Rule, TrainerConfig};
 use rekindle_kernels::{PlanError, Precision, serves};
 use rekindle_nn::{Features, Network, Shape, floats};
 
-use crate::evaluate::host;
-use crate::{TrainError, frozen};
+use crate::error::TrainError;
 
 /// What of a model trains.
 #[derive(Debug, Clone)]
@@ -60,7 +60,7 @@ pub(crate) struct Variable {
 
 /// Computes steps of what is in a [`Scope`].
 pub(crate) trait Engine<B: AutodiffBackend> {
-    /// Takes a step of so many samples, and forgets it: whether there is memory for it. Between two steps.
+    /// Whether there is memory for a step of this many samples: takes one and forgets it. Between two steps.
     fn rehearse(&mut self, _samples: usize) -> Result<(), TrainError> {
         Ok(())
     }
@@ -105,7 +105,7 @@ pub(crate) struct Place<D> {
     pub precision: Precision,
 }
 
-/// The engine for a model's backend, and for so many samples between two steps: the CPU engine's where tensors are in the CPU's
+/// The engine for a model's backend, and for this many samples between two steps: the CPU engine's where tensors are in the CPU's
 /// memory and it knows every layer, and on a GPU this project's kernels for a head that they are fast for.
 pub(crate) fn engine<B: AutodiffBackend>(
     model: Network<B>,
@@ -139,7 +139,7 @@ pub(crate) fn engine<B: AutodiffBackend>(
 
 /// The values, or what the device said about anything since the last time.
 fn values<B: Backend>(logits: Tensor<B, 2>) -> Result<Vec<f32>, TrainError> {
-    Ok(floats(frozen::read(Features::Flat(logits))?))
+    Ok(floats(read(Features::Flat(logits))?))
 }
 
 /// A sum's one number, from its device; 0 where nothing was added up.

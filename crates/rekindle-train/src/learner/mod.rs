@@ -1,22 +1,24 @@
 mod photos;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::backend::AutodiffBackend;
+use rekindle_infer::{Observer, TrainedModel};
 use rekindle_kernels::Precision;
 use rekindle_kernels::train::Rule;
 use rekindle_nn::ops::Resizing;
-use rekindle_nn::{HeadConfig, Network, Parameters, require_gradients};
+use rekindle_nn::{HeadConfig, Network, require_gradients};
+use rekindle_vision::Middle;
 use rekindle_vision::{
-    Augmentation, ImageFolder, Orientation, Preprocessing, Resize, Skipped, Transparency,
+    Augmentation, ImageFolder, Orientation, Preprocessing, Resize, Transparency,
 };
 use rekindle_weights::{Origin, Origins};
-use serde::Serialize;
 
-use crate::progress::{Bars, Observer};
-use crate::{
-    BatchNormMode, ClassWeights, EarlyStopping, FeatureCache, FineTune, FitConfig, Freeze, History,
-    RateFinder, Schedule, TrainError, TrainedModel,
+use crate::features::{FeatureCache, FeatureSource};
+use crate::observe::Bars;
+use crate::settings::{
+    BatchNormMode, ClassWeights, EarlyStopping, FineTune, FitConfig, Freeze, Schedule,
 };
 
 /// Trains a new head on a frozen, pre-trained network, and then, if asked to, more of the network.
@@ -39,6 +41,7 @@ pub struct TransferLearner<B: AutodiffBackend> {
     pub(crate) checkpoint: Option<PathBuf>,
     pub(crate) resume: bool,
     pub(crate) cache: Option<FeatureCache>,
+    pub(crate) features: Option<Arc<dyn FeatureSource>>,
     pub(crate) memory_limit: u64,
     pub(crate) precision: Precision,
     pub(crate) devices: Vec<B::Device>,
@@ -47,37 +50,10 @@ pub struct TransferLearner<B: AutodiffBackend> {
     pub(crate) orientation: Orientation,
     pub(crate) fast_decode: bool,
     pub(crate) resizing: Option<Resizing>,
+    pub(crate) middle: Option<Middle>,
     pub(crate) preprocessing: Preprocessing,
     pub(crate) origins: Origins,
     pub(crate) observer: Box<dyn Observer>,
-}
-
-/// What `fit` did, and how long it took.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct FitReport {
-    /// The results of every epoch.
-    #[serde(flatten)]
-    pub history: History,
-    /// The names of the classes.
-    pub classes: Vec<String>,
-    /// Photos that were trained on.
-    pub train_images: usize,
-    /// Photos that were validated on.
-    pub valid_images: usize,
-    /// Photos, of both, whose features were in the cache.
-    pub cached_images: usize,
-    /// Files that were not used, each with its reason.
-    pub skipped: Vec<Skipped>,
-    /// What of the photos was found to train hardly well, with what to do, a sentence each.
-    pub warnings: Vec<String>,
-    /// Seconds in the frozen part.
-    pub feature_seconds: f64,
-    /// Seconds of these in which the device waited for photos to be read, decoded and resized.
-    pub waiting_seconds: f64,
-    /// Seconds in all of `fit`, the frozen part included.
-    pub fit_seconds: f64,
-    /// Of the whole model.
-    pub parameters: Parameters,
 }
 
 impl<B: AutodiffBackend> std::fmt::Debug for TransferLearner<B> {
@@ -123,6 +99,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             checkpoint: None,
             resume: false,
             cache: None,
+            features: None,
             memory_limit: 768 << 20,
             precision: Precision::F32,
             devices: Vec::new(),
@@ -131,6 +108,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
             orientation: Orientation::default(),
             fast_decode: false,
             resizing: None,
+            middle: None,
             preprocessing,
             origins,
             observer: Box::new(Bars::default()),
@@ -148,6 +126,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         let has_head = !network.graph().head().is_empty();
         let learner = Self {
             resizing: photos.resizing,
+            middle: photos.middle,
             transparency: photos.transparency,
             orientation: photos.orientation,
             ..Self::new(network).resize(photos.resize)
@@ -275,7 +254,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         self.freeze(Freeze::Until(layer.into()))
     }
 
-    /// The last layers of the network, so many, train from the start.
+    /// Trains the last `layers` layers of the network from the start.
     #[must_use]
     pub fn unfreeze_last(self, layers: usize) -> Self {
         self.freeze(Freeze::AllButLast(layers))
@@ -319,6 +298,15 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     #[must_use]
     pub fn feature_cache(mut self, folder: impl Into<PathBuf>) -> Self {
         self.cache = Some(FeatureCache::new(folder));
+        self
+    }
+
+    /// Trains on features that are there already, instead of computing those of [`data`](Self::data)'s photos: each of its
+    /// samples says which row is its own ([`Place::Row`](rekindle_vision::Place::Row)). How photos are taken is then what
+    /// the features were computed with; what the user has set otherwise is an error.
+    #[must_use]
+    pub fn features(mut self, source: Arc<dyn FeatureSource>) -> Self {
+        self.features = Some(source);
         self
     }
 
@@ -383,24 +371,6 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
         self.observer = Box::new(observer);
         self
-    }
-
-    /// Trains.
-    ///
-    /// # Errors
-    /// When there are no photos, a setting is out of range, the network cannot take them, the loss
-    /// diverges, or the observer stops the run.
-    pub fn fit(self) -> Result<TrainedModel<B::InnerBackend>, TrainError> {
-        crate::phases::run(self)
-    }
-
-    /// Tries rising rates on the first phase's layers, in steps of one short run, and suggests one
-    /// (Smith 2017; fastai's `lr_find`). Nothing of it is kept.
-    ///
-    /// # Errors
-    /// As [`fit`](Self::fit), but for a loss that diverges.
-    pub fn find_learning_rate(self) -> Result<RateFinder, TrainError> {
-        crate::phases::find_rate(self)
     }
 }
 

@@ -3,10 +3,11 @@
 use burn::tensor::backend::AutodiffBackend;
 use rekindle_nn::ops::Resizing;
 use rekindle_nn::{Op, Shape};
-use rekindle_vision::{Orientation, Preprocessing, Resize, Transparency};
+use rekindle_vision::{Orientation, Preprocessing, Resize, Transparency, UnknownName};
 use rekindle_weights::{ModelCard, Origin};
 
-use crate::{TrainError, TransferLearner};
+use super::TransferLearner;
+use crate::error::TrainError;
 
 impl<B: AutodiffBackend> TransferLearner<B> {
     /// Takes photos as the file that the network came from says, where it says anything of them.
@@ -16,7 +17,10 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     pub fn photos_of(mut self, card: &ModelCard) -> Result<Self, TrainError> {
         let (origins, file) = (card.photo_origins(), Origin::File);
         let unknown = |setting, expected| {
-            move |found: String| TrainError::Setting { setting, found, expected }
+            move |error: UnknownName| {
+                let found = format!("`{}`", error.found);
+                TrainError::Setting { setting, found, expected }
+            }
         };
         if origins.size == file {
             self.origins.size = file;
@@ -34,6 +38,9 @@ impl<B: AutodiffBackend> TransferLearner<B> {
         if let Some(Op::Resizing(resizing)) = card.photo_resize {
             self.resizing = Some(resizing);
             self.origins.resize = file;
+        }
+        if let (Some(middle), true) = (card.photo_middle, origins.resize == file) {
+            self.middle = Some(middle);
         }
         if let (Some(transparency), true) = (&card.transparency, origins.transparency == file) {
             let wrong = unknown("transparency", "one that this version knows");
@@ -65,6 +72,7 @@ impl<B: AutodiffBackend> TransferLearner<B> {
     pub fn resize(mut self, resize: Resize) -> Self {
         self.resize = resize;
         self.resizing = None;
+        self.middle = None;
         self.origins.resize = Origin::User;
         self
     }

@@ -166,7 +166,7 @@ pub fn decode(bytes: &[u8], name: &Path) -> Result<RgbImage, VisionError> {
     Ok(Decoding::default().decode(bytes, name)?.into_rgb())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, VisionError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, VisionError> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| VisionError::io(path, error))?;
     file.take(MAX_FILE_BYTES + 1)

@@ -32,7 +32,7 @@ fn decoder(bytes: &[u8], kind: Kind) -> Result<impl ImageDecoder, String> {
         Kind::Bmp => ImageFormat::Bmp,
         Kind::Gif => ImageFormat::Gif,
         Kind::Tiff => ImageFormat::Tiff,
-        other => return Err(format!("{other:?} is not decoded")),
+        other => return Err(other.refusal().unwrap_or_else(|| "no format of this decoder".into())),
     };
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();

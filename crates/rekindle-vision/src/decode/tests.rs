@@ -189,5 +189,5 @@ fn settings_have_names_and_defaults() {
         assert_eq!(serde_json::to_string(resize).expect("writes"), format!("{:?}", resize.name()));
     }
     let error = "gray".parse::<Channels>().expect_err("another spelling");
-    assert_eq!(error, "unknown channels `gray`, expected one of grey, rgb, rgba");
+    assert_eq!(error.to_string(), "unknown channels `gray`, expected one of grey, rgb, rgba");
 }

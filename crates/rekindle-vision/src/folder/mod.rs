@@ -3,6 +3,8 @@
 mod layout;
 mod sample;
 mod scan;
+mod shard;
+mod share;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,11 +14,14 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
 use crate::VisionError;
+use crate::tars::{Tars, find};
 
 use layout::{Layout, layout};
-pub use sample::{Sample, Skipped};
+pub use sample::{Place, Sample, Skipped};
 pub use scan::list_photos;
 use scan::{Scan, scan};
+pub use shard::Shard;
+pub use share::{Listed, Share};
 
 /// Where the validation photos come from.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +32,8 @@ pub enum Split {
     Fraction(f64),
     /// A folder with the same classes.
     Folder(PathBuf),
+    /// These photos, of the same classes.
+    Samples(Vec<Sample>),
 }
 
 /// What a folder's photos are for.
@@ -172,10 +179,67 @@ impl ImageFolder {
         }
         let sample = |(number, (image, class)): (usize, (RgbImage, String))| {
             let labels = classes.iter().position(|name| *name == class).into_iter().collect();
-            Sample { path: format!("image {number}").into(), labels, image: Some(Arc::new(image)) }
+            let place = Place::Image(Arc::new(image));
+            Sample { path: format!("image {number}").into(), labels, place }
         };
         let samples = images.into_iter().enumerate().map(sample).collect();
         Ok(Self::of(path, classes, samples, false))
+    }
+
+    /// The photos of WebDataset's tars: of one, of a folder of them, or of a pattern as `data/{000..099}.tar`; nothing, where
+    /// the path means something else. A photo's label is the content of the member of the same name that ends with `.cls`,
+    /// or else the name of the folder that it is in. Photos are read where they lie, and unpacked nowhere.
+    ///
+    /// # Errors
+    /// When a tar cannot be read, is damaged or compressed, a photo has no label, or there are fewer than two classes.
+    pub fn from_tars(path: impl AsRef<Path>) -> Result<Option<Self>, VisionError> {
+        let path = path.as_ref();
+        let Some(files) = find(path)? else { return Ok(None) };
+        let Tars { classes, photos, skipped } = Tars::read(&files, true, &|_| true)?;
+        if classes.len() < 2 {
+            let reason = format!("{} classes; a classifier needs at least two", classes.len());
+            return Err(VisionError::folder(path, reason));
+        }
+        let samples = photos.into_iter().map(|(_, sample)| sample).collect();
+        Ok(Some(Self { skipped, ..Self::of(path.to_owned(), classes, samples, false) }))
+    }
+
+    /// Photos that are known already, in this order, of these classes; a fifth of each class becomes validation data.
+    ///
+    /// # Errors
+    /// When a photo is of a class that there is not, or there are fewer than two classes.
+    pub fn from_samples(
+        path: impl AsRef<Path>,
+        classes: Vec<String>,
+        samples: Vec<Sample>,
+        multi_label: bool,
+    ) -> Result<Self, VisionError> {
+        let path = path.as_ref();
+        if classes.is_empty() || classes.len() < 2 && !multi_label {
+            let reason = format!("{} classes; a classifier needs at least two", classes.len());
+            return Err(VisionError::folder(path, reason));
+        }
+        let is_known = |sample: &&Sample| sample.labels.iter().all(|&label| label < classes.len());
+        if let Some(sample) = samples.iter().find(|sample| !is_known(sample)) {
+            let (labels, count) = (&sample.labels, classes.len());
+            let reason = format!("classes {labels:?} of {count}, counted from 0");
+            return Err(VisionError::folder(&sample.path, reason));
+        }
+        Ok(Self::of(path.to_owned(), classes, samples, multi_label))
+    }
+
+    /// Takes these photos for validation, of the same classes.
+    #[must_use]
+    pub fn valid_samples(mut self, samples: Vec<Sample>) -> Self {
+        self.split = Split::Samples(samples);
+        self
+    }
+
+    /// Says of more files that they are not used, and why.
+    #[must_use]
+    pub fn with_skipped(mut self, skipped: impl IntoIterator<Item = Skipped>) -> Self {
+        self.skipped.extend(skipped);
+        self
     }
 
     /// Only these of its photos, with the same classes and none to validate on.
@@ -285,6 +349,7 @@ impl ImageFolder {
         let mut skipped = self.skipped.clone();
         let (train, valid) = match &self.split {
             Split::None => (self.samples.clone(), Vec::new()),
+            Split::Samples(valid) => (self.samples.clone(), valid.clone()),
             Split::Folder(path) => {
                 let other = scan(path)?;
                 skipped.extend(other.skipped);
@@ -337,8 +402,10 @@ impl ImageFolder {
             order.shuffle(&mut rng);
             let wanted = (samples.len() as f64 * fraction).round() as usize;
             let count = wanted.max(1).min(samples.len().saturating_sub(1));
+            let mut is_valid = vec![false; samples.len()];
+            order[..count].iter().for_each(|&index| is_valid[index] = true);
             for (index, sample) in samples.into_iter().enumerate() {
-                let part = if order[..count].contains(&index) { &mut valid } else { &mut train };
+                let part = if is_valid[index] { &mut valid } else { &mut train };
                 part.push(sample.clone());
             }
         }

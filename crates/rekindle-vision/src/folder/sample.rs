@@ -4,24 +4,49 @@ use std::sync::Arc;
 use image::RgbImage;
 use serde::{Serialize, Serializer};
 
-use crate::{Decoding, Photo, VisionError, open_image};
+use crate::decode::read;
+use crate::tars::range;
+use crate::{Decoding, Photo, VisionError};
 
 /// One labelled photo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// The file, or a name for an image in memory.
+    /// The file, or a name for what is no file of its own.
     pub path: PathBuf,
     /// Indices into the classes: one, or any number where photos may be of several.
     pub labels: Vec<usize>,
-    /// The image itself, where it is in memory.
-    pub image: Option<Arc<RgbImage>>,
+    /// Where the photo is.
+    pub place: Place,
+}
+
+/// Where a photo is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Place {
+    /// In the file that its path names.
+    #[default]
+    File,
+    /// In memory, decoded.
+    Image(Arc<RgbImage>),
+    /// Some bytes of a file that holds many, a tar.
+    Within {
+        /// The file.
+        file: Arc<PathBuf>,
+        /// The first byte.
+        from: u64,
+        /// How many there are.
+        length: u64,
+    },
+    /// Nowhere, but what a network computed of it is the row of this number among features; no row, where the photo could
+    /// not be decoded.
+    Row(Option<usize>),
 }
 
 impl Sample {
     /// A file of one class.
     #[must_use]
     pub fn file(path: PathBuf, class: usize) -> Self {
-        Self { path, labels: vec![class], image: None }
+        Self { path, labels: vec![class], place: Place::File }
     }
 
     /// Its first class; the first of all for a photo without any.
@@ -33,11 +58,11 @@ impl Sample {
     /// The decoded photo.
     ///
     /// # Errors
-    /// As [`open_image`].
+    /// As [`open_image`](crate::open_image).
     pub fn open(&self) -> Result<Arc<RgbImage>, VisionError> {
-        match &self.image {
-            Some(image) => Ok(image.clone()),
-            None => Ok(Arc::new(open_image(&self.path)?)),
+        match &self.place {
+            Place::Image(image) => Ok(image.clone()),
+            _ => Ok(Arc::new(self.decode(&Decoding::default())?.into_rgb())),
         }
     }
 
@@ -46,9 +71,26 @@ impl Sample {
     /// # Errors
     /// As [`Decoding::open`].
     pub fn decode(&self, decoding: &Decoding) -> Result<Photo, VisionError> {
-        match &self.image {
-            Some(image) => Ok(Photo::of_rgb(image, decoding.channels)),
-            None => decoding.open(&self.path),
+        match &self.place {
+            Place::Image(image) => Ok(Photo::of_rgb(image, decoding.channels)),
+            _ => decoding.decode(&self.bytes()?, &self.path),
+        }
+    }
+
+    /// The photo as it is stored, for what reads it itself: `bytes` of a file, or the pixels of an image in memory.
+    ///
+    /// # Errors
+    /// When it cannot be read, or only its features are there.
+    pub fn bytes(&self) -> Result<Vec<u8>, VisionError> {
+        match &self.place {
+            Place::File => read(&self.path),
+            Place::Within { file, from, length } => range(file, *from, *length),
+            Place::Image(image) => Ok(image.as_raw().clone()),
+            Place::Row(_) => {
+                let reason =
+                    "only its features are here; what needs the photo itself needs its folder";
+                Err(VisionError::Image { path: self.path.clone(), reason: reason.into() })
+            }
         }
     }
 }

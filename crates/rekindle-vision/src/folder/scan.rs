@@ -38,7 +38,12 @@ pub(super) struct Scan {
 
 /// The folders of `root` as classes, in the order of their names.
 pub(super) fn scan(root: &Path) -> Result<Scan, VisionError> {
-    let mut walk = Walk::new(root)?;
+    scan_for(root, None)
+}
+
+/// The same, where only the files are looked into and taken that `own` says are. A class may then have none.
+pub(super) fn scan_for(root: &Path, own: Option<&Own<'_>>) -> Result<Scan, VisionError> {
+    let mut walk = Walk::new(root, own)?;
     let mut links = Vec::new();
     for Entry { name, path, what } in entries(root).map_err(|error| VisionError::io(root, error))? {
         match what {
@@ -71,8 +76,9 @@ pub(super) fn scan(root: &Path) -> Result<Scan, VisionError> {
     for class in 0..walk.classes.len() {
         let Class { path, real, .. } = walk.classes[class].clone();
         let (samples, skipped) = (walk.samples.len(), walk.skipped.len());
+        walk.has_others = false;
         walk.enter(&path, real, class);
-        if walk.samples.len() == samples {
+        if walk.samples.len() == samples && !walk.has_others {
             let files = Skipped::summary(&walk.skipped[skipped..]);
             let files = files.map_or(String::new(), |files| format!(" ({files})"));
             let reason = format!(
@@ -90,9 +96,15 @@ pub(super) fn scan(root: &Path) -> Result<Scan, VisionError> {
 /// # Errors
 /// When the folder cannot be read.
 pub fn list_photos(root: impl AsRef<Path>) -> Result<(Vec<PathBuf>, Vec<Skipped>), VisionError> {
-    let root = root.as_ref();
+    list_for(root.as_ref(), None)
+}
+
+pub(super) fn list_for(
+    root: &Path,
+    own: Option<&Own<'_>>,
+) -> Result<(Vec<PathBuf>, Vec<Skipped>), VisionError> {
     fs::read_dir(root).map_err(|error| VisionError::io(root, error))?;
-    let mut walk = Walk::new(root)?;
+    let mut walk = Walk::new(root, own)?;
     let real = walk.root.clone();
     walk.enter(root, real, 0);
     Ok((walk.samples.into_iter().map(|sample| sample.path).collect(), walk.skipped))
@@ -121,7 +133,13 @@ fn class_name(root: &Path, classes: &[Class], name: &OsStr) -> Result<String, Vi
     }
 }
 
-struct Walk {
+/// Whether a file is one's own, where many share the work.
+pub(super) type Own<'a> = dyn Fn(&Path) -> bool + 'a;
+
+struct Walk<'a> {
+    own: Option<&'a Own<'a>>,
+    /// Whether the last class has files that are not one's own.
+    has_others: bool,
     /// Where the root is without links.
     root: PathBuf,
     classes: Vec<Class>,
@@ -131,14 +149,22 @@ struct Walk {
     skipped: Vec<Skipped>,
 }
 
-impl Walk {
-    fn new(root: &Path) -> Result<Self, VisionError> {
+impl<'a> Walk<'a> {
+    fn new(root: &Path, own: Option<&'a Own<'a>>) -> Result<Self, VisionError> {
         let root = fs::canonicalize(root).map_err(|error| VisionError::io(root, error))?;
-        let (classes, seen) = (Vec::new(), HashSet::new());
-        Ok(Self { root, classes, seen, samples: Vec::new(), skipped: Vec::new() })
+        let (classes, seen, has_others) = (Vec::new(), HashSet::new(), false);
+        let (samples, skipped) = (Vec::new(), Vec::new());
+        Ok(Self { own, has_others, root, classes, seen, samples, skipped })
+    }
+
+    fn is_own(&self, path: &Path) -> bool {
+        self.own.is_none_or(|own| own(path))
     }
 
     fn skip(&mut self, path: PathBuf, reason: impl Into<String>) {
+        if !self.is_own(&path) {
+            return;
+        }
         self.skipped.push(Skipped { path, reason: reason.into() });
     }
 
@@ -191,6 +217,9 @@ impl Walk {
                         Some(reason) => self.skip(path, reason),
                         None => self.enter(&path, real, class),
                     }
+                }
+                What::File | What::Hidden if !self.is_own(&path) => {
+                    self.has_others |= matches!(what, What::File);
                 }
                 What::File => match refusal(&path) {
                     None => self.samples.push(Sample::file(path, class)),

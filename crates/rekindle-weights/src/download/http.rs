@@ -20,23 +20,80 @@ enum Failure {
     Passing(String),
 }
 
+/// Where a file is, and who asks for it.
+#[derive(Clone, Copy)]
+pub(super) struct Address<'a> {
+    pub url: &'a str,
+    /// For the server of the address alone: redirections do not get it.
+    pub token: Option<&'a str>,
+}
+
 /// Downloads into `part`, going on where an earlier attempt ended.
 pub(super) fn download(
     downloader: &Downloader,
-    url: &str,
+    address: Address<'_>,
     part: &Path,
     name: &str,
 ) -> Result<(), String> {
+    let bar = bar(name, downloader.bar);
+    let done =
+        tried(downloader, address.url, |agent| request(downloader, agent, address, part, &bar));
+    bar.finish_and_clear();
+    done
+}
+
+/// What a server says of a file.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    pub status: u16,
+    headers: ureq::http::HeaderMap,
+}
+
+impl Said {
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Asks what a server says of a file, without the file; redirections are not followed.
+pub(super) fn asked(downloader: &Downloader, address: Address<'_>) -> Result<Said, String> {
+    tried(downloader, address.url, |agent| {
+        let mut head = agent.head(address.url);
+        if let Some(token) = address.token {
+            head = head.header("Authorization", format!("Bearer {token}"));
+        }
+        let head = head.config().max_redirects(0).max_redirects_will_error(false).build();
+        let response = head.call().map_err(failure)?;
+        let status = response.status().as_u16();
+        match status {
+            408 | 425 | 429 | 500.. => Err(Failure::Passing(format!("status {status}"))),
+            _ => Ok(Said { status, headers: response.headers().clone() }),
+        }
+    })
+}
+
+fn failure(error: ureq::Error) -> Failure {
+    match error {
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Final(error.to_string()),
+        _ => Failure::Passing(error.to_string()),
+    }
+}
+
+/// Does it until it is done, or cannot be.
+fn tried<T>(
+    downloader: &Downloader,
+    url: &str,
+    mut once: impl FnMut(&Agent) -> Result<T, Failure>,
+) -> Result<T, String> {
     // The system's certificates, as a company's proxy may want; a bare container has none.
     let mut agent = agent_with(downloader, url, RootCerts::PlatformVerifier)?;
-    let bar = bar(name);
     let mut wait = downloader.wait;
-    for attempt in 1.. {
-        match request(downloader, &agent, url, part, &bar) {
-            Ok(()) => {
-                bar.finish_and_clear();
-                return Ok(());
-            }
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match once(&agent) {
+            Ok(done) => return Ok(done),
             Err(Failure::Final(reason)) => return Err(reason),
             Err(Failure::Passing(reason)) if reason.contains("No CA certificates") => {
                 agent = agent_with(downloader, url, RootCerts::WebPki)?;
@@ -49,7 +106,6 @@ pub(super) fn download(
         std::thread::sleep(wait);
         wait *= 2;
     }
-    unreachable!("the loop ends by returning")
 }
 
 fn agent_with(downloader: &Downloader, url: &str, roots: RootCerts) -> Result<Agent, String> {
@@ -94,9 +150,9 @@ fn tls(_: RootCerts) -> Result<TlsConfig, String> {
     Err("https is not supported on this processor".into())
 }
 
-fn bar(name: &str) -> ProgressBar {
+fn bar(name: &str, is_drawn: bool) -> ProgressBar {
     let bar = ProgressBar::no_length();
-    if !std::io::stderr().is_terminal() {
+    if !is_drawn || !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     let template =
@@ -111,24 +167,23 @@ fn bar(name: &str) -> ProgressBar {
 fn request(
     downloader: &Downloader,
     agent: &Agent,
-    url: &str,
+    address: Address<'_>,
     part: &Path,
     bar: &ProgressBar,
 ) -> Result<(), Failure> {
     let disk = |error: std::io::Error| Failure::Final(format!("{}: {error}", part.display()));
-    let network = |error: ureq::Error| Failure::Passing(error.to_string());
     let tag_file = beside(part, ".etag");
     let there = std::fs::metadata(part).map_or(0, |metadata| metadata.len());
     // Without a tag the server's file may be another one by now.
     let tag = std::fs::read_to_string(&tag_file).ok().filter(|tag| there > 0 && !tag.is_empty());
-    let mut get = agent.get(url);
+    let mut get = agent.get(address.url);
+    if let Some(token) = address.token {
+        get = get.header("Authorization", format!("Bearer {token}"));
+    }
     if let Some(tag) = &tag {
         get = get.header("Range", format!("bytes={there}-")).header("If-Range", tag);
     }
-    let mut response = get.call().map_err(|error| match error {
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::Final(error.to_string()),
-        _ => network(error),
-    })?;
+    let mut response = get.call().map_err(failure)?;
     let status = response.status().as_u16();
     let start = match status {
         200 => 0,
@@ -136,7 +191,8 @@ fn request(
             Some(start) if start == there => there,
             found => {
                 discard(part, &tag_file);
-                let reason = format!("asked for byte {there} on, got {found:?}");
+                let got = found.map_or("no range".into(), |start| format!("them from {start}"));
+                let reason = format!("asked for bytes from {there}, got {got}");
                 return Err(Failure::Passing(reason));
             }
         },

@@ -3,6 +3,7 @@
 mod catalogue;
 mod fetch;
 mod http;
+mod hub;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use rekindle_nn::Architecture;
 
+pub use self::hub::Hub;
 use crate::WeightsError;
 use crate::cache::{cache_folder, variable};
 pub use rekindle_nn::families::Published;
@@ -27,7 +29,8 @@ const LARGEST: u64 = 1 << 31;
 /// Finds published weights on the disk, or downloads them there.
 ///
 /// `REKINDLE_WEIGHTS_URL` is the address of a mirror, `REKINDLE_CACHE` the folder of downloaded files; Keras's own
-/// folder, `~/.keras/models`, is looked into first.
+/// folder, `~/.keras/models`, is looked into first. A program that is to download nothing asks one with `offline` for the
+/// file, and opens it as [`Weights::File`](crate::Weights::File).
 #[derive(Debug, Clone)]
 pub struct Downloader {
     /// The address that file names are put behind.
@@ -44,6 +47,10 @@ pub struct Downloader {
     pub timeout: Duration,
     /// The largest file, in bytes.
     pub largest: u64,
+    /// Takes only what is on the disk already; what is not is an error that says where to put it.
+    pub offline: bool,
+    /// Draws a bar while a file comes, where standard error is a terminal.
+    pub bar: bool,
 }
 
 impl Default for Downloader {
@@ -57,6 +64,8 @@ impl Default for Downloader {
             wait: Duration::from_millis(500),
             timeout: Duration::from_secs(30),
             largest: LARGEST,
+            offline: false,
+            bar: true,
         }
     }
 }

@@ -102,6 +102,8 @@ fn downloader(base: &str, cache: &TempDir) -> Downloader {
         wait: Duration::from_millis(5),
         timeout: Duration::from_millis(500),
         largest: 10_000_000,
+        offline: false,
+        bar: false,
     }
 }
 
@@ -287,6 +289,19 @@ fn wrong_lengths_sizes_and_checksums_are_errors() {
         downloader(&server.base, &cache).fetch(&other).expect_err("another file").to_string();
     assert!(error.contains("expected 00000000000000000000000000000000"), "{error}");
     assert_eq!(files(&cache), ["weights.h5.lock"]);
+}
+
+#[test]
+fn downloads_can_be_turned_off() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let server = Server::new(|_, start, stream| serve(start, stream));
+    let online = downloader(&server.base, &cache);
+    let offline = Downloader { offline: true, ..online.clone() };
+    let error = offline.fetch(&published()).expect_err("offline").to_string();
+    assert!(error.contains("downloads are turned off; put the file at"), "{error}");
+    assert_eq!((server.requests(), files(&cache).len()), (0, 0));
+    let there = online.fetch(&published()).expect("downloads");
+    assert_eq!(offline.fetch(&published()).expect("is there"), there);
 }
 
 #[test]

@@ -4,12 +4,13 @@ mod front;
 mod keras;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::Path;
 
 pub(crate) use front::put_in;
 
 use crate::record::Record;
-use crate::{ModelCard, TensorInfo, WeightsError, onnx, save};
+use crate::{ModelCard, TensorInfo, WeightsError, onnx, save, tflite, torch};
 
 /// A file's format, by the ending of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum ExportFormat {
     Hdf5,
     /// ONNX: `.onnx`.
     Onnx,
+    /// TensorFlow Lite, with the metadata that Android's task library reads: `.tflite`.
+    Tflite,
     /// Rekindle's own file, with Keras's names of variables: `.safetensors`.
     Safetensors,
 }
@@ -31,6 +34,7 @@ impl ExportFormat {
         ("keras", Self::Keras),
         ("h5", Self::Hdf5),
         ("onnx", Self::Onnx),
+        ("tflite", Self::Tflite),
         ("safetensors", Self::Safetensors),
     ];
 
@@ -51,6 +55,29 @@ impl ExportFormat {
     }
 }
 
+/// Whose names variables have in a safetensors file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Names {
+    /// Keras's, with the model card: a file of Rekindle's.
+    #[default]
+    Keras,
+    /// Those of timm's modules, for timm's own network, which has to compute the same.
+    Timm,
+    /// Those of torchvision's modules, likewise.
+    Torchvision,
+}
+
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Keras => "Keras",
+            Self::Timm => "timm",
+            Self::Torchvision => "torchvision",
+        })
+    }
+}
+
 /// What an exported file is to hold. A setting that its format has no place for is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -62,13 +89,21 @@ pub struct ExportOptions {
     pub preprocessing: bool,
     /// Images as `[batch, channels, height, width]`; ONNX only.
     pub channels_first: bool,
-    /// Weights as 16-bit floats, computed with as such; ONNX only.
+    /// Weights as 16-bit floats: ONNX, which then computes with them, and TensorFlow Lite, which computes in float32.
     pub half: bool,
+    /// Whose names variables have; other ones than Keras's in safetensors only.
+    pub names: Names,
 }
 
 impl Default for ExportOptions {
     fn default() -> Self {
-        Self { weights_only: false, preprocessing: true, channels_first: false, half: false }
+        Self {
+            weights_only: false,
+            preprocessing: true,
+            channels_first: false,
+            half: false,
+            names: Names::Keras,
+        }
     }
 }
 
@@ -83,7 +118,7 @@ pub(crate) struct Exported {
     pub variables: Variables,
 }
 
-/// Writes a model as its path's ending says, atomically. `values` has the values of each of `tensors`, in Keras's layout, as
+/// Writes a model as its path's ending says, atomically, and gives what has to be known to load it, in sentences. `values` has the values of each of `tensors`, in Keras's layout, as
 /// [`variables_to_save`](crate::variables_to_save) gives them.
 ///
 /// # Errors
@@ -95,7 +130,7 @@ pub fn export(
     tensors: &[TensorInfo],
     values: Vec<Vec<f32>>,
     options: ExportOptions,
-) -> Result<(), WeightsError> {
+) -> Result<Vec<String>, WeightsError> {
     let format = ExportFormat::of(path)?;
     let refused = [
         (
@@ -107,13 +142,21 @@ pub fn export(
             "channels first is for ONNX: name it .onnx",
         ),
         (
-            options.half && format != ExportFormat::Onnx,
-            "16-bit weights are for ONNX: name it .onnx",
+            options.half && !matches!(format, ExportFormat::Onnx | ExportFormat::Tflite),
+            "16-bit weights are for ONNX and TensorFlow Lite: name it .onnx or .tflite",
+        ),
+        (
+            options.names != Names::Keras && format != ExportFormat::Safetensors,
+            "names of other programs' modules are for safetensors: name it .safetensors",
         ),
     ];
     if let Some((_, reason)) = refused.iter().find(|(is_refused, _)| *is_refused) {
         return Err(WeightsError::format(path, (*reason).to_owned()));
     }
+    // Other formats have the numbers that bytes stand for.
+    let plain = (format != ExportFormat::Safetensors && card.quantization.is_some())
+        .then(|| ModelCard { quantization: None, ..card.clone() });
+    let card = plain.as_ref().unwrap_or(card);
     let wrong = |reason: String| WeightsError::format(path, reason);
     let weights_only =
         options.weights_only || (format == ExportFormat::Hdf5 && keras::is_numbered(path));
@@ -138,6 +181,12 @@ pub fn export(
             keras::whole_hdf5(path, model, Record::new(card, front).map_err(wrong)?)
         }
         ExportFormat::Onnx => onnx::write(path, card, model(values)?.0, options),
+        ExportFormat::Tflite => tflite::write(path, card, model(values)?.0, options),
+        ExportFormat::Safetensors if options.names != Names::Keras => {
+            let variables = variables(path, tensors, values)?;
+            let model = Exported { card: card.clone(), variables };
+            return torch::write(path, &model, options.names);
+        }
         // The card says how photos are preprocessed: no layer has to.
         ExportFormat::Safetensors => {
             save(path, card, tensors, &mut |index| match values.get(index) {
@@ -145,7 +194,8 @@ pub fn export(
                 None => Err(WeightsError::format(path, format!("tensor {index} has no values"))),
             })
         }
-    }
+    }?;
+    Ok(Vec::new())
 }
 
 /// Shape and values of every variable, seen to be numbers.

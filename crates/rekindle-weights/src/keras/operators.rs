@@ -191,7 +191,10 @@ fn last_axis(settings: &mut Map<String, Value>, shape: Shape) -> Result<(), Stri
     match settings.remove("axis").map(|axis| axis.as_i64()) {
         None => Ok(()),
         Some(Some(axis)) if axis == -1 || axis == last => Ok(()),
-        Some(axis) => Err(format!("has axis {axis:?}, expected the last one")),
+        Some(axis) => {
+            let axis = axis.map_or("no integer".into(), |axis| axis.to_string());
+            Err(format!("has the axis {axis}, expected the last one"))
+        }
     }
 }
 

@@ -79,8 +79,10 @@ pub(super) fn place(
             let info = &filed.tensors[index];
             if info.shape != variable.shape {
                 return Err(format!(
-                    "{described}: the file has a {} of shape {:?}, expected {:?}",
-                    variable.name, info.shape, variable.shape
+                    "{described}: the file has a {} of shape {found:?}, expected {expected:?}",
+                    variable.name,
+                    found = info.shape,
+                    expected = variable.shape
                 ));
             }
             placed.push((named(&layer.name, variable, info), Origin::Same(index)));

@@ -13,7 +13,7 @@ use rekindle_nn::{Eager, Features, Network, Shape, assign};
 use serde_json::Value;
 
 use super::proto::ModelProto;
-use super::{Constant, FileTensors, parsed, read};
+use super::{Constant, FileTensors, Graph, parsed, read};
 
 /// Largest difference, as a share of the value and of the largest one; ONNX's own runner takes 1e-3 of the value.
 const TOLERANCE: (f32, f32) = (1e-4, 1e-5);
@@ -42,8 +42,12 @@ fn tensor(file: &SafeTensors<'_>, name: &str) -> (Vec<usize>, Vec<f32>) {
 /// The network of a model, with its values.
 pub(super) fn network(bytes: &[u8]) -> Result<Network<Flex>, String> {
     let model = ModelProto::decode(bytes).map_err(|error| error.to_string())?;
-    let (graph, _) = parsed(Path::new("model.onnx"), model)?;
-    let found = read(&graph, None)?;
+    network_of(&parsed(Path::new("model.onnx"), model)?.0)
+}
+
+/// The network of a graph, with its values.
+pub(crate) fn network_of(graph: &Graph) -> Result<Network<Flex>, String> {
+    let found = read(graph, None)?;
     let mut reader = FileTensors(Arc::clone(&graph.weights));
     let network = Network::<Flex>::init(found.graph, 0, &Default::default());
     let mut constants = found.values.into_iter().flatten();

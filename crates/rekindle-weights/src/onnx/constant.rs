@@ -163,15 +163,20 @@ impl Constant {
     /// The result has the larger of both shapes.
     pub fn binary(&self, function: Binary, other: &Self) -> Result<Self, String> {
         let shape = broadcast(&self.shape, &other.shape).ok_or_else(|| {
-            format!("constants of shapes {:?} and {:?} do not fit", self.shape, other.shape)
+            format!(
+                "constants of shapes {a:?} and {b:?} do not fit",
+                a = self.shape,
+                b = other.shape
+            )
         })?;
         // Stretching must not make a giant of two small ones.
         if count(&shape)
             .is_none_or(|all| all > self.count().max(other.count()).saturating_mul(1024))
         {
             return Err(format!(
-                "constants of shapes {:?} and {:?} make too many values",
-                self.shape, other.shape
+                "constants of shapes {a:?} and {b:?} make too many values",
+                a = self.shape,
+                b = other.shape
             ));
         }
         let made = Made::Binary(function, self.clone(), other.clone());
@@ -273,7 +278,7 @@ pub(super) struct Kitchen {
 }
 
 /// The file's own tensors.
-pub(super) struct FileTensors(pub Arc<Vec<Weight>>);
+pub(crate) struct FileTensors(pub Arc<Vec<Weight>>);
 
 impl ReadTensor for FileTensors {
     fn read(&mut self, index: usize) -> Result<Vec<f32>, String> {

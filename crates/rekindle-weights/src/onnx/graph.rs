@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rekindle_nn::Op;
+
 use super::node::{Attribute, Node};
 use super::proto::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use super::weight::{Weight, integers};
@@ -36,6 +38,10 @@ pub(crate) struct Graph {
     pub(super) opset: i64,
     /// What the file says beside the graph.
     pub(super) metadata: HashMap<String, String>,
+    /// Whether images have their channels last, where another format says it.
+    pub(super) channels_last: bool,
+    /// What is done to images before the graph takes them, where the file says so beside it.
+    pub(super) front: Option<Op>,
 }
 
 /// What the names of values and the constants are collected in.
@@ -118,7 +124,8 @@ impl Graph {
             // Names are a courtesy in ONNX; the first output's is always there.
             let name =
                 if name.is_empty() { output.first().cloned().unwrap_or_default() } else { name };
-            nodes.push(Node { op: op_type, domain, name, inputs, outputs, attributes });
+            let label = None;
+            nodes.push(Node { op: op_type, domain, name, inputs, outputs, attributes, label });
         }
         let mut inputs = Vec::new();
         for input in &input {
@@ -136,7 +143,38 @@ impl Graph {
         let metadata = model.metadata_props.into_iter().map(|entry| (entry.key, entry.value));
         let metadata = metadata.collect();
         let (names, weights) = (names.names, Arc::new(Vec::new()));
-        Ok(Self { names, nodes, maker, initial, weights, inputs, outputs, opset, metadata })
+        let (channels_last, front) = (false, None);
+        Ok(Self {
+            names,
+            nodes,
+            maker,
+            initial,
+            weights,
+            inputs,
+            outputs,
+            opset,
+            metadata,
+            channels_last,
+            front,
+        })
+    }
+
+    /// The tensors of numbers.
+    pub fn weights(&self) -> Arc<Vec<Weight>> {
+        Arc::clone(&self.weights)
+    }
+
+    /// Says that images have their channels last, and what nodes are called in messages, in their order.
+    pub fn is_channels_last(&mut self, labels: Vec<String>) {
+        self.channels_last = true;
+        for (node, label) in self.nodes.iter_mut().zip(labels) {
+            node.label = Some(label);
+        }
+    }
+
+    /// Says what is done to images before the graph takes them.
+    pub fn begins_with(&mut self, front: Option<Op>) {
+        self.front = front;
     }
 
     /// Whether the file leaves height or width of its images open.

@@ -127,6 +127,7 @@ impl Reader<'_> {
             inputs: Vec::new(),
             outputs: Vec::new(),
             attributes: Vec::new(),
+            label: None,
         };
         let filled: Vec<&Vec<Atom>> = data.axes.iter().filter(|parts| !parts.is_empty()).collect();
         match (data.axes.as_slice(), filled.as_slice()) {

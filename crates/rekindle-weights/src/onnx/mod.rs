@@ -6,7 +6,7 @@
 
 mod activations;
 #[cfg(test)]
-mod backend;
+pub(crate) mod backend;
 mod constant;
 mod data;
 mod dispatch;
@@ -20,7 +20,7 @@ mod norm;
 mod own;
 mod pointwise;
 mod pool;
-mod proto;
+pub(crate) mod proto;
 mod read;
 mod resolve;
 mod shapes;
@@ -32,11 +32,12 @@ mod weight;
 mod weighted;
 mod write;
 #[cfg(test)]
-mod written;
+pub(crate) mod written;
 
-pub(crate) use constant::Constant;
+pub(crate) use constant::{Constant, FileTensors};
 pub(crate) use graph::Graph;
-pub(crate) use resolve::resolve;
+pub(crate) use resolve::{Said, placed, rearranged, resolve, with_names};
+pub(crate) use weight::{Weight, dtype};
 pub(crate) use write::write;
 
 use std::path::Path;
@@ -46,9 +47,7 @@ use prost::Message;
 
 use crate::checkpoint::{Checkpoint, Naming};
 use crate::{TensorInfo, WeightsError};
-use constant::FileTensors;
 use proto::ModelProto;
-use weight::{Weight, dtype};
 
 /// ONNX's own limit for one file.
 const LONGEST: u64 = 1 << 31;
@@ -100,7 +99,10 @@ pub(crate) fn open(path: &Path) -> Result<Checkpoint, WeightsError> {
 }
 
 /// The graph of a model, and its tensors of numbers.
-fn parsed(path: &Path, model: ModelProto) -> Result<(Graph, Vec<TensorInfo>), String> {
+///
+/// # Errors
+/// When it is damaged.
+pub(crate) fn parsed(path: &Path, model: ModelProto) -> Result<(Graph, Vec<TensorInfo>), String> {
     let (mut tensors, mut weights) = (Vec::new(), Vec::new());
     let mut graph = Graph::new(model, |tensor| {
         // Shapes and axes are integers.

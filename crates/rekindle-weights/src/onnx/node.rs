@@ -1,6 +1,7 @@
 //! One node of a file's graph, and its attributes.
 
 use super::graph::Value;
+use super::integers::Integer;
 use super::proto::{AttributeProto, TensorProto};
 use super::weight::integers;
 
@@ -66,6 +67,92 @@ impl Attribute {
     }
 }
 
+/// What a message says of a value that was found.
+pub(super) trait Shown {
+    fn shown(&self) -> String;
+}
+
+macro_rules! shown_as_is {
+    ($($number:ty),+) => {
+        $(impl Shown for $number {
+            fn shown(&self) -> String {
+                self.to_string()
+            }
+        })+
+    };
+}
+
+shown_as_is!(i32, i64, usize, f32, f64);
+
+impl Shown for str {
+    fn shown(&self) -> String {
+        format!("`{self}`")
+    }
+}
+
+impl<T: Shown + ?Sized> Shown for &T {
+    fn shown(&self) -> String {
+        (**self).shown()
+    }
+}
+
+impl<T: Shown> Shown for Option<T> {
+    fn shown(&self) -> String {
+        self.as_ref().map_or("left out".into(), Shown::shown)
+    }
+}
+
+impl<T: Shown> Shown for [T] {
+    fn shown(&self) -> String {
+        let all: Vec<String> = self.iter().map(Shown::shown).collect();
+        format!("[{}]", all.join(", "))
+    }
+}
+
+impl<T: Shown> Shown for Vec<T> {
+    fn shown(&self) -> String {
+        self[..].shown()
+    }
+}
+
+impl<T: Shown, const N: usize> Shown for [T; N] {
+    fn shown(&self) -> String {
+        self[..].shown()
+    }
+}
+
+impl Shown for Integer {
+    fn shown(&self) -> String {
+        match self {
+            Self::Known(value) => value.to_string(),
+            Self::Batch => "samples".to_owned(),
+        }
+    }
+}
+
+impl Shown for Single {
+    fn shown(&self) -> String {
+        match self {
+            Self::Number(value) => value.shown(),
+            Self::Integer(value) => value.shown(),
+        }
+    }
+}
+
+impl Shown for Attribute {
+    fn shown(&self) -> String {
+        match self {
+            Self::Float(value) => value.shown(),
+            Self::Int(value) => value.shown(),
+            Self::Text(value) => value.as_str().shown(),
+            Self::Floats(values) => values.shown(),
+            Self::Ints(values) => values.shown(),
+            Self::Single(value) => value.shown(),
+            Self::Other => "neither a number nor text".to_owned(),
+        }
+    }
+}
+
 /// One node.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -76,6 +163,8 @@ pub(super) struct Node {
     pub inputs: Vec<Option<Value>>,
     pub outputs: Vec<Option<Value>>,
     pub attributes: Vec<(String, Attribute)>,
+    /// What it is called in messages, where it is a part of another format's operator.
+    pub label: Option<String>,
 }
 
 /// The largest extent of a window, a padding, a step: far more than any network has.
@@ -88,14 +177,16 @@ pub(super) fn exact(value: f32) -> f64 {
 
 impl Node {
     /// What is wrong with an attribute or an input.
-    pub fn wrong(&self, what: &str, found: impl std::fmt::Debug, expected: &str) -> String {
-        self.refused(&format!("`{what}` is {found:?}, expected {expected}"))
+    pub fn wrong(&self, what: &str, found: impl Shown, expected: &str) -> String {
+        self.refused(&format!("`{what}` is {}, expected {expected}", found.shown()))
     }
 
     /// Why the node cannot be read.
     pub fn refused(&self, why: &str) -> String {
-        let Self { name, op, .. } = self;
-        format!("node `{name}` ({op}): {why}")
+        match self {
+            Self { label: Some(label), .. } => format!("{label}: {why}"),
+            Self { name, op, .. } => format!("node `{name}` ({op}): {why}"),
+        }
     }
 
     /// Sees that there are no attributes but these, and at most so many inputs.
@@ -107,7 +198,8 @@ impl Node {
         if let Some((name, found)) = unknown {
             let known = if attributes.is_empty() { "none".into() } else { attributes.join(", ") };
             return Err(self.refused(&format!(
-                "attribute `{name}` is {found:?}, which would not be honoured; known are: {known}"
+                "attribute `{name}` is {}, which would not be honoured; known are: {known}",
+                found.shown()
             )));
         }
         let given = self.inputs.iter().rposition(Option::is_some).map_or(0, |last| last + 1);

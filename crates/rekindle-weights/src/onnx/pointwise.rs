@@ -28,9 +28,9 @@ impl Reader<'_> {
     ) -> Result<(Vec<Atom>, Shape), String> {
         let refused = || {
             node.refused(&format!(
-                "a constant of shape {:?} does not stretch over {}",
-                constant.shape(),
-                data.described()
+                "a constant of shape {shape:?} does not stretch over {}",
+                data.described(),
+                shape = constant.shape()
             ))
         };
         let rank = data.rank();
@@ -146,8 +146,8 @@ impl Reader<'_> {
         let one = || match values.as_slice() {
             &[value] => Ok(value),
             _ => Err(node.refused(&format!(
-                "its constant has the shape {:?}, expected a single number",
-                constant.shape()
+                "its constant has the shape {shape:?}, expected a single number",
+                shape = constant.shape()
             ))),
         };
         let most = f64::from(f32::MAX);
@@ -189,9 +189,9 @@ impl Reader<'_> {
             return Ok(Known::Data(self.flattened(data, source, shape)));
         }
         Err(node.refused(&format!(
-            "its constant has the shape {:?} beside {}, expected a single number or one for each channel",
-            constant.shape(),
-            data.described()
+            "its constant has the shape {shape:?} beside {}, expected a single number or one for each channel",
+            data.described(),
+            shape = constant.shape()
         )))
     }
 

@@ -86,9 +86,9 @@ impl Reader<'_> {
         wanted.sort_by_key(|atom| atom.tag);
         if joined(over.clone()) != joined(wanted) {
             return Err(node.refused(&format!(
-                "it reduces axes {:?} of {}, expected height and width",
-                gone.iter().map(|axis| axis + 1).collect::<Vec<_>>(),
-                data.described()
+                "it reduces axes {axes:?} of {}, expected height and width",
+                data.described(),
+                axes = gone.iter().map(|axis| axis + 1).collect::<Vec<_>>()
             )));
         }
         let mut left = data.axes.clone();

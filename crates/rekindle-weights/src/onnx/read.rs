@@ -111,8 +111,11 @@ pub(super) fn read(graph: &Graph, size: Option<[usize; 2]>) -> Result<Found, Str
         batch: None,
         assumed: Vec::new(),
     };
-    let image = reader.image(size, &order)?;
+    let mut image = reader.image(size, &order)?;
     let input = image.shape;
+    if let Some(front) = &graph.front {
+        image = reader.front(front, &image)?;
+    }
     reader.values.insert(inputs[0], Known::Data(image));
     let mut used: HashMap<Value, usize> = HashMap::from([(output, 1)]);
     let all_inputs = order.iter().flat_map(|&node| graph.nodes[node].inputs.iter().flatten());
@@ -186,6 +189,10 @@ impl Reader<'_> {
                 type_name(*data_type)
             ));
         }
+        let shape = match extents {
+            Some(extents) => format!("the shape {extents:?}"),
+            None => "no shape".to_owned(),
+        };
         // A network of vectors is none of images, but a graph.
         if let Some(&[batch, features]) = extents.as_deref()
             && let Ok(features @ 1..=MOST_VALUES) = usize::try_from(features)
@@ -195,12 +202,12 @@ impl Reader<'_> {
         }
         let Some(&[batch, a, b, c]) = extents.as_deref() else {
             return Err(format!(
-                "the input `{name}` has the shape {extents:?}, expected four axes: samples, channels, height and width in \
+                "the input `{name}` has {shape}, expected four axes: samples, channels, height and width in \
                  the order of PyTorch's or Keras's images"
             ));
         };
         self.batch = usize::try_from(batch).ok().filter(|&batch| batch > 0);
-        let channels_first = self.is_channels_first([a, b, c], order);
+        let channels_first = !self.graph.channels_last && self.is_channels_first([a, b, c], order);
         let [channels, height, width] = if channels_first { [a, b, c] } else { [c, a, b] };
         let side = |found: i64, which: usize| match (usize::try_from(found), size) {
             (Ok(found @ 1..=MOST_PIXELS), _) => Ok(found),
@@ -210,27 +217,44 @@ impl Reader<'_> {
                 Ok(size[which])
             }
             (Ok(0) | Err(_), None) if found <= 0 => Err(format!(
-                "the graph takes images of any size: the input `{name}` is {extents:?}; say which size is meant"
+                "the graph takes images of any size: the input `{name}` has {shape}; say which size is meant"
             )),
             _ => Err(format!(
-                "the input `{name}` has the shape {extents:?}, expected at most {MOST_PIXELS} pixels a side"
+                "the input `{name}` has {shape}, expected at most {MOST_PIXELS} pixels a side"
             )),
         };
         let (height, width) = (side(height, 0)?, side(width, 1)?);
         let Ok(channels @ 1..=4096) = usize::try_from(channels) else {
-            return Err(format!(
-                "the input `{name}` has the shape {extents:?}, expected a number of channels"
-            ));
+            return Err(format!("the input `{name}` has {shape}, expected a number of channels"));
         };
         let shape = Shape::map(height, width, channels);
         if shape.checked_count().is_none_or(|count| count > MOST_VALUES) {
-            return Err(format!("the input `{name}` has too many values: {extents:?}"));
+            return Err(format!("the input `{name}` has too many values: {shape}"));
         }
         Ok(if channels_first {
             Data::channels_first(Source::Input, shape)
         } else {
             Data::channels_last(Source::Input, shape)
         })
+    }
+
+    /// What is done to the image before the graph takes it.
+    fn front(&mut self, front: &Op, image: &Data) -> Result<Data, String> {
+        let node = Node {
+            op: front.class().into(),
+            domain: String::new(),
+            name: front.class().to_lowercase(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            attributes: Vec::new(),
+            label: Some("the normalization that the file's metadata says".into()),
+        };
+        match self.over(&node, front.clone(), image, Vec::new())? {
+            Known::Data(data) => Ok(data),
+            Known::Constant(_) | Known::Integers(_) | Known::Erf(_) => {
+                Err(node.refused("it makes no image"))
+            }
+        }
     }
 
     /// Whether the image's channels come first: what the graph does with it says so, or else its extents.

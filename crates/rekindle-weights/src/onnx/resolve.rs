@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::constant::{Binary, Constant, Kitchen};
 use super::folded::restored;
 use super::own;
+use super::weight::Weight;
 use super::{Found, Graph, read};
 use crate::checkpoint::Checkpoint;
 use crate::recognise::{Recognised, recognise};
@@ -25,26 +26,47 @@ pub(crate) fn resolve(
     let known = written.as_ref().and_then(|card| Some((card.clone(), own::own(&graph, card)?)));
     let (card, placed) = match known {
         Some(found) => found,
-        None => match placed(&graph, size) {
-            Ok((card, placed)) => (with_names(card, written), placed),
-            Err(problem) => return Ok(checkpoint.with_problem(problem)),
+        None => match (placed(&graph, size, None), written) {
+            (Ok((card, placed)), None) => (card, placed),
+            (Ok((card, placed)), Some(written)) => (with_names(card, written), placed),
+            (Err(problem), _) => return Ok(checkpoint.with_problem(problem)),
         },
     };
+    Ok(rearranged(&checkpoint, &graph.weights, card, placed))
+}
+
+/// The checkpoint of a card's network, whose variables are made of a file's tensors.
+pub(crate) fn rearranged(
+    checkpoint: &Checkpoint,
+    weights: &Arc<Vec<Weight>>,
+    card: ModelCard,
+    placed: Vec<(TensorInfo, Constant)>,
+) -> Checkpoint {
+    let made = || "(made)".to_owned();
     let names = placed.iter().map(|(_, constant)| match constant.source() {
-        Some(index) => checkpoint.name_in_file(index).to_owned(),
-        None => "(made)".to_owned(),
+        Some(index) if index < checkpoint.tensors().len() => {
+            checkpoint.name_in_file(index).to_owned()
+        }
+        Some(_) | None => made(),
     });
     let names = names.collect();
     let path = checkpoint.path().to_owned();
     let (tensors, recipes) = placed.into_iter().unzip();
-    let kitchen = Box::new(Kitchen { weights: Arc::clone(&graph.weights), recipes });
-    Ok(Checkpoint::new(&path, tensors, Some(card), kitchen).with_names(names))
+    let kitchen = Box::new(Kitchen { weights: Arc::clone(weights), recipes });
+    Checkpoint::new(&path, tensors, Some(card), kitchen).with_names(names)
+}
+
+/// What something beside the graph says of its preprocessing, for a graph that has none itself.
+#[derive(Debug, Clone)]
+pub(crate) enum Said {
+    /// The file says it.
+    File(String),
+    /// It is assumed; and the sentence that says why.
+    Assumed((String, String)),
 }
 
 /// The card with what no node says: the classes' names, and how photos become images.
-fn with_names(card: ModelCard, written: Option<ModelCard>) -> ModelCard {
-    let Some(written) = written else { return card };
-    let mut card = card;
+pub(crate) fn with_names(mut card: ModelCard, written: ModelCard) -> ModelCard {
     card.assumed.push(
         "the file is another than the one that Rekindle wrote: classes and the resizing of photos are those of its metadata"
             .into(),
@@ -52,8 +74,8 @@ fn with_names(card: ModelCard, written: Option<ModelCard>) -> ModelCard {
     if card.graph.classes() == Some(written.classes.len()) {
         card.classes = written.classes;
     }
-    let ModelCard { resize, photo_resize, transparency, orientation, .. } = written;
-    ModelCard { resize, photo_resize, transparency, orientation, ..card }
+    let ModelCard { resize, photo_resize, photo_middle, transparency, orientation, .. } = written;
+    ModelCard { resize, photo_resize, photo_middle, transparency, orientation, ..card }
 }
 
 /// Reads a graph for images of the size that it says, or that is asked for; or else for those of the family that it turns
@@ -84,9 +106,14 @@ fn sized(graph: &Graph, size: Option<[usize; 2]>) -> Result<(Found, Origin), Str
     Ok((found, Origin::Network))
 }
 
-fn placed(
+/// The card of the network that a graph computes, and how its variables are made of the file's tensors.
+///
+/// # Errors
+/// When the graph is none that Rekindle can use; the message says why.
+pub(crate) fn placed(
     graph: &Graph,
     size: Option<[usize; 2]>,
+    said: Option<Said>,
 ) -> Result<(ModelCard, Vec<(TensorInfo, Constant)>), String> {
     let (found, size_origin) = sized(graph, size)?;
     let Found { graph: network, values, folded, assumed } = found;
@@ -96,8 +123,16 @@ fn placed(
     let names_in_file: Vec<String> =
         network.layers().iter().map(|layer| layer.name.clone()).collect();
     // Keras's reader ends in the same steps: preprocessing, probabilities, known names.
-    let settled = settle(Whole { graph: network, ends: Vec::new(), preprocessing: None })?;
+    let (preprocessing, is_assumed) = match said {
+        None => (None, true),
+        Some(Said::Assumed(said)) => (Some(said), true),
+        Some(Said::File(said)) => (Some((said, String::new())), false),
+    };
+    let settled = settle(Whole { graph: network, ends: Vec::new(), preprocessing })?;
     let Settled { mut card, names, two_classes } = settled;
+    if !is_assumed {
+        card.assumed.retain(|sentence| !sentence.is_empty());
+    }
     card.folded = folded;
     card.origins.size = size_origin;
     card.assumed = assumed.into_iter().chain(card.assumed).collect();

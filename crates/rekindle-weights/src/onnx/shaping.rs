@@ -2,7 +2,7 @@
 
 use super::data::{Atom, Data, Tag, places, whole};
 use super::integers::{Integer, Integers};
-use super::node::Node;
+use super::node::{Node, Shown};
 use super::read::{Known, Reader};
 
 /// The axis that is meant, where negative ones count from the end.
@@ -126,8 +126,8 @@ impl Reader<'_> {
         };
         if !is_samples {
             return Err(node.refused(&format!(
-                "it makes {:?} of {}, expected the samples to stay first",
-                target.values,
+                "it makes {} of {}, expected the samples to stay first",
+                target.values.shown(),
                 data.described()
             )));
         }

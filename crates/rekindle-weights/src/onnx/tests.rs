@@ -155,7 +155,7 @@ fn pads_are_honoured() {
 #[test]
 fn what_is_not_known_is_an_error_with_a_name() {
     let error = conv(&[("surprise", Int(1))]).error();
-    assert!(error.contains("node `the_conv` (Conv): attribute `surprise` is Int(1)"), "{error}");
+    assert!(error.contains("node `the_conv` (Conv): attribute `surprise` is 1"), "{error}");
     let error = conv(&[("pads", Ints(&[-1, 0, 0, 0]))]).error();
     assert!(error.contains("`pads` is [-1, 0, 0, 0], expected four integers from 0"), "{error}");
     assert!(conv(&[("strides", Ints(&[0, 1]))]).error().contains("two integers from 1"));

@@ -9,7 +9,7 @@ use crate::Dtype;
 use crate::safetensors::decode;
 
 /// ONNX's `TensorProto.DataType`, where it is one of numbers with a fraction.
-pub(super) fn dtype(data_type: i32) -> Option<Dtype> {
+pub(crate) fn dtype(data_type: i32) -> Option<Dtype> {
     Some(match data_type {
         1 => Dtype::F32,
         10 => Dtype::F16,
@@ -69,7 +69,7 @@ fn extents(tensor: &TensorProto, size: usize) -> Result<(Vec<usize>, usize), Str
     });
     match (shape, count) {
         (Some(shape), Some(count)) => Ok((shape, count)),
-        _ => Err(format!("a shape of {:?} is more than a file can hold", tensor.dims)),
+        _ => Err(format!("a shape of {dims:?} is more than a file can hold", dims = tensor.dims)),
     }
 }
 
@@ -111,7 +111,9 @@ impl Weight {
                     self.tensor.int32_data.iter().flat_map(|&bits| (bits as u16).to_le_bytes());
                 decode(&bits.collect::<Vec<u8>>(), self.dtype)
             }
-            Dtype::I32 | Dtype::I64 => return Err("whole numbers are no weights".into()),
+            Dtype::I8 | Dtype::I32 | Dtype::I64 => {
+                return Err("whole numbers are no weights".into());
+            }
         })
     }
 }

@@ -83,7 +83,7 @@ impl Reader<'_> {
             return Err(node.wrong(
                 "kernel_shape",
                 given,
-                &format!("{:?}, as the weights have it", [height, width]),
+                &format!("[{height}, {width}], as the weights have it"),
             ));
         }
         let maps = self.maps(node, &data)?;
@@ -153,8 +153,8 @@ impl Reader<'_> {
             return self.full(node, value, vec![count]);
         }
         Err(node.refused(&format!(
-            "a constant has the shape {:?}, expected {count} values",
-            constant.shape()
+            "a constant has the shape {shape:?}, expected {count} values",
+            shape = constant.shape()
         )))
     }
 

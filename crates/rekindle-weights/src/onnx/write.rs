@@ -132,12 +132,13 @@ impl<'a> Tensor<'a> {
                 let found = variables.remove(&key).map(|(_, values)| values);
                 let found = found.filter(|values| values.len() == spec.count());
                 let found = found.ok_or_else(|| {
-                    let reason = format!("`{name}` has no values of shape {:?}", spec.shape);
+                    let reason =
+                        format!("`{name}` has no values of shape {shape:?}", shape = spec.shape);
                     WeightsError::format(path, reason)
                 })?;
                 spec.to_burn(found)
                     .into_vec::<f32>()
-                    .map_err(|error| WeightsError::format(path, format!("`{name}`: {error:?}")))?
+                    .map_err(|error| WeightsError::format(path, format!("`{name}`: {error}")))?
             }
         };
         let count: usize = shape.iter().product();

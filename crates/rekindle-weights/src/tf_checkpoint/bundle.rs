@@ -43,8 +43,9 @@ pub(super) fn read(mut table: Table, header: Bytes, path: &Path) -> Result<Opene
         if key.first().is_none_or(|first| *first == 0) {
             return Ok(());
         }
-        let name = std::str::from_utf8(key)
-            .map_err(|_| format!("a tensor's name is not text: {key:?}; the index is damaged"))?;
+        let name = std::str::from_utf8(key).map_err(|_| {
+            format!("the name `{}` is not UTF-8: the index is damaged", key.escape_ascii())
+        })?;
         let mut entry = BundleEntryProto::decode(value)
             .map_err(|error| format!("`{name}`: its entry is damaged: {error}"))?;
         all.push(Described {
@@ -105,7 +106,8 @@ fn read_objects(
         return Err("is shorter than a string: the data are damaged".into());
     };
     if length != Some(text.len() as u64) {
-        return Err(format!("holds {} bytes, expected {length:?}: damaged", text.len()));
+        let said = length.map_or("a length".into(), |length| length.to_string());
+        return Err(format!("holds {} bytes, expected {said}: damaged", text.len()));
     }
     // The CRC is of the length as a whole number, whatever it takes in the file.
     let crc = crc32c::crc32c(&(text.len() as u32).to_le_bytes());

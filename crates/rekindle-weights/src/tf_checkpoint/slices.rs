@@ -42,7 +42,9 @@ pub(super) fn read(table: Table, list: Bytes, path: &Path) -> Result<Opened, Str
         // Whole numbers and halves may take one byte each.
         let least = match dtype {
             Dtype::F32 | Dtype::F64 => bytes(&shape, dtype),
-            Dtype::F16 | Dtype::Bf16 | Dtype::I32 | Dtype::I64 => Some(shape.iter().product()),
+            Dtype::F16 | Dtype::Bf16 | Dtype::I8 | Dtype::I32 | Dtype::I64 => {
+                Some(shape.iter().product())
+            }
         };
         if least.is_none_or(|least| least as u64 > length) {
             return Err(format!(
@@ -135,6 +137,7 @@ fn values(tensor: TensorProto, dtype: Dtype) -> Result<Vec<f32>, String> {
         Dtype::Bf16 => halves(|bits| bf16::from_bits(bits).to_f32()),
         Dtype::F32 => Ok(tensor.float_val),
         Dtype::F64 => Ok(tensor.double_val.into_iter().map(|value| value as f32).collect()),
+        Dtype::I8 => Err("bytes are no weights here".into()),
         Dtype::I32 => Ok(tensor.int_val.into_iter().map(|value| value as f32).collect()),
         Dtype::I64 => Ok(tensor.int64_val.into_iter().map(|value| value as f32).collect()),
     }

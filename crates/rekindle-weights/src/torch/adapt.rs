@@ -83,6 +83,32 @@ pub(super) fn with_last_epsilon(graph: &Graph, epsilon: f64) -> Result<Graph, St
         .map_err(|error| error.to_string())
 }
 
+/// The graph with the zeros of transformers' EfficientNet in front of strides: one more behind than before whatever the maps'
+/// size, but as many on both sides in these blocks.
+pub(super) fn with_pads(graph: &Graph, symmetric: &[usize]) -> Result<Graph, String> {
+    let mut layers = graph.layers().to_vec();
+    let mut blocks = 0..;
+    for position in 0..layers.len() {
+        let (window, is_symmetric) = match &layers[position].op {
+            Op::Conv2d(conv) => (conv.window, false),
+            Op::DepthwiseConv2d(conv) => {
+                let block = blocks.next().unwrap_or_default();
+                (conv.window, symmetric.contains(&block))
+            }
+            _ => continue,
+        };
+        let pad = layers[position].inputs.first().and_then(|input| input.layer());
+        let Some(pad) = pad.filter(|_| window.stride != [1, 1]) else { continue };
+        if let Op::ZeroPadding2d(zeros) = &mut layers[pad].op {
+            let half = window.kernel.map(|extent| extent / 2);
+            let before = if is_symmetric { half } else { half.map(|half| half.saturating_sub(1)) };
+            zeros.padding = [[before[0], half[0]], [before[1], half[1]]];
+        }
+    }
+    Graph::new(graph.input(), layers, graph.output(), graph.base())
+        .map_err(|error| error.to_string())
+}
+
 /// The graph without the layers in front of the first convolution that only scale.
 fn without_front(graph: &Graph) -> Result<Graph, String> {
     let mut gone = HashSet::new();

@@ -7,19 +7,26 @@
 mod adapt;
 mod dialects;
 mod names;
+mod scaling;
 mod values;
+mod write;
 
 use std::collections::{HashMap, HashSet};
 
-use rekindle_nn::ops::{Fit, Interpolation, Rescaling, Resizing};
-use rekindle_nn::{Architecture, Base, Graph, Layer, Op, Source};
+use rekindle_nn::{Architecture, Base, Graph, Layer, Op};
+use rekindle_pixels::Middle;
 
-use self::adapt::adapted;
+use self::adapt::{Otherwise, adapted};
 use self::dialects::{DIALECTS, Dialect, Model};
+use self::names::Module;
+pub(crate) use self::scaling::Scaling;
+use self::scaling::scale;
 use self::values::{Change, Reader};
+pub(crate) use self::write::{PROGRAM_CONFIG, RECORD, write};
 use crate::beside::Beside;
 use crate::checkpoint::Checkpoint;
-use crate::{ModelCard, TensorInfo};
+use crate::record::Record;
+use crate::{ModelCard, TensorInfo, hugging_face};
 
 /// What programs put in front of all names when they wrap a network.
 const WRAPPERS: [&str; 3] = ["timm_model.", "module.", "model."];
@@ -33,13 +40,6 @@ pub(crate) fn is_named<'a>(mut names: impl Iterator<Item = &'a str> + Clone) -> 
 pub(crate) fn split(name: &str) -> (String, String) {
     let (module, variable) = name.rsplit_once('.').unwrap_or(("", name));
     (module.to_owned(), variable.to_owned())
-}
-
-/// Means and deviations of images from 0 to 1, by their channels.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Scaling {
-    pub mean: Vec<f64>,
-    pub deviation: Vec<f64>,
 }
 
 /// The checkpoint with the variables of the network that its tensors are of, or with the reason why it has none.
@@ -60,6 +60,14 @@ pub(crate) fn resolve(
         }
         Err(problem) => checkpoint.with_problem(problem),
     }
+}
+
+/// What a file's own metadata says of its network: timm's configuration, and a [`Record`] of an exported file.
+pub(crate) fn beside(config: &str, record: Option<&String>) -> Result<Beside, String> {
+    let config = serde_json::from_str(config)
+        .map_err(|error| format!("`{PROGRAM_CONFIG}` in its metadata: damaged JSON: {error}"))?;
+    let record = record.map(|text| Record::of(text.as_bytes())).transpose()?;
+    Ok(Beside { record, ..hugging_face::said(&config, PROGRAM_CONFIG)? })
 }
 
 /// A tensor under the network's name, and what its values are made of.
@@ -125,6 +133,7 @@ impl<'a> Search<'a> {
             .flat_map(|dialect| dialect.models.iter().map(move |model| (dialect, model)));
         let models: Vec<(&Dialect, &Model)> = models
             .filter(|(_, model)| said.is_none_or(|said| model.names.contains(&said)))
+            .filter(|(dialect, _)| dialect.arguments.is_empty() != self.beside.arguments)
             .collect();
         if let (Some(said), true) = (said, models.is_empty()) {
             return Err(format!(
@@ -192,31 +201,35 @@ impl<'a> Search<'a> {
         model: &'static Model,
     ) -> Result<Candidate, (usize, String)> {
         let none = |reason: String| (0, reason);
-        let Some(plain) = Architecture::by_name(model.family) else {
-            return Err(none(format!("no family is called `{}`", model.family)));
-        };
-        let alpha = model.alpha.or(plain.settings.alpha);
-        let plain = alpha.map_or(plain, |alpha| plain.with_alpha(alpha));
-        let plain = plain.with_minimalistic(model.minimalistic);
+        let plain = model.architecture().map_err(none)?;
         let text = |error: rekindle_nn::NetworkError| none(error.to_string());
         let topped = plain.with_top(Some(2)).graph().map_err(text)?;
         let with_variables = |position: &usize| !topped.variables(*position).is_empty();
         let mut positions = (0..topped.layers().len()).filter(with_variables);
         // Normalizations in front are none of PyTorch's.
         let first = positions.find(|&at| matches!(topped.layers()[at].op, Op::Conv2d(_)));
-        let channels = first.and_then(|at| self.weight(dialect, &topped.layers()[at]));
+        let channels = first.and_then(|at| self.weight(dialect, &topped, at));
         let Some(&[_, channels, ..]) = channels else {
             return Err(none(format!("{} begins otherwise", plain.family.title)));
         };
-        let outputs =
-            positions.next_back().and_then(|at| self.weight(dialect, &topped.layers()[at]));
+        let outputs = positions.next_back().and_then(|at| self.weight(dialect, &topped, at));
         let outputs = outputs.and_then(|shape| shape.first().copied());
         let [height, width] = self.size.unwrap_or(plain.size().pixels());
         let architecture = plain
             .with_images(height, width, channels)
             .with_top(outputs.map(|outputs| outputs.max(2)));
         let family = architecture.graph().map_err(text)?;
-        let graph = adapted(&family, dialect.otherwise).map_err(none)?;
+        let otherwise = dialect.otherwise;
+        let otherwise = Otherwise {
+            epsilon: self.beside.epsilon.or(otherwise.epsilon),
+            symmetric: self.beside.symmetric.unwrap_or(otherwise.symmetric),
+            ..otherwise
+        };
+        let graph = adapted(&family, otherwise).map_err(none)?;
+        let graph = match &self.beside.symmetric_blocks {
+            Some(blocks) => adapt::with_pads(&graph, blocks).map_err(none)?,
+            None => graph,
+        };
         let graph = match self.beside.last_epsilon {
             Some(epsilon) => adapt::with_last_epsilon(&graph, epsilon).map_err(none)?,
             None => graph,
@@ -227,10 +240,10 @@ impl<'a> Search<'a> {
     }
 
     /// The shape of a layer's `weight`.
-    fn weight(&self, dialect: &Dialect, layer: &Layer) -> Option<&'a [usize]> {
-        let mut modules = dialect.modules(layer).into_iter();
-        let index =
-            modules.find_map(|module| self.numbers.get(format!("{module}.weight").as_str()))?;
+    fn weight(&self, dialect: &Dialect, graph: &Graph, position: usize) -> Option<&'a [usize]> {
+        let mut modules = dialect.modules(graph, &graph.layers()[position]).into_iter();
+        let weight = |module: Module| self.numbers.get(format!("{}.weight", module.path).as_str());
+        let index = modules.find_map(weight)?;
         Some(&self.checkpoint.tensors()[*index].shape)
     }
 
@@ -245,7 +258,7 @@ impl<'a> Search<'a> {
         let mut used = HashSet::new();
         let last = (0..graph.layers().len()).rfind(|&at| !graph.variables(at).is_empty());
         for (position, layer) in graph.layers().iter().enumerate() {
-            let modules = dialect.modules(layer);
+            let modules = dialect.modules(graph, layer);
             for mut spec in graph.variables(position) {
                 let wanted = spec.shape.clone();
                 let is_doubled = two_classes && last == Some(position);
@@ -253,7 +266,7 @@ impl<'a> Search<'a> {
                     *outputs = 1;
                 }
                 let candidates =
-                    modules.iter().map(|module| values::tensor(module, layer, spec.name));
+                    modules.iter().map(|module| values::tensor(&module.path, layer, spec.name));
                 let candidates: Vec<String> = candidates.collect();
                 let index = candidates.iter().find_map(|name| self.numbers.get(name.as_str()));
                 let Some(&index) = index else {
@@ -270,8 +283,11 @@ impl<'a> Search<'a> {
                     return Err((
                         placed.len(),
                         format!(
-                            "`{name}` has the shape {:?}, which is not that of `{}`'s {}, {:?}",
-                            tensor.shape, layer.name, spec.name, spec.shape
+                            "`{name}` has the shape {found:?}, which is not that of `{}`'s {}, {expected:?}",
+                            layer.name,
+                            spec.name,
+                            found = tensor.shape,
+                            expected = spec.shape
                         ),
                     ));
                 };
@@ -351,18 +367,36 @@ impl<'a> Search<'a> {
         let interpolation = self.beside.interpolation.unwrap_or_else(|| {
             let name = if dialect.bicubic { "bicubic" } else { "bilinear" };
             assumed.push(format!(
-                "the file does not say how photos are resized: {name}, of their middle, is assumed"
+                "the file does not say how photos are resized: {name}, of their middle square, is assumed"
             ));
-            if dialect.bicubic { Interpolation::Bicubic } else { Interpolation::Bilinear }
+            name
         });
-        if let Some([height, width, _]) = card.graph.input().as_map() {
-            let resizing = Resizing { antialias: true, ..Resizing::new(height, width) };
-            card.photo_resize = Some(resizing.interpolation(interpolation).fit(Fit::Crop).into());
+        card.resize = Some(interpolation.into());
+        if let (Some([height, width, _]), false) =
+            (card.graph.input().as_map(), self.beside.stretched)
+        {
+            card.photo_middle = self.beside.middle.or(Some(Middle::whole(height.min(width))));
         }
+        card.published_as = Some(name.to_owned());
         card.assumed = assumed;
         // Such networks take images of any size, and a user may have asked for another.
         Beside { size: None, ..self.beside.clone() }.apply(&mut card)?;
+        if let Some(record) = &self.beside.record {
+            let (preprocessing, published_as) = (card.preprocessing, card.published_as);
+            card = ModelCard { preprocessing, published_as, ..record.card(&card.graph)? };
+        }
         Ok(Found { card, placed })
+    }
+}
+
+impl Model {
+    /// The family's network, for images of its own size; without its top.
+    fn architecture(&self) -> Result<Architecture, String> {
+        let plain = Architecture::by_name(self.family);
+        let plain = plain.ok_or_else(|| format!("no family is called `{}`", self.family))?;
+        let alpha = self.alpha.or(plain.settings.alpha);
+        let plain = alpha.map_or(plain, |alpha| plain.with_alpha(alpha));
+        Ok(plain.with_minimalistic(self.minimalistic))
     }
 }
 
@@ -375,62 +409,12 @@ fn known() -> Vec<&'static str> {
     names
 }
 
-/// Scales a network's images: by a card's own word for it, or else in a layer in front.
-fn scale(card: &mut ModelCard, scaling: &Scaling) -> Result<(), String> {
-    let Scaling { mean, deviation } = scaling;
-    let is = |means: [f64; 3], deviations: [f64; 3]| {
-        let near = |a: &[f64], b: [f64; 3]| {
-            a.len() == 3 && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6)
-        };
-        near(mean, means) && near(deviation, deviations)
-    };
-    card.preprocessing = if is([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]) {
-        "torch".into()
-    } else if is([0.5; 3], [0.5; 3]) {
-        "tf".into()
-    } else {
-        let channels = card.graph.input().channels();
-        if mean.len() != channels || deviation.len() != channels {
-            return Err(format!(
-                "found {} means and {} deviations, expected {channels}, one for each channel",
-                mean.len(),
-                deviation.len()
-            ));
-        }
-        let scale: Vec<f64> = deviation.iter().map(|deviation| 1.0 / (255.0 * deviation)).collect();
-        let offset =
-            mean.iter().zip(deviation).map(|(mean, deviation)| -mean / deviation).collect();
-        card.graph = behind(&card.graph, Rescaling { scale, offset })?;
-        "none".into()
-    };
-    Ok(())
-}
-
-/// The graph with a layer in front that scales its images.
-fn behind(graph: &Graph, rescaling: Rescaling) -> Result<Graph, String> {
-    let moved = |source: &Source| match source {
-        Source::Input => Source::Layer(0),
-        Source::Layer(position) => Source::Layer(position + 1),
-    };
-    let mut layers =
-        vec![Layer { name: "rescaling".into(), op: rescaling.into(), inputs: vec![Source::Input] }];
-    layers.extend(
-        graph.layers().iter().map(|layer| Layer {
-            inputs: layer.inputs.iter().map(moved).collect(),
-            ..layer.clone()
-        }),
-    );
-    let base = graph.base();
-    let base = Base { layers: base.layers + 1, output: moved(&base.output), ..base };
-    Graph::new(graph.input(), layers, moved(&graph.output()), base)
-        .map_err(|error| error.to_string())
-}
-
 impl Dialect {
-    /// What a layer may be called.
-    fn modules(&self, layer: &Layer) -> Vec<String> {
+    /// What a layer of a network is called: timm's module and torchvision's, or one of both.
+    fn modules(&self, graph: &Graph, layer: &Layer) -> Vec<Module> {
+        let layers: Vec<&str> = graph.layers().iter().map(|layer| layer.name.as_str()).collect();
         let Some([conv, norm]) = self.units else {
-            return names::renamed(self.rules, self.list, &layer.name);
+            return names::renamed(self.rules, self.list, &layer.name, &layers);
         };
         // The rules have one name for a convolution and its normalization.
         let is_norm = matches!(layer.op, Op::BatchNorm(_));
@@ -441,8 +425,9 @@ impl Dialect {
             Op::Conv2d(_) => conv,
             _ => "",
         };
-        let modules = names::renamed(self.rules, self.list, &name).into_iter();
-        modules.map(|module| format!("{module}{suffix}")).collect()
+        let modules = names::renamed(self.rules, self.list, &name, &layers).into_iter();
+        let whole = |module: Module| Module { path: format!("{}{suffix}", module.path), ..module };
+        modules.map(whole).collect()
     }
 }
 
@@ -460,19 +445,16 @@ mod tests {
             .iter()
             .flat_map(|dialect| dialect.models.iter().map(move |model| (dialect, model)))
         {
-            let plain =
-                Architecture::by_name(model.family).unwrap_or_else(|| panic!("{}", model.family));
-            let plain = model.alpha.map_or(plain, |alpha| plain.with_alpha(alpha));
-            let known = plain.with_minimalistic(model.minimalistic).with_top(Some(7));
+            let known = model.architecture().expect("known").with_top(Some(7));
             let graph = known.graph().unwrap_or_else(|error| panic!("{:?}: {error}", model.names));
             let graph = adapted(&graph, dialect.otherwise).expect("adapts");
             let mut seen = HashSet::new();
             for (position, layer) in graph.layers().iter().enumerate() {
                 for variable in graph.variables(position) {
-                    let modules = dialect.modules(layer);
+                    let modules = dialect.modules(&graph, layer);
                     let names: Vec<String> = modules
                         .iter()
-                        .map(|module| values::tensor(module, layer, variable.name))
+                        .map(|module| values::tensor(&module.path, layer, variable.name))
                         .collect();
                     assert!(!names.is_empty(), "{:?}: `{}`", model.names, layer.name);
                     assert!(seen.insert(names.clone()), "{:?}: {names:?} twice", model.names);
@@ -481,24 +463,5 @@ mod tests {
             networks += 1;
         }
         assert!(networks > 60, "{networks}");
-    }
-
-    #[test]
-    fn channels_of_other_means_are_scaled_in_front() {
-        let known = Architecture::by_name("resnet-50").expect("known").with_size(32);
-        let mut card = ModelCard::new(known.graph().expect("valid"));
-        let before = card.graph.layers().len();
-        let scaling = Scaling { mean: vec![0.1, 0.2, 0.3], deviation: vec![1.0, 0.5, 0.25] };
-        scale(&mut card, &scaling).expect("scales");
-        assert_eq!((card.preprocessing.as_str(), card.graph.layers().len()), ("none", before + 1));
-        let Op::Rescaling(rescaling) = &card.graph.layers()[0].op else {
-            panic!("a layer in front")
-        };
-        assert!(
-            (rescaling.scale[2] * 255.0 - 4.0).abs() < 1e-9
-                && (rescaling.offset[1] + 0.4).abs() < 1e-9
-        );
-        let wrong = Scaling { mean: vec![0.1], deviation: vec![1.0] };
-        assert!(scale(&mut card, &wrong).expect_err("one channel").contains("expected 3"));
     }
 }

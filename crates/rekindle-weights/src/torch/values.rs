@@ -43,6 +43,72 @@ pub(super) enum Change {
     BehindZeros(Box<Change>),
 }
 
+/// The shape of a variable as a module has it. `axes` is how many axes the weight has, where it is not as many as the
+/// layer's kernel.
+pub(super) fn shape(
+    graph: &Graph,
+    position: usize,
+    spec: &VariableSpec,
+    axes: Option<usize>,
+) -> Result<Vec<usize>, String> {
+    let op = &graph.layers()[position].op;
+    let mut shape = match (op, spec.shape.as_slice()) {
+        (Op::Dense(_), &[inputs, outputs]) => match flattened(graph, position) {
+            Some([height, width, channels]) if axes == Some(4) => {
+                vec![outputs, channels, height, width]
+            }
+            _ => vec![outputs, inputs],
+        },
+        _ => spec.burn_shape(),
+    };
+    let is_weight = spec.name == "kernel" || matches!(op, Op::LayerScale(_));
+    if let Some(axes) = axes.filter(|_| is_weight) {
+        while shape.len() > axes && shape.last() == Some(&1) {
+            shape.pop();
+        }
+        while shape.len() < axes {
+            shape.push(1);
+        }
+        if shape.len() != axes {
+            return Err(format!("its shape is {shape:?}, expected {axes} axes"));
+        }
+    }
+    Ok(shape)
+}
+
+/// A variable's values, in Keras's layout, as a module has them.
+pub(super) fn written(
+    graph: &Graph,
+    position: usize,
+    spec: &VariableSpec,
+    values: Vec<f32>,
+) -> Result<Vec<f32>, String> {
+    if values.len() != spec.count() {
+        return Err(format!("found {} values, expected {:?}", values.len(), spec.shape));
+    }
+    let (Op::Dense(_), &[inputs, _]) = (&graph.layers()[position].op, spec.shape.as_slice()) else {
+        return spec.to_burn(values).into_vec::<f32>().map_err(|error| format!("{error:?}"));
+    };
+    let rows = transposed(&values, inputs);
+    Ok(match flattened(graph, position) {
+        // Each row by channels.
+        Some([height, width, _]) => {
+            rows.chunks(inputs.max(1)).flat_map(|row| transposed(row, height * width)).collect()
+        }
+        None => rows,
+    })
+}
+
+/// The maps that a dense layer takes as a vector: height, width, channels.
+fn flattened(graph: &Graph, position: usize) -> Option<[usize; 3]> {
+    match graph.layers()[position].inputs.first() {
+        Some(Source::Layer(input)) if matches!(graph.layers()[*input].op, Op::Flatten(_)) => {
+            graph.input_shapes(*input).first().and_then(|shape| shape.as_map())
+        }
+        _ => None,
+    }
+}
+
 /// The axes that are not of size 1.
 fn squeezed(shape: &[usize]) -> Vec<usize> {
     shape.iter().copied().filter(|&extent| extent != 1).collect()
@@ -69,13 +135,7 @@ impl Change {
         if found.first() != Some(&outputs) || count(found) != inputs.checked_mul(outputs) {
             return None;
         }
-        let flattened = match layer.inputs.first() {
-            Some(Source::Layer(input)) if matches!(graph.layers()[*input].op, Op::Flatten(_)) => {
-                graph.input_shapes(*input).first().and_then(|shape| shape.as_map())
-            }
-            _ => None,
-        };
-        match (flattened, found) {
+        match (flattened(graph, position), found) {
             (Some([_, _, channels]), &[_, _]) => Some(Self::Flattened { rows: outputs, channels }),
             (Some([height, width, channels]), rest) => (rest == [outputs, channels, height, width])
                 .then_some(Self::Flattened { rows: outputs, channels }),

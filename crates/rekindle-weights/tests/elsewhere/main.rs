@@ -3,6 +3,7 @@
 mod pieces;
 mod saved_model;
 mod tfjs;
+mod tflite;
 mod torch;
 
 use std::path::{Path, PathBuf};

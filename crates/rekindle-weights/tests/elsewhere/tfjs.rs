@@ -198,7 +198,6 @@ fn truncated_and_longer_files_are_errors() {
 fn other_zips_say_what_they_hold() {
     let folder = tempfile::tempdir().expect("a folder");
     for (name, expected) in [
-        ("model_unquant.tflite", "TensorFlow Lite"),
         ("model.savedmodel/saved_model.pb", "unpack the zip"),
         ("photo.jpg", "neither Keras's `.keras`"),
     ] {

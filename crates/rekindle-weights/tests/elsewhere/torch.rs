@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use rekindle_pixels::Middle;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -232,27 +233,31 @@ fn a_network_without_a_classifier_or_with_one_output_is_taken() {
 fn folders_say_classes_sizes_and_preprocessing() {
     let folder = folder();
     let expected: Vec<String> = (0..5).map(|number| format!("kind {number}")).collect();
-    for (file, size, preprocessing, interpolation) in [
-        ("timm_tf_efficientnet_b1", 240, "torch", "Bicubic"),
-        ("transformers_resnet", 224, "none", "Bicubic"),
-        ("transformers_convnext", 224, "none", "Bicubic"),
+    for (file, size, preprocessing, resize, shorter) in [
+        // 240 / 0.882.
+        ("timm_tf_efficientnet_b1", 240, "torch", "bicubic", Some(272)),
+        ("transformers_resnet", 224, "none", "bicubic", Some(256)),
+        ("transformers_convnext", 224, "none", "bicubic", Some(256)),
+        ("transformers_mobilenet_v2", 224, "none", "bilinear", Some(256)),
+        // Stretched.
+        ("transformers_efficientnet", 224, "none", "bicubic", None),
     ] {
         Golden::of(file).folder(folder.path());
         let (card, _) = open_for(folder.path(), None);
         assert_eq!(card.classes, expected, "{file}");
         assert_eq!(card.graph.input().as_map(), Some([size, size, 3]), "{file}");
         assert_eq!(card.preprocessing, preprocessing, "{file}");
-        let resize = format!("{:?}", card.photo_resize);
-        assert!(resize.contains(interpolation) && resize.contains("Crop"), "{resize}");
-        let is_told = card.assumed.iter().any(|line| line.contains("crop_pct"));
-        assert!(is_told, "{file}: {:?}", card.assumed);
+        assert_eq!(card.resize.as_deref(), Some(resize), "{file}");
+        let middle = shorter.map(|shorter| Middle { shorter, kept: size });
+        assert_eq!(card.photo_middle, middle, "{file}");
+        assert!(card.assumed.is_empty(), "{file}: {:?}", card.assumed);
     }
 }
 
 #[test]
 fn what_a_folder_says_is_honoured_or_refused() {
     type Change = fn(&mut Value);
-    let changes: [(&str, Change, &[&str]); 13] = [
+    let changes: [(&str, Change, &[&str]); 20] = [
         (
             "timm_tf_efficientnet_b1",
             |c| c["architecture"] = json!("resnetblur50"),
@@ -292,6 +297,41 @@ fn what_a_folder_says_is_honoured_or_refused() {
             "timm_tf_efficientnet_b1",
             |c| c["label_names"] = json!(["a", "b"]),
             &["names 2 classes, but the model has 5"],
+        ),
+        (
+            "timm_tf_efficientnet_b1",
+            |c| c["pretrained_cfg"]["crop_pct"] = json!(2),
+            &["`crop_pct` is 2", "0.05 to 1"],
+        ),
+        (
+            "timm_tf_efficientnet_b1",
+            |c| c["model_args"] = json!({ "pad_type": "same", "bn_eps": 0.001 }),
+            &["`model_args` has `", "not be honoured"],
+        ),
+        (
+            "transformers_mobilenet_v2",
+            |c| c["output_stride"] = json!(16),
+            &["`output_stride` is 16, expected 32"],
+        ),
+        (
+            "transformers_mobilenet_v2",
+            |c| c["first_layer_is_expansion"] = json!(false),
+            &["`first_layer_is_expansion` is false"],
+        ),
+        (
+            "transformers_efficientnet",
+            |c| c["pooling_type"] = json!("max"),
+            &["`pooling_type` is \"max\"", "mean"],
+        ),
+        (
+            "transformers_efficientnet",
+            |c| c["strides"] = json!([1, 1, 2, 2, 1, 2, 1]),
+            &["`strides` is [1,1,2", "expected [1,2,2"],
+        ),
+        (
+            "transformers_efficientnet",
+            |c| c["depthwise_padding"] = json!(["x"]),
+            &["`depthwise_padding` is [\"x\"]"],
         ),
         (
             "transformers_resnet",
@@ -345,6 +385,7 @@ fn what_a_folder_says_is_honoured_or_refused() {
         ("do_rescale", json!(false), "`do_rescale` is false"),
         ("resample", json!(9), "`resample` is 9"),
         ("size", json!("big"), "`size` is \"big\""),
+        ("do_resize", json!(false), "`do_resize` is false"),
     ] {
         let mut settings = golden.preprocessor.clone().expect("settings");
         settings[setting] = value;

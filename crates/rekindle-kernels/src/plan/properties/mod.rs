@@ -1,5 +1,6 @@
 //! Plans of networks that chance makes, against plain loops in f64.
 
+mod int8;
 pub(crate) mod recipe;
 pub(crate) mod reference;
 
@@ -73,8 +74,8 @@ fn check(recipe: &Recipe, threads: &[rayon::ThreadPool]) -> Result<(), TestCaseE
         // An f32 is rounded by 2^-24 of it at most; Winograd's F(4x4) magnifies that some ten times.
         let (tolerance, unit) = match config.precision {
             Precision::F32 => (1e-4, 2f64.powi(-21)),
-            // Plans have no f16: `checked` refuses it.
-            Precision::Bf16 | Precision::F16 => (2e-2, 2f64.powi(-9)),
+            // These have no f16, which `checked` refuses, and no int8, which has tests of its own.
+            Precision::Bf16 | Precision::F16 | Precision::Int8 => (2e-2, 2f64.powi(-9)),
         };
         if nearest_jump <= tolerance {
             continue;

@@ -46,7 +46,7 @@ impl Writer {
             let only_old = self.dialect == Dialect::Both && function.name().is_some();
             let hint = if only_old { ": export it as .keras" } else { "" };
             let who = if only_old { "Keras 2" } else { "Keras" };
-            format!("computes {function:?}, for which {who} has no layer{hint}")
+            format!("computes {function}, for which {who} has no layer{hint}")
         };
         Ok(match function {
             Activation::Linear

@@ -60,11 +60,11 @@ pub(super) fn entries(
             };
             if shape != spec.shape || values.len() != spec.count() {
                 return Err(format!(
-                    "{} has a {} of shape {shape:?} and {} values, expected {:?}",
+                    "{} has a {} of shape {shape:?} and {} values, expected {expected:?}",
                     described(),
                     spec.name,
                     values.len(),
-                    spec.shape
+                    expected = spec.shape
                 ));
             }
             let is_depthwise = layer.op.class() == "DepthwiseConv2D" && spec.name == "kernel";

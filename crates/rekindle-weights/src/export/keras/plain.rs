@@ -263,8 +263,8 @@ impl Writer {
         let dilation = window.dilation;
         if window.stride != [1, 1] && dilation != [1, 1] {
             return Err(format!(
-                "has strides {:?} and dilation {dilation:?}: Keras's convolutions have only one of both",
-                window.stride
+                "has strides {stride:?} and dilation {dilation:?}: Keras's convolutions have only one of both",
+                stride = window.stride
             ));
         }
         let (x, window) = match window.padding {
@@ -317,8 +317,8 @@ impl Writer {
         let Some(&x) = view.inputs.first() else { return Err("has no input".into()) };
         if conv.window.stride[0] != conv.window.stride[1] {
             return Err(format!(
-                "has strides {:?}: Keras's has the same both ways",
-                conv.window.stride
+                "has strides {stride:?}: Keras's has the same both ways",
+                stride = conv.window.stride
             ));
         }
         let activation = self.embedded(conv.activation);
@@ -387,8 +387,8 @@ impl Writer {
             [cut(0, 0), cut(0, 1), cut(1, 0), cut(1, 1)]
         else {
             return Err(format!(
-                "pads {padding:?} around windows of {:?}: Keras's pools pad at most {most:?}",
-                window.kernel
+                "pads {padding:?} around windows of {kernel:?}: Keras's pools pad at most {most:?}",
+                kernel = window.kernel
             ));
         };
         let mut y = self.beside(view.name, "all", plain(every), x);

@@ -238,7 +238,7 @@ fn flattened(net: &mut GraphBuilder, op: &Op, x: Value) -> Result<Value, Network
 }
 
 /// Every case: its name and its network. Vectors are what a pool makes of images.
-pub(super) fn cases() -> Vec<(String, Graph)> {
+pub(crate) fn cases() -> Vec<(String, Graph)> {
     // No two sizes are the same, so that it is seen which axis is which.
     let image = Shape::map(5, 7, 6);
     let mut all: Vec<(String, Made)> = Vec::new();
@@ -264,7 +264,7 @@ pub(super) fn cases() -> Vec<(String, Graph)> {
 }
 
 /// Networks that chance makes of all operations, the same ones each time.
-pub(super) fn random() -> Vec<(String, Graph)> {
+pub(crate) fn random() -> Vec<(String, Graph)> {
     let mut random = 1_u64;
     let mut below = |count: usize| {
         random =

@@ -119,7 +119,7 @@ fn the_same_model_is_the_same_bytes() {
 /// Layers may be called as what a file has names for too.
 #[test]
 fn names_of_layers_are_no_others() {
-    let (folder, image) = (Folder::new(), Shape::map(8, 7, 3));
+    let (folder, image) = (Folder::new("REKINDLE_WRITE_ONNX"), Shape::map(8, 7, 3));
     let (mut net, x) = GraphBuilder::new(image);
     let x = net.layer("image", Rescaling::new(0.5, 0.25), &[x]).expect("a layer");
     let x = net.layer("conv", Conv2d::new(4, [3, 3]), &[x]).expect("a layer");

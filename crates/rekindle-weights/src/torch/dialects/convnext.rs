@@ -1,17 +1,15 @@
 //! ConvNeXt.
 
 use super::super::adapt::Otherwise;
-use super::{Dialect, TIMM, model};
+use super::{Dialect, Program, TIMM, model};
 
-/// timm's name in front of torchvision's.
 pub(super) const CONVNEXT: Dialect = Dialect {
-    program: "timm and torchvision",
+    program: Program::TimmAndTorchvision,
     models: &[
         model(&["convnext_tiny"], "convnext-tiny"),
         model(&["convnext_small"], "convnext-small"),
         model(&["convnext_base"], "convnext-base"),
         model(&["convnext_large"], "convnext-large"),
-        model(&["convnext_xlarge"], "convnext-xlarge"),
     ],
     rules: &[
         ("%_stem_conv", "stem.0|features.0.0"),
@@ -36,11 +34,18 @@ pub(super) const CONVNEXT: Dialect = Dialect {
         ),
         (
             "%_stage_{s}_block_{b}_layer_scale",
-            "stages.{s}.blocks.{b}.gamma|features.{s*2+1}.{b}.layer_scale",
+            "stages.{s}.blocks.{b}.gamma|features.{s*2+1}.{b}.layer_scale[3]",
         ),
         ("%_head_layernorm", "head.norm|classifier.0"),
         ("%_head_dense", "head.fc|classifier.2"),
     ],
     otherwise: Otherwise { symmetric: false, ..Otherwise::TORCH },
     ..TIMM
+};
+
+/// Of timm alone.
+pub(super) const XLARGE: Dialect = Dialect {
+    program: Program::Timm,
+    models: &[model(&["convnext_xlarge"], "convnext-xlarge")],
+    ..CONVNEXT
 };

@@ -1,7 +1,7 @@
 //! Inception V3 and V4.
 
 use super::super::adapt::Otherwise;
-use super::{Dialect, TIMM, model};
+use super::{Dialect, Program, TIMM, model};
 
 /// The branches of blocks of 35 x 35 maps, in Keras's order.
 const A: &[&str] = &[
@@ -67,7 +67,7 @@ const BLOCKS: &[(&str, &[&str])] = &[
 
 /// Of torchvision, which timm has too.
 pub(super) const V3: Dialect = Dialect {
-    program: "timm and torchvision",
+    program: Program::TimmAndTorchvision,
     models: &[model(&["inception_v3"], "inception-v3")],
     rules: &[("conv2d", "Conv2d_1a_3x3"), ("conv2d_{i}", "{i#}"), ("predictions", "fc")],
     units: Some([".conv", ".bn"]),
@@ -75,6 +75,7 @@ pub(super) const V3: Dialect = Dialect {
     preprocessing: "tf",
     list: BLOCKS,
     aside: &["AuxLogits."],
+    torchvision: &[("aux_logits", "False"), ("init_weights", "False")],
     ..TIMM
 };
 

@@ -31,14 +31,23 @@ pub(super) const V2: Dialect = Dialect {
     ..TIMM
 };
 
+/// Keras's own arithmetic, which timm's network has when it is told so.
+pub(super) const V2_TF: Dialect = Dialect {
+    models: V2.models,
+    rules: V2.rules,
+    arguments: &[("pad_type", "same"), ("bn_eps", "0.001")],
+    ..TIMM_TF
+};
+
 pub(super) const V2_TV: Dialect = Dialect {
     models: &[
         wide(&["mobilenet_v2"], "mobilenet-v2", 1.0),
-        wide(&[], "mobilenet-v2", 0.35),
-        wide(&[], "mobilenet-v2", 0.5),
-        wide(&[], "mobilenet-v2", 0.75),
-        wide(&[], "mobilenet-v2", 1.3),
-        wide(&[], "mobilenet-v2", 1.4),
+        // By its argument `width_mult`.
+        wide(&["mobilenet_v2"], "mobilenet-v2", 0.35),
+        wide(&["mobilenet_v2"], "mobilenet-v2", 0.5),
+        wide(&["mobilenet_v2"], "mobilenet-v2", 0.75),
+        wide(&["mobilenet_v2"], "mobilenet-v2", 1.3),
+        wide(&["mobilenet_v2"], "mobilenet-v2", 1.4),
     ],
     rules: &[
         ("Conv1", "features.0.0"),
@@ -89,7 +98,7 @@ macro_rules! v3 {
             ("conv_1", concat!("blocks.", $last, ".0.conv")),
             ("conv_1_bn", concat!("blocks.", $last, ".0.bn1")),
             ("conv_2", "conv_head"),
-            ("logits", "classifier"),
+            ("logits", "classifier[2]"),
         ]
     };
 }
@@ -147,21 +156,33 @@ pub(super) const V3_TV: Dialect = Dialect {
         ("expanded_conv_depthwise_bn", "features.1.block.0.1"),
         ("expanded_conv_squeeze_excite_conv", "features.1.block.1.fc1"),
         ("expanded_conv_squeeze_excite_conv_1", "features.1.block.1.fc2"),
-        ("expanded_conv_project", "features.1.block.2.0|features.1.block.1.0"),
-        ("expanded_conv_project_bn", "features.1.block.2.1|features.1.block.1.1"),
+        (
+            "expanded_conv_project",
+            "expanded_conv_squeeze_excite_conv?features.1.block.2.0:features.1.block.1.0",
+        ),
+        (
+            "expanded_conv_project_bn",
+            "expanded_conv_squeeze_excite_conv?features.1.block.2.1:features.1.block.1.1",
+        ),
         ("expanded_conv_{n}_expand", "features.{n+1}.block.0.0"),
         ("expanded_conv_{n}_expand_bn", "features.{n+1}.block.0.1"),
         ("expanded_conv_{n}_depthwise", "features.{n+1}.block.1.0"),
         ("expanded_conv_{n}_depthwise_bn", "features.{n+1}.block.1.1"),
         ("expanded_conv_{n}_squeeze_excite_conv", "features.{n+1}.block.2.fc1"),
         ("expanded_conv_{n}_squeeze_excite_conv_1", "features.{n+1}.block.2.fc2"),
-        ("expanded_conv_{n}_project", "features.{n+1}.block.3.0|features.{n+1}.block.2.0"),
-        ("expanded_conv_{n}_project_bn", "features.{n+1}.block.3.1|features.{n+1}.block.2.1"),
+        (
+            "expanded_conv_{n}_project",
+            "expanded_conv_{n}_squeeze_excite_conv?features.{n+1}.block.3.0:features.{n+1}.block.2.0",
+        ),
+        (
+            "expanded_conv_{n}_project_bn",
+            "expanded_conv_{n}_squeeze_excite_conv?features.{n+1}.block.3.1:features.{n+1}.block.2.1",
+        ),
         // The large network has more blocks.
-        ("conv_1", "features.16.0|features.12.0"),
-        ("conv_1_bn", "features.16.1|features.12.1"),
-        ("conv_2", "classifier.0"),
-        ("logits", "classifier.3"),
+        ("conv_1", "expanded_conv_14_project?features.16.0:features.12.0"),
+        ("conv_1_bn", "expanded_conv_14_project?features.16.1:features.12.1"),
+        ("conv_2", "classifier.0[2]"),
+        ("logits", "classifier.3[2]"),
     ],
     otherwise: Otherwise { epsilon: Some(1e-3), ..Otherwise::TORCH },
     ..TORCHVISION

@@ -7,13 +7,39 @@ mod mobilenet;
 mod plain;
 mod transformers;
 
+use std::fmt;
+
 use super::adapt::Otherwise;
 use super::names::{List, Rule};
 
+/// Whose networks they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Program {
+    /// timm.
+    Timm,
+    /// torchvision.
+    Torchvision,
+    /// Both have the same.
+    TimmAndTorchvision,
+    /// Hugging Face's transformers.
+    Transformers,
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timm => "timm",
+            Self::Torchvision => "torchvision",
+            Self::TimmAndTorchvision => "timm and torchvision",
+            Self::Transformers => "transformers",
+        })
+    }
+}
+
 /// How a program has some of the families.
 pub(super) struct Dialect {
-    /// The program, for messages.
-    pub program: &'static str,
+    /// The program.
+    pub program: Program,
     /// Its names of the networks.
     pub models: &'static [Model],
     /// From layers to modules.
@@ -30,6 +56,12 @@ pub(super) struct Dialect {
     pub list: &'static List,
     /// Modules that only training needs begin so.
     pub aside: &'static [&'static str],
+    /// What the program has to be told to make such a network, in its own words.
+    pub arguments: &'static [(&'static str, &'static str)],
+    /// What torchvision alone has to be told.
+    pub torchvision: &'static [(&'static str, &'static str)],
+    /// The maps that a dense layer behind them is for, whatever the images' size.
+    pub maps: Option<[usize; 2]>,
 }
 
 /// A network of a dialect.
@@ -58,7 +90,7 @@ const fn minimal(names: &'static [&'static str], family: &'static str) -> Model 
 
 /// What most have in common.
 const TIMM: Dialect = Dialect {
-    program: "timm",
+    program: Program::Timm,
     models: &[],
     rules: &[],
     units: None,
@@ -67,9 +99,12 @@ const TIMM: Dialect = Dialect {
     bicubic: true,
     list: &[],
     aside: &[],
+    arguments: &[],
+    torchvision: &[],
+    maps: None,
 };
 
-const TORCHVISION: Dialect = Dialect { program: "torchvision", bicubic: false, ..TIMM };
+const TORCHVISION: Dialect = Dialect { program: Program::Torchvision, bicubic: false, ..TIMM };
 
 /// TensorFlow's weights in timm: its padding and epsilon.
 const TIMM_TF: Dialect = Dialect { otherwise: Otherwise::NOTHING, ..TIMM };
@@ -83,6 +118,7 @@ pub(super) static DIALECTS: &[Dialect] = &[
     plain::VGG_19,
     plain::XCEPTION,
     mobilenet::V2,
+    mobilenet::V2_TF,
     mobilenet::V2_TV,
     mobilenet::V3_LARGE,
     mobilenet::V3_LARGE_TF,
@@ -101,6 +137,9 @@ pub(super) static DIALECTS: &[Dialect] = &[
     inception::V3,
     inception::V4,
     convnext::CONVNEXT,
+    convnext::XLARGE,
     transformers::RESNET,
     transformers::CONVNEXT,
+    transformers::MOBILENET_V2,
+    transformers::EFFICIENTNET,
 ];

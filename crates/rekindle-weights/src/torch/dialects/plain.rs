@@ -1,10 +1,10 @@
 //! Networks of plain convolutions: ResNet, DenseNet, VGG, Xception.
 
 use super::super::adapt::Otherwise;
-use super::{Dialect, TIMM, model};
+use super::{Dialect, Program, TIMM, model};
 
 pub(super) const RESNET: Dialect = Dialect {
-    program: "timm and torchvision",
+    program: Program::TimmAndTorchvision,
     models: &[
         model(&["resnet50", "tv_resnet50"], "resnet-50"),
         model(&["resnet101", "tv_resnet101"], "resnet-101"),
@@ -25,7 +25,7 @@ pub(super) const RESNET: Dialect = Dialect {
 
 /// Pre-activation: the normalization of a convolution is in front of it.
 pub(super) const DENSENET: Dialect = Dialect {
-    program: "timm and torchvision",
+    program: Program::TimmAndTorchvision,
     models: &[
         model(&["densenet121"], "densenet-121"),
         model(&["densenet169"], "densenet-169"),
@@ -48,7 +48,7 @@ pub(super) const DENSENET: Dialect = Dialect {
 
 /// Modules count ReLUs and pools too.
 pub(super) const VGG_16: Dialect = Dialect {
-    program: "timm and torchvision",
+    program: Program::TimmAndTorchvision,
     models: &[model(&["vgg16"], "vgg-16")],
     rules: &[
         ("block1_conv{k}", "features.{k*2-2}"),
@@ -57,11 +57,12 @@ pub(super) const VGG_16: Dialect = Dialect {
         ("block4_conv{k}", "features.{k*2+15}"),
         ("block5_conv{k}", "features.{k*2+22}"),
         // timm's are convolutions of all of the last maps.
-        ("fc1", "classifier.0|pre_logits.fc1"),
-        ("fc2", "classifier.3|pre_logits.fc2"),
-        ("predictions", "classifier.6|head.fc"),
+        ("fc1", "pre_logits.fc1[4]|classifier.0"),
+        ("fc2", "pre_logits.fc2[4]|classifier.3"),
+        ("predictions", "head.fc|classifier.6"),
     ],
     bicubic: false,
+    maps: Some([7, 7]),
     ..TIMM
 };
 
@@ -73,9 +74,9 @@ pub(super) const VGG_19: Dialect = Dialect {
         ("block3_conv{k}", "features.{k*2+8}"),
         ("block4_conv{k}", "features.{k*2+17}"),
         ("block5_conv{k}", "features.{k*2+26}"),
-        ("fc1", "classifier.0|pre_logits.fc1"),
-        ("fc2", "classifier.3|pre_logits.fc2"),
-        ("predictions", "classifier.6|head.fc"),
+        ("fc1", "pre_logits.fc1[4]|classifier.0"),
+        ("fc2", "pre_logits.fc2[4]|classifier.3"),
+        ("predictions", "head.fc|classifier.6"),
     ],
     ..VGG_16
 };

@@ -1,0 +1,113 @@
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use rekindle::devices::Job;
+use rekindle::nn::Size;
+use rekindle::prelude::*;
+use rekindle::scale::{Format, Task};
+use rekindle::vision::Share;
+
+use super::shard::report;
+use super::train::{Lines, stop_at_ctrl_c};
+use crate::Outcome;
+use crate::args::{FeaturesArgs, Kind, NetworkArgs, PhotoArgs};
+
+pub fn run(args: &FeaturesArgs) -> Outcome {
+    // Before the network is loaded, which takes longer.
+    let share = Share::labelled(&args.data, args.folders.classes_are_folders, args.shard)?;
+    for note in &share.notes {
+        eprintln!("note: {note}");
+    }
+    stop_at_ctrl_c();
+    args.device.device.run(Features { args, share })?
+}
+
+struct Features<'a> {
+    args: &'a FeaturesArgs,
+    share: Share,
+}
+
+impl Job for Features<'_> {
+    type Output = Outcome;
+
+    fn run<B: Backend>(self, device: &B::Device) -> Outcome {
+        let Self { args, share } = self;
+        let learner = learner::<B, Autodiff<B>>(&args.network, &args.photos, device)?;
+        let learner = learner.precision(super::to_train(args.device.precision)?);
+        let extractor = learner.extractor(args.until.as_deref())?;
+        let provenance = extractor.provenance().clone();
+        eprintln!(
+            "shard {} with {} photos; layer `{}` of {}, {:?}",
+            args.shard,
+            share.photos.len(),
+            provenance.until.as_deref().unwrap_or_default(),
+            provenance.network,
+            provenance.shape
+        );
+        let format = match args.format {
+            Kind::Safetensors => Format::Safetensors,
+            Kind::Parquet => Format::Parquet,
+        };
+        let task = Task::features(share, args.shard, provenance, &args.out, format)
+            .element(args.element)
+            .part(args.part)
+            .strict(args.folders.strict);
+        report(&task.run(&extractor, &mut Lines::new(args.plain))?, args.json)
+    }
+}
+
+/// A learner on the network of the command line, for photos that are read as the options say.
+pub fn learner<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>(
+    network: &NetworkArgs,
+    photos: &PhotoArgs,
+    device: &B::Device,
+) -> Result<TransferLearner<A>, Box<dyn std::error::Error>> {
+    let mut learner = match &network.from {
+        Some(path) => {
+            let trained = super::load::<B>(path, network.labels.as_deref(), photos, device)?;
+            TransferLearner::<A>::from_trained(&trained)
+        }
+        None => {
+            let architecture = network.base.architecture(network.settings, None);
+            // Keras has other weights for some sizes of squares.
+            let square = match photos.size {
+                Some(Size::Square(size)) => Some(size),
+                Some(Size::Rectangle(_)) | None => None,
+            };
+            let weights = match &network.weights {
+                Some(weights) => weights.clone(),
+                None => {
+                    let weights = Weights::at_hand(&architecture);
+                    if weights == Weights::ImageNet {
+                        eprintln!(
+                            "note: the weights are Keras's of ImageNet; --weights says others"
+                        );
+                    }
+                    weights
+                }
+            };
+            let (base, card) = weights.backbone_with_card::<A>(architecture, square, device)?;
+            let learner = TransferLearner::new(base).head(network.head.config());
+            let learner = match &card {
+                Some(card) => learner.photos_of(card)?,
+                None => learner,
+            };
+            match photos.size.map(Size::pixels) {
+                Some([height, width]) => learner.images(height, width)?,
+                None => learner,
+            }
+        }
+    };
+    if let Some(resize) = photos.resize {
+        learner = learner.resize(resize);
+    }
+    if let Some(preprocessing) = photos.preprocess {
+        learner = learner.preprocessing(preprocessing);
+    }
+    if let Some(transparency) = photos.transparency {
+        learner = learner.transparency(transparency);
+    }
+    if let Some(orientation) = photos.orientation {
+        learner = learner.orientation(orientation);
+    }
+    learner = learner.fast_decode(photos.fast_decode);
+    Ok(learner)
+}

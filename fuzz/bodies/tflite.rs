@@ -1,0 +1,6 @@
+use super::attempt;
+
+/// A file of these bytes.
+pub fn run(data: &[u8]) {
+    attempt::attempt(data, ".tflite");
+}
