@@ -42,8 +42,6 @@ pub struct Hub {
     pub endpoint: String,
     /// The user's token; it goes to the endpoint alone, and in no message.
     pub token: Option<String>,
-    /// Whether no request is made.
-    pub offline: bool,
     /// The hub's own cache.
     pub theirs: Option<PathBuf>,
     /// How files are downloaded, and where they are put.
@@ -55,7 +53,6 @@ impl fmt::Debug for Hub {
         // Not the token.
         f.debug_struct("Hub")
             .field("endpoint", &self.endpoint)
-            .field("offline", &self.offline)
             .field("theirs", &self.theirs)
             .field("downloader", &self.downloader)
             .finish_non_exhaustive()
@@ -74,9 +71,11 @@ impl Default for Hub {
         Self {
             endpoint: text("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into()),
             token: text("HF_TOKEN").map(|token| token.trim().to_owned()),
-            offline: text("HF_HUB_OFFLINE").is_some_and(is_on),
             theirs: theirs.or_else(|| home.map(|home| home.join("hub"))),
-            downloader: Downloader::default(),
+            downloader: Downloader {
+                offline: text("HF_HUB_OFFLINE").is_some_and(is_on),
+                ..Downloader::default()
+            },
         }
     }
 }
@@ -194,7 +193,7 @@ impl Hub {
         {
             return self.checked(home.join(commit));
         }
-        if self.offline || self.downloader.offline {
+        if self.downloader.offline {
             return Err(unreachable(
                 "HF_HUB_OFFLINE forbids requests, and the model is not on the disk",
                 format!(

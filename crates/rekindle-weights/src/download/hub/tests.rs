@@ -133,7 +133,6 @@ fn hub(server: &Server, cache: &TempDir) -> Hub {
     Hub {
         endpoint: server.base.clone(),
         token: Some(TOKEN.into()),
-        offline: false,
         theirs: None,
         downloader: Downloader {
             base: String::new(),
@@ -147,6 +146,11 @@ fn hub(server: &Server, cache: &TempDir) -> Hub {
             bar: false,
         },
     }
+}
+
+fn offline(mut hub: Hub) -> Hub {
+    hub.downloader.offline = true;
+    hub
 }
 
 fn cache() -> TempDir {
@@ -187,7 +191,7 @@ fn a_model_is_downloaded_once_at_one_commit_and_the_token_stays_with_the_hub() {
     assert_eq!(ranges, [None, Some(300_000)]);
     assert!(storage.requests().iter().all(|request| request.token.is_none()));
     // From now on nothing is asked, also offline.
-    let offline = Hub { offline: true, endpoint: "http://127.0.0.1:1".into(), ..hub };
+    let offline = Hub { endpoint: "http://127.0.0.1:1".into(), ..offline(hub) };
     assert_eq!(offline.model("hf:timm/resnet50.a1_in1k").expect("is there"), folder);
     assert_eq!(server.requests().len(), requests.len());
     // A file that was altered since is not used.
@@ -284,7 +288,7 @@ fn a_renamed_repository_is_followed_and_other_content_is_refused() {
     let paths: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
     assert!(paths.contains(&format!("/new/b/resolve/{COMMIT}/model.safetensors")), "{paths:?}");
     // What was downloaded before it is kept, but the model is not taken for whole.
-    let offline = Hub { offline: true, ..hub(&server, &folder) };
+    let offline = offline(hub(&server, &folder));
     assert!(offline.model("hf:old/b").is_err());
 }
 
@@ -292,8 +296,7 @@ fn a_renamed_repository_is_followed_and_other_content_is_refused() {
 fn the_hub_s_own_cache_comes_first_and_being_offline_is_explained() {
     let (folder, theirs) = (cache(), cache());
     let server = Server::new(|_, _, stream| head(stream, "404 Not Found", "", 0));
-    let hub =
-        Hub { offline: true, theirs: Some(theirs.path().to_owned()), ..hub(&server, &folder) };
+    let hub = Hub { theirs: Some(theirs.path().to_owned()), ..offline(hub(&server, &folder)) };
     let error = hub.model("hf:a/b").expect_err("offline").to_string();
     for word in ["HF_HUB_OFFLINE forbids requests", "unset it, or put config.json"] {
         assert!(error.contains(word), "{error}");
