@@ -23,7 +23,11 @@ use crate::trained::TrainedModel;
 pub struct QuantizeConfig {
     /// Layers whose products stay in `f32`.
     pub keep: Vec<String>,
-    /// At most so many photos are looked at, evenly spread over those that are given.
+    /// The share of photos whose best class has to stay. While fewer do, the layer that loses most is kept in `f32`.
+    pub agreement: f64,
+    /// The most layers that are kept for that.
+    pub most_kept: usize,
+    /// The most photos that are looked at, evenly spread over those that are given.
     pub most_photos: usize,
     /// How many photos each layer is computed with bytes for by itself, all others in `f32`, to see what it loses; 0 for none.
     pub photos_by_layer: usize,
@@ -35,6 +39,8 @@ impl Default for QuantizeConfig {
     fn default() -> Self {
         Self {
             keep: Vec::new(),
+            agreement: 0.99,
+            most_kept: 12,
             most_photos: 256,
             photos_by_layer: 4,
             longest: Duration::from_secs(60),
@@ -133,6 +139,9 @@ impl<B: Backend> TrainedModel<B> {
             let expected = "the name of one of the model's layers";
             return Err(setting("a layer to keep", format!("`{unknown}`"), expected));
         }
+        if !(0.0..=1.0).contains(&config.agreement) {
+            return Err(setting("the agreement", config.agreement.to_string(), "from 0 to 1"));
+        }
         let count = files.len().min(config.most_photos);
         let samples: Vec<Sample> = (0..count)
             .map(|index| Sample::file(files[index * files.len() / count].clone(), 0))
@@ -140,37 +149,84 @@ impl<B: Backend> TrainedModel<B> {
         let seen = self.look(&samples, config, observer)?;
         let mut quantization = seen.calibration.quantization();
         quantization.kept = config.keep.iter().cloned().collect();
+        let mut asked = quantization.clone();
+        asked.kept.extend(self.not_of_bytes(&quantization)?.into_iter().map(|(layer, _)| layer));
+        let (losses, not_looked_at) = losses(self.model(), &asked, &seen, config)?;
+        let mut worst = losses.iter().map(|loss| loss.layer.clone()).take(config.most_kept);
+        let mut chosen = Vec::new();
+        loop {
+            let (model, mut kept) = self.with_bytes(quantization.clone())?;
+            let compared = model.compared(&samples, &seen, observer)?;
+            if compared.agreement < config.agreement
+                && !observer.stops()
+                && let Some(layer) = worst.next()
+            {
+                quantization.kept.insert(layer.clone());
+                chosen.push(layer);
+                continue;
+            }
+            let lost_most = "without it fewer photos would keep their best class";
+            for (_, reason) in kept.iter_mut().filter(|(layer, _)| chosen.contains(layer)) {
+                lost_most.clone_into(reason);
+            }
+            let Compared { photos, agreement, off, most_off } = compared;
+            let skipped = seen.skipped;
+            let report = QuantizeReport {
+                photos,
+                agreement,
+                off,
+                most_off,
+                kept,
+                losses,
+                not_looked_at,
+                skipped,
+            };
+            return Ok((model, report));
+        }
+    }
+
+    /// The layers that the engine computes in f32, each with the reason.
+    fn not_of_bytes(
+        &self,
+        quantization: &Quantization,
+    ) -> Result<Vec<(String, String)>, InferError> {
+        let plan = lower_quantized(self.model(), None, Isa::detect()?, quantization)?;
+        Ok(plan.kept().to_vec())
+    }
+
+    /// The model with weights of bytes but for what is kept, and what the engine computes in f32, each with the reason.
+    fn with_bytes(
+        &self,
+        mut quantization: Quantization,
+    ) -> Result<(Self, Vec<(String, String)>), InferError> {
+        let kept = self.not_of_bytes(&quantization)?;
         // What the engine does not compute with bytes keeps its weights.
-        let plan = lower_quantized(self.model(), None, Isa::detect()?, &quantization)?;
-        let kept = plan.kept().to_vec();
         quantization.kept.extend(kept.iter().map(|(layer, _)| layer.clone()));
         let network = rounded(self.model(), &quantization);
-        let (losses, not_looked_at) = losses(self.model(), &quantization, &seen, config)?;
-        let model = self.clone().with_quantization(network, quantization);
-        let mut report = QuantizeReport {
-            photos: 0,
-            agreement: 0.0,
-            off: 0.0,
-            most_off: 0.0,
-            kept,
-            losses,
-            not_looked_at,
-            skipped: seen.skipped,
-        };
-        let before = &seen.probabilities;
-        model.each_photo(&samples, false, observer, |row, answer| {
-            if let (Ok(answer), Some(before)) = (answer, before.get(&row)) {
-                report.photos += 1;
-                report.agreement += f64::from(u8::from(best_class(answer) == best_class(before)));
+        Ok((self.clone().with_quantization(network, quantization), kept))
+    }
+
+    /// This model's answers beside those that were seen.
+    fn compared(
+        &self,
+        samples: &[Sample],
+        seen: &Seen,
+        observer: &mut dyn Observer,
+    ) -> Result<Compared, InferError> {
+        let mut found = Compared::default();
+        self.each_photo(samples, false, observer, |row, answer| {
+            if let (Ok(answer), Some(before)) = (answer, seen.probabilities.get(&row)) {
+                found.photos += 1;
+                found.agreement += f64::from(u8::from(best_class(answer) == best_class(before)));
                 let off = answer.iter().zip(before).map(|(a, b)| f64::from((a - b).abs()));
-                report.off += off.clone().sum::<f64>() / answer.len() as f64;
-                report.most_off = off.fold(report.most_off, f64::max);
+                found.off += off.clone().sum::<f64>() / answer.len() as f64;
+                found.most_off = off.fold(found.most_off, f64::max);
             }
             ControlFlow::Continue(())
         })?;
-        report.agreement /= report.photos.max(1) as f64;
-        report.off /= report.photos.max(1) as f64;
-        Ok((model, report))
+        found.agreement /= found.photos.max(1) as f64;
+        found.off /= found.photos.max(1) as f64;
+        Ok(found)
     }
 
     /// Runs photos in f32 and looks at all values.
@@ -218,6 +274,15 @@ impl<B: Backend> TrainedModel<B> {
             _ => Ok(seen),
         }
     }
+}
+
+/// What answers are off by.
+#[derive(Default)]
+struct Compared {
+    photos: usize,
+    agreement: f64,
+    off: f64,
+    most_off: f64,
 }
 
 /// Photos that are decoded and run at once.

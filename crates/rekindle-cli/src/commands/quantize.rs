@@ -12,24 +12,28 @@ use crate::{Outcome, print};
 
 #[derive(Debug, Args)]
 pub struct QuantizeArgs {
-    /// A trained model: a file of Rekindle's, or any model that it reads
+    /// A trained model of Rekindle's, or a classifier of another program (.keras, .h5, .onnx, ...)
     pub model: PathBuf,
     /// A folder of some hundred photos as the model will see; in one folder for each class, accuracy is compared too
     pub photos_dir: PathBuf,
-    /// Where the quantized model goes: .rekindle
+    /// File to write: the quantized model, .rekindle
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Leave this layer's products in f32; may be given several times
+    /// Compute this layer in f32; may be given several times
     #[arg(long, value_name = "LAYER")]
     pub keep: Vec<String>,
-    /// At most so many photos are looked at
+    /// Share of the photos whose best class has to stay; while fewer do, the layer that loses most is computed in f32
+    #[arg(long, default_value_t = 0.99)]
+    pub agreement: f64,
+    /// The most photos that are looked at, evenly spread over the folder
     #[arg(long, default_value_t = 256)]
     pub most_photos: usize,
-    /// Photos that each layer is computed with bytes for by itself, to name those that lose most; 0 for none
+    /// Number of photos for which each layer alone is quantized, to find those that lose most; 0 for none
     #[arg(long, default_value_t = 4)]
     pub photos_by_layer: usize,
     #[command(flatten)]
     pub labels: LabelsArgs,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -75,6 +79,7 @@ pub fn run(args: &QuantizeArgs) -> Outcome {
     let model = super::load::<Flex>(&args.model, labels, &args.photos, &device)?;
     let config = QuantizeConfig {
         keep: args.keep.clone(),
+        agreement: args.agreement,
         most_photos: args.most_photos,
         photos_by_layer: args.photos_by_layer,
         ..QuantizeConfig::default()

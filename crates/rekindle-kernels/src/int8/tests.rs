@@ -72,10 +72,11 @@ fn weights(rng: &mut ChaCha8Rng, count: usize, is_extreme: bool) -> Vec<i8> {
 
 fn ending(rng: &mut ChaCha8Rng, case: usize) -> Ending {
     let zero = [0, 128, 255, 3][case % 4];
-    let residual = (case % 3 == 0).then(|| Scale { step: rng.random_range(0.1..3.0), zero: 119 });
+    let residual =
+        (case.is_multiple_of(3)).then(|| Scale { step: rng.random_range(0.1..3.0), zero: 119 });
     let (least, most) = (-f32::from(zero), 255.0 - f32::from(zero));
-    let low = if case % 5 == 0 { least / 3.0 } else { least };
-    Ending { zero, residual, low, high: if case % 7 == 0 { most / 3.0 } else { most } }
+    let low = if case.is_multiple_of(5) { least / 3.0 } else { least };
+    Ending { zero, residual, low, high: if case.is_multiple_of(7) { most / 3.0 } else { most } }
 }
 
 fn check_tile<O: Written>(
@@ -193,7 +194,7 @@ fn check_rows<O: Written>(
     let input = bytes(rng, lines * width * stride, is_extreme);
     let own = weights(rng, kernel[0] * kernel[1] * channels, is_extreme);
     let packed = depthwise::pack(&own, kernel, channels, channels);
-    let outside = vec![rng.random::<u8>(); CHANNEL_BLOCK];
+    let outside = [rng.random::<u8>(); CHANNEL_BLOCK];
     let begin: Vec<i32> = (0..channels).map(|_| rng.random_range(-(1 << 20)..1 << 20)).collect();
     let bias: Vec<i32> = (0..channels)
         .map(|n| {
@@ -406,8 +407,8 @@ fn ends_make_numbers_of_sums() {
         let ends = ends(&rounded, &bias, scales, [16, 8], shift);
         assert_eq!((ends.bias.len(), &ends.outside[..]), (16, &[31; 8][..]));
         let pixel = [0, 31, 200, 255, 4, 90];
-        for output in 0..outputs {
-            let (mut sum, mut exact) = (ends.bias[output], f64::from(bias[output]));
+        for (output, &own_bias) in bias.iter().enumerate() {
+            let (mut sum, mut exact) = (ends.bias[output], f64::from(own_bias));
             for (input, &byte) in pixel.iter().enumerate() {
                 let at = input * outputs + output;
                 sum += (i32::from(byte) - shift) * i32::from(rounded.weights[at]);
