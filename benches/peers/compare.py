@@ -2,7 +2,7 @@
 
 From the repository root:
     python3 -m venv .venv && .venv/bin/pip install tensorflow-cpu onnxruntime tf2onnx
-    cargo build --release -p rekindle-benches -p rekindle-cli
+    cargo build --release -p rekindle-benches -p weights-convert
     .venv/bin/python benches/peers/compare.py [--threads 2] [--rounds 5] [--json FILE]
     .venv/bin/python benches/peers/compare.py --zoo [--only resnet,vgg] [--models FOLDER] [--without-keras]
     .venv/bin/python benches/peers/compare.py --int8 [--only resnet-50] [--processor-time]
@@ -78,13 +78,20 @@ def export(model, size, path=None):
     path = path or os.path.join(tempfile.mkdtemp(), "model.onnx")
     call = tf.function(lambda x: model(x, training=False))
     try:
-        tf2onnx.convert.from_function(call, [tf.TensorSpec((None, size, size, 3), tf.float32)], opset=17, output_path=path)
+        model_proto, _ = tf2onnx.convert.from_function(
+            call, [tf.TensorSpec((None, size, size, 3), tf.float32)], opset=17, output_path=path)
+        names = [value.name for value in model_proto.graph.input]
+        # EfficientNet's normalization.
+        reason = f"makes inputs of constants: {', '.join(names[1:])}" if len(names) > 1 else None
     except ValueError as error:
         # Its optimizer of transpositions fails where a scalar is added, as in MobileNetV3's hard swish.
-        print(f"{model.name}: tf2onnx fails ({error}); ONNX Runtime gets the file that Rekindle exports", file=sys.stderr)
+        reason = f"fails: {error}"
+    if reason:
+        print(f"{model.name}: tf2onnx {reason}; ONNX Runtime gets the file that Rekindle exports", file=sys.stderr)
         keras_file = os.path.join(tempfile.mkdtemp(), "model.keras")
         model.save(keras_file)
-        subprocess.run([os.path.join(RELEASE, "rekindle"), "export", keras_file, path, "--no-preprocessing"], check=True)
+        # What is inside the network of its preprocessing stays; nothing is put in front of it.
+        subprocess.run([os.path.join(RELEASE, "weights-convert"), "convert", keras_file, path], check=True)
     return path, call
 
 

@@ -24,6 +24,8 @@ pub(super) const GRID: RGBColor = RGBColor(225, 225, 225);
 
 /// Lines of more points than that have no circles at them.
 const CIRCLES: usize = 40;
+/// The share of the axis that is free for names at its left.
+const ROOM: f64 = 0.15;
 /// About how many numbers stand at an axis.
 const TICKS: usize = 8;
 
@@ -188,7 +190,11 @@ impl Chart<'_> {
         use_font();
         let points = self.series.iter().flat_map(|series| &series.line.points);
         let points = points.chain(self.points.iter().map(|(point, _)| point));
-        let (across, x_ticks) = self.x.1.ticks(points.clone().map(|point| point.0));
+        let (mut across, x_ticks) = self.x.1.ticks(points.clone().map(|point| point.0));
+        if self.points.iter().any(|(_, name)| name.is_some()) {
+            // Names stand left of their points.
+            across.start -= (across.end - across.start) * ROOM;
+        }
         let (up, y_ticks) = self.y.ticks(points.map(|point| point.1));
         let x_step = step(across.end - across.start, false);
         let y_step = step(up.end - up.start, false);
