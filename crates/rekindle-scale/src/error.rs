@@ -15,7 +15,7 @@ pub enum ScaleError {
     #[error(transparent)]
     Train(#[from] TrainError),
     /// A file or folder cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read or written", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,

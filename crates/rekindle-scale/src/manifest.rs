@@ -1,5 +1,6 @@
 //! What a shard's file says of itself and of its photos.
 
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use half::f16;
@@ -24,6 +25,16 @@ pub enum Content {
     Probabilities,
     /// The best classes, best first: the number and the probability of each.
     Top(usize),
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Features => f.write_str("features"),
+            Self::Probabilities => f.write_str("probabilities"),
+            Self::Top(count) => write!(f, "the best {count} classes"),
+        }
+    }
 }
 
 impl Content {
@@ -178,9 +189,7 @@ impl Manifest {
             .or_else(|| {
                 said("the element", self.element.name().into(), other.element.name().into())
             })
-            .or_else(|| {
-                said("what is kept", format!("{:?}", self.content), format!("{:?}", other.content))
-            })
+            .or_else(|| said("what is kept", self.content.to_string(), other.content.to_string()))
     }
 }
 

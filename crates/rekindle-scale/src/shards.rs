@@ -127,7 +127,8 @@ impl Shards {
                 return mixed(difference);
             }
             if own.classes != manifest.classes {
-                return mixed(format!("the classes: {:?}, {:?}", manifest.classes, own.classes));
+                let (here, there) = (manifest.classes.join(", "), own.classes.join(", "));
+                return mixed(format!("the classes: {here} here, {there} there"));
             }
             if (own.multi_label, own.has_valid) != (manifest.multi_label, manifest.has_valid) {
                 return mixed("the data set's kind: labels, or photos to validate on".into());

@@ -206,7 +206,8 @@ fn is_commutative(op: &Op) -> bool {
 
 /// A layer's settings as text, where those that no answer depends on are all the same.
 fn described(graph: &Graph, position: usize) -> String {
-    format!("{:?}", settled(graph, position))
+    let op = settled(graph, position);
+    format!("{op:?}")
 }
 
 /// A layer's operation, where settings that no answer depends on are all the same, and zeros around maps are numbers.

@@ -106,8 +106,10 @@ fn open_source(
                     }
                     Some(steps) => {
                         return Err(wrong(format!(
-                            "`{name_of_steps}`: found {:?} of {:?}, expected an F32 for each output of {:?}",
-                            steps.shape, steps.dtype, info.shape
+                            "`{name_of_steps}`: found {} values of shape {extents:?}, expected an F32 for each output of {shape:?}",
+                            steps.dtype,
+                            extents = steps.shape,
+                            shape = info.shape
                         )));
                     }
                     None => {

@@ -35,12 +35,12 @@ impl Job for Features<'_> {
         let extractor = learner.extractor(args.until.as_deref())?;
         let provenance = extractor.provenance().clone();
         eprintln!(
-            "shard {} with {} photos; layer `{}` of {}, {:?}",
+            "shard {} with {} photos; layer `{}` of {}, {shape:?}",
             args.shard,
             share.photos.len(),
             provenance.until.as_deref().unwrap_or_default(),
             provenance.network,
-            provenance.shape
+            shape = provenance.shape
         );
         let format = match args.format {
             Kind::Safetensors => Format::Safetensors,

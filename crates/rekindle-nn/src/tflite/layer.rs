@@ -212,7 +212,8 @@ impl TfliteLayer<'_> {
         let own = order.iter().map(|&axis| spec.shape.get(axis).copied());
         let own: Option<Vec<usize>> = own.collect();
         let own = own.filter(|own| own.len() == spec.shape.len());
-        let own = own.ok_or_else(|| format!("`{name}` has the shape {:?}", spec.shape))?;
+        let own =
+            own.ok_or_else(|| format!("`{name}` has the shape {shape:?}", shape = spec.shape))?;
         let shape = shape.map_or(own, <[usize]>::to_vec);
         let layer = self.name.to_owned();
         let path = format!("{layer}/{name}");

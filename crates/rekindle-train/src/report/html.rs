@@ -127,7 +127,8 @@ fn curves(page: &mut String, history: &History) -> Result<(), Box<dyn Error>> {
         chart.draw(&root)?;
         root.present()?;
         drop(root);
-        *page += &svg;
+        // Within a page it is nothing but an address.
+        *page += &svg.replace(" xmlns=\"http://www.w3.org/2000/svg\"", "");
     }
     *page += "</div><details><summary>Each epoch in numbers</summary><div class=\"wide\"><table><tr><th>epoch<th>loss<th>accuracy<th>validation loss<th>validation accuracy<th>learning rate<th>seconds</tr>";
     let known = |value: Option<f32>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));

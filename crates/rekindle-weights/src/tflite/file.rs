@@ -188,7 +188,6 @@ impl File {
                 beside.insert(name, range);
             }
         }
-        drop(tables);
         let mut file = Self {
             tensors: found,
             operators: all,

@@ -195,7 +195,7 @@ fn labels(card: &ModelCard) -> Result<Option<String>, String> {
     }
     if let Some(class) = card.classes.iter().find(|class| class.contains(['\n', '\r'])) {
         return Err(format!(
-            "the class {class:?} has a line break, and a TensorFlow Lite file has a line for each class: give it another name"
+            "the class `{class}` has a line break, and a TensorFlow Lite file has a line for each class: give it another name"
         ));
     }
     Ok(Some(card.classes.iter().map(|class| format!("{class}\n")).collect()))
@@ -314,8 +314,9 @@ fn numbers(values: &Values, variables: &mut Variables) -> Result<Vec<f32>, Strin
             let found = variables.remove(&(layer.clone(), spec.name.to_owned()));
             let found =
                 found.map(|(_, values)| values).filter(|values| values.len() == spec.count());
-            let found =
-                found.ok_or_else(|| format!("it has no values of shape {:?}", spec.shape))?;
+            let found = found.ok_or_else(|| {
+                format!("it has no values of shape {shape:?}", shape = spec.shape)
+            })?;
             ordered(found, &spec.shape, order)
         }
         Values::Computed { layer, specs, setting, compute } => {
@@ -323,7 +324,11 @@ fn numbers(values: &Values, variables: &mut Variables) -> Result<Vec<f32>, Strin
                 let found = variables.get(&(layer.clone(), spec.name.to_owned()));
                 let found = found.filter(|(_, values)| values.len() == spec.count());
                 found.map(|(_, values)| values.as_slice()).ok_or_else(|| {
-                    format!("`{layer}/{}` has no values of shape {:?}", spec.name, spec.shape)
+                    format!(
+                        "`{layer}/{}` has no values of shape {shape:?}",
+                        spec.name,
+                        shape = spec.shape
+                    )
                 })
             });
             compute(&of.collect::<Result<Vec<_>, String>>()?, *setting)

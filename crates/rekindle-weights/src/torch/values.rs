@@ -84,10 +84,14 @@ pub(super) fn written(
     values: Vec<f32>,
 ) -> Result<Vec<f32>, String> {
     if values.len() != spec.count() {
-        return Err(format!("found {} values, expected {:?}", values.len(), spec.shape));
+        return Err(format!(
+            "found {} values, expected {shape:?}",
+            values.len(),
+            shape = spec.shape
+        ));
     }
     let (Op::Dense(_), &[inputs, _]) = (&graph.layers()[position].op, spec.shape.as_slice()) else {
-        return spec.to_burn(values).into_vec::<f32>().map_err(|error| format!("{error:?}"));
+        return spec.to_burn(values).into_vec::<f32>().map_err(|error| error.to_string());
     };
     let rows = transposed(&values, inputs);
     Ok(match flattened(graph, position) {

@@ -265,7 +265,8 @@ impl<'a> Nodes<'a> {
             return Err(format!("its setting {number} would not be honoured"));
         }
         if !inputs.contains(&own.inputs.len()) {
-            return Err(format!("found {} inputs, expected {inputs:?}", own.inputs.len()));
+            let (least, most) = (inputs.start(), inputs.end());
+            return Err(format!("found {} inputs, expected {least} to {most}", own.inputs.len()));
         }
         Ok(())
     }

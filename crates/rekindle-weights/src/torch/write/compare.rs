@@ -60,21 +60,27 @@ pub(super) fn bare(graph: &Graph) -> Result<Graph, String> {
 pub(super) fn kind(graph: &Graph, position: usize) -> String {
     match settled(graph, position) {
         Op::Conv2d(conv) => {
-            format!("convolution {:?} {} {}", conv.window.kernel, conv.filters, conv.groups)
+            let kernel = conv.window.kernel;
+            format!("convolution {kernel:?} {} {}", conv.filters, conv.groups)
         }
         Op::DepthwiseConv2d(conv) => {
-            format!("depthwise {:?} {}", conv.window.kernel, conv.depth_multiplier)
+            let kernel = conv.window.kernel;
+            format!("depthwise {kernel:?} {}", conv.depth_multiplier)
         }
         Op::SeparableConv2d(conv) => {
-            format!("separable {:?} {} {}", conv.window.kernel, conv.filters, conv.depth_multiplier)
+            let kernel = conv.window.kernel;
+            format!("separable {kernel:?} {} {}", conv.filters, conv.depth_multiplier)
         }
         Op::Dense(dense) => format!("dense {}", dense.units),
         Op::BatchNorm(_) => "batch norm".into(),
-        Op::LayerNorm(norm) => format!("layer norm {:?}", norm.axes),
+        Op::LayerNorm(norm) => format!("layer norm {axes:?}", axes = norm.axes),
         Op::Activation(_) => "activation".into(),
-        Op::Pool2d(pool) => format!("pool {:?} {:?}", pool.kind, pool.window.kernel),
+        Op::Pool2d(pool) => {
+            let kind = if pool.kind == PoolKind::Average { "average" } else { "max" };
+            format!("{kind} pool {kernel:?}", kernel = pool.window.kernel)
+        }
         Op::ZeroPadding2d(_) => "zeros".into(),
-        other => format!("{other:?}"),
+        op => format!("{op:?}"),
     }
 }
 
@@ -205,7 +211,8 @@ impl Comparison {
                 }
             }
             (Op::ZeroPadding2d(a), Op::ZeroPadding2d(b)) => {
-                setting("padding", format!("{:?}", a.padding), format!("{:?}", b.padding));
+                let edges = |padding: [[usize; 2]; 2]| format!("{padding:?}");
+                setting("padding", edges(a.padding), edges(b.padding));
             }
             // Their kinds have all settings.
             (_, _) => {}
@@ -221,16 +228,18 @@ impl Comparison {
 /// The settings of a window, one by one.
 fn windows(a: Window, b: Window, setting: &mut impl FnMut(&'static str, String, String)) {
     let edges = |window: Window| match window.padding {
-        Padding::Explicit(edges) => format!("{edges:?}"),
-        other => format!("{other:?}"),
+        Padding::Explicit(padding) => format!("{padding:?}"),
+        Padding::Same => "same".into(),
+        Padding::Valid => "valid".into(),
     };
-    setting("stride", format!("{:?}", a.stride), format!("{:?}", b.stride));
-    setting("dilation", format!("{:?}", a.dilation), format!("{:?}", b.dilation));
+    let both = |extents: [usize; 2]| format!("{extents:?}");
+    setting("stride", both(a.stride), both(b.stride));
+    setting("dilation", both(a.dilation), both(b.dilation));
     setting("padding", edges(a), edges(b));
 }
 
 fn of(function: Activation) -> String {
-    format!("{function:?}")
+    function.to_string()
 }
 
 /// Whether a layer's zeros depend on the images' size.
