@@ -68,8 +68,8 @@ impl fmt::Display for Augment {
 impl fmt::Display for Mix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MixUp(alpha) => write!(f, "mix-up={alpha}"),
-            Self::CutMix(alpha) => write!(f, "cut-mix={alpha}"),
+            Self::MixUp(alpha) => write!(f, "mixup={alpha}"),
+            Self::CutMix(alpha) => write!(f, "cutmix={alpha}"),
         }
     }
 }
@@ -572,9 +572,9 @@ mod tests {
     fn factors_out_of_range_are_errors() {
         let fails =
             |augmentation: Augmentation| augmentation.check().expect_err("fails").to_string();
-        assert!(fails(Augmentation::new().with(Augment::Zoom(1.5))).contains("Zoom(1.5)"));
-        assert!(fails(Augmentation::new().with(Augment::Hue(f32::NAN))).contains("Hue"));
-        assert!(fails(Augmentation::new().mix(Mix::MixUp(0.0))).contains("MixUp"));
+        assert!(fails(Augmentation::new().with(Augment::Zoom(1.5))).contains("zoom=1.5"));
+        assert!(fails(Augmentation::new().with(Augment::Hue(f32::NAN))).contains("hue=NaN"));
+        assert!(fails(Augmentation::new().mix(Mix::MixUp(0.0))).contains("mixup=0"));
         assert!(Augmentation::standard().mix(Mix::CutMix(1.0)).check().is_ok());
     }
 }
