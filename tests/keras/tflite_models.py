@@ -3,7 +3,7 @@
 Run from the repository root, in a venv with `pip install tensorflow-cpu tflite-support`:
     python tests/keras/tflite_models.py
 
-With a folder as argument it writes there what the converter makes of Keras's applications, for the test of that name in
+With a folder as argument, and names if not all are wanted, it writes there what the converter makes of Keras's applications, for the test in
 crates/rekindle-weights/tests/elsewhere/tflite.rs (REKINDLE_READ_TFLITE).
 """
 
@@ -145,8 +145,8 @@ open(path, "wb").write(bytes(writer.populate()))
         subprocess.run([sys.executable, "-c", program, path, labels], check=True)
 
 
-def applications(folder):
-    """Each of Keras's applications at a small size, with weights by the formula."""
+def applications(folder, names):
+    """Keras's applications at a small size, all or some, with statistics that are none of a fresh network's."""
     os.makedirs(folder, exist_ok=True)
     answers = {}
     all_of = {
@@ -155,6 +155,8 @@ def applications(folder):
         "EfficientNetV2B0": 32, "NASNetMobile": 32, "ConvNeXtTiny": 32,
     }
     for name, size in all_of.items():
+        if names and name not in names:
+            continue
         keras.utils.set_random_seed(1)
         keras.backend.clear_session()
         made = getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), classes=10)
@@ -181,7 +183,7 @@ def applications(folder):
 
 def main():
     if len(sys.argv) > 1:
-        return applications(sys.argv[1])
+        return applications(sys.argv[1], sys.argv[2:])
     os.makedirs(OUT, exist_ok=True)
     keras.utils.set_random_seed(1)
     answers = {}

@@ -14,8 +14,8 @@ pub(super) fn limits(length: usize) -> VerifierOptions {
     VerifierOptions {
         // Metadata's tables are nested deepest: eight.
         max_depth: 16,
-        // A table has at least 8 bytes, and somebody has to point at it.
-        max_tables: length / 8 + 64,
+        // Somebody has to point at each, by four bytes.
+        max_tables: length / 4 + 64,
         // Tables share descriptions of themselves, which are looked at for each.
         max_apparent_size: length.saturating_mul(8).saturating_add(1 << 16),
         ignore_missing_null_terminator: true,

@@ -336,5 +336,8 @@ fn every_family_is_written_and_read() {
     // Their normalization of the image, dropout and scales are nodes that say less.
     let is_said = |name: &&str| name.starts_with("efficientnet") || name.starts_with("convnext");
     assert!(unknown.iter().all(is_said), "{unknown:?}");
-    assert!(lite_unknown.iter().all(|name| is_said(&name.as_str())), "{lite_unknown:?}");
+    // Of a network whose convolutions are in part followed by a normalization, nobody knows which: they are folded here.
+    let is_said =
+        |name: &str| is_said(&name) || name.ends_with("-v2") && name.starts_with("resnet");
+    assert!(lite_unknown.iter().all(|name| is_said(name)), "{lite_unknown:?}");
 }

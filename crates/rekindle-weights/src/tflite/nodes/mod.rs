@@ -20,6 +20,8 @@ const OPSET: i64 = 17;
 /// ONNX's numbers of types.
 const FLOAT: i32 = 1;
 const INTEGER: i32 = 7;
+/// Values of a constant that a file does not hold.
+const MOST_EQUAL: usize = 1 << 22;
 
 /// A file's graph as nodes.
 pub(super) struct Translated {
@@ -278,15 +280,17 @@ impl<'a> Nodes<'a> {
             dims: vec![values.len() as i64],
             data_type: INTEGER,
             int64_data: values.to_vec(),
-            // So that no values are not those of another field.
             name: name.clone(),
             ..TensorProto::default()
         });
         name
     }
 
-    /// Equal numbers as a constant.
-    pub fn full(&mut self, value: f32, count: usize) -> String {
+    /// Equal numbers as a constant; a file may claim any extents.
+    pub fn full(&mut self, value: f32, count: usize) -> Result<String, String> {
+        if count > MOST_EQUAL {
+            return Err(format!("a constant of {count} values is more than any network has"));
+        }
         let name = format!("#numbers {}", self.initial.len());
         self.initial.push(TensorProto {
             dims: vec![count as i64],
@@ -295,7 +299,7 @@ impl<'a> Nodes<'a> {
             name: name.clone(),
             ..TensorProto::default()
         });
-        name
+        Ok(name)
     }
 
     /// What a node's layer is called: converters join the names of what they have joined.

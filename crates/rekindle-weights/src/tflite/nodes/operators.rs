@@ -303,10 +303,11 @@ impl Nodes<'_> {
         if own_block != block || block.len() != 2 || !is_plain || above != 0 || before != 0 {
             return Err(not_known());
         }
-        let edges = [top, left, bottom - below, right - behind];
-        if edges.iter().any(|&edge| edge < 0) {
+        let less = |pad: i64, crop: i64| pad.checked_sub(crop).filter(|&edge| edge >= 0);
+        let (Some(bottom), Some(right)) = (less(bottom, below), less(right, behind)) else {
             return Err(not_known());
-        }
+        };
+        let edges = [top, left, bottom, right];
         let attributes = vec![("pads", ints(&edges)), ("dilations", ints(&block))];
         let x = self.first(&self.value(x));
         let y = self.convolved(&x, is_depthwise, attributes)?;
@@ -478,8 +479,10 @@ impl Nodes<'_> {
         let Normalized { x, axes, epsilon, gamma, beta, groups } = found;
         let epsilon = ("epsilon", Attribute::Float(*epsilon));
         let extents = self.tensor(*x).shape.clone();
-        let count = |axes: &[usize]| -> usize {
-            axes.iter().filter_map(|&axis| usize::try_from(*extents.get(axis)?).ok()).product()
+        let count = |axes: &[usize]| {
+            axes.iter().try_fold(1_usize, |all, &axis| {
+                all.checked_mul(usize::try_from(*extents.get(axis)?).ok()?)
+            })
         };
         if let Some(before) = groups {
             let channels = usize::try_from(self.channels(*before)).unwrap_or(0);
@@ -488,11 +491,11 @@ impl Nodes<'_> {
                 [*gamma, *beta].into_iter().zip([1.0, 0.0]).map(|(part, default)| match part {
                     Some(part) => {
                         let (part, shape) = (self.value(part), self.integers(&[-1]));
-                        self.node("Reshape", &[&part, &shape], Vec::new())
+                        Ok(self.node("Reshape", &[&part, &shape], Vec::new()))
                     }
                     None => self.full(default, channels),
                 });
-            let parts: Vec<String> = parts.collect();
+            let parts = parts.collect::<Result<Vec<String>, String>>()?;
             let is_map = self.rank(*before) == 4;
             let mut y = self.value(*before);
             if is_map {
@@ -514,7 +517,7 @@ impl Nodes<'_> {
         let value = self.value(*x);
         let gamma = match gamma {
             Some(gamma) => self.value(*gamma),
-            None => self.full(1.0, count(axes)),
+            None => self.full(1.0, count(axes).unwrap_or(usize::MAX))?,
         };
         let beta = beta.map(|beta| self.value(beta));
         let inputs: Vec<&str> =
