@@ -82,7 +82,7 @@ impl Axis {
             // Learning rates.
             Self::Values | Self::FromZero(_) if step < 1e-3 => {
                 let digits = (value.abs().log10().floor() - step.log10().floor()).max(0.0);
-                format!("{value:.*e}", digits as usize)
+                format!("{value:.*e}", digits as usize).replace(".0e", "e")
             }
             Self::Values | Self::FromZero(_) => {
                 format!("{value:.*}", (-step.log10().floor()).max(0.0) as usize)
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(labels(Axis::Count, &[1.0]), ["1", "2"]);
         assert_eq!(labels(Axis::Count, &[1.0, 30.0]), ["5", "10", "15", "20", "25", "30"]);
         assert_eq!(labels(Axis::Powers, &[-7.0, -4.0]), ["1e-7", "1e-6", "1e-5", "1e-4"]);
-        let rates = ["0", "2e-6", "4e-6", "6e-6", "8e-6", "1.0e-5"];
+        let rates = ["0", "2e-6", "4e-6", "6e-6", "8e-6", "1e-5"];
         assert_eq!(labels(Axis::FromZero(0.0), &[1e-5]), rates);
         assert_eq!(
             labels(Axis::FromZero(0.0), &[0.0, 2.4]).last().map(String::as_str),

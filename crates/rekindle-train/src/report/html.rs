@@ -30,9 +30,9 @@ const STYLE: &str = ":root{color-scheme:light dark;--paper:#fff;--ink:#222;--gri
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:var(--ink);background:var(--paper)}\
 a{color:inherit}.wide{overflow-x:auto}table{border-collapse:collapse;margin:1em 0}\
 td,th{padding:.25em .7em;text-align:right;border-bottom:1px solid var(--grid)}td:first-child,th:first-child{text-align:left}\
-.charts{display:flex;flex-wrap:wrap;gap:1em}.charts svg{flex:1 1 340px;min-width:0;max-width:520px;height:auto}\
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:1em}.charts svg{width:100%;height:auto}\
 figure{display:inline-block;margin:.5em;width:150px;vertical-align:top;font-size:13px;overflow-wrap:anywhere}\
-figure img{width:128px}li{overflow-wrap:anywhere}.m td{text-align:center;min-width:2em}";
+figure img{width:128px}li{overflow-wrap:anywhere}.m td{text-align:center;min-width:2em}.m td:first-child{text-align:left}";
 
 /// Writes one HTML file with everything inside, atomically. `fit` is what [`TrainedModel::report`](crate::TrainedModel::report)
 /// gives, `evaluation` that of the validation photos.
