@@ -33,7 +33,6 @@ pub(crate) struct TileArgs<I: Factor, O> {
     pub high: f32,
     pub rows: usize,
     /// Only AVX-512 has tiles of more than one width.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
     pub columns: usize,
 }
 

@@ -125,6 +125,7 @@ impl<V: Vector> Write<f32> for V {
 }
 
 /// A register whose first half is a register too.
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
 pub(crate) trait Halves: Vector {
     /// Half as many lanes.
     type Half: Vector;

@@ -87,6 +87,10 @@ fn check(recipe: &Recipe, is_live: bool) -> Result<(), TestCaseError> {
     };
     let mut visitor = Gradients { from: &gradients, found: HashMap::new() };
     burn::module::Module::visit(&network, &mut visitor);
+    // As above, where an activation made the output finite again.
+    if !visitor.found.values().flatten().all(|value| value.is_finite()) {
+        return Ok(());
+    }
 
     let config = TrainerConfig {
         after: None,
