@@ -337,7 +337,11 @@ fn every_family_is_written_and_read() {
     let is_said = |name: &&str| name.starts_with("efficientnet") || name.starts_with("convnext");
     assert!(unknown.iter().all(is_said), "{unknown:?}");
     // Of a network whose convolutions are in part followed by a normalization, nobody knows which: they are folded here.
-    let is_said =
-        |name: &str| is_said(&name) || name.ends_with("-v2") && name.starts_with("resnet");
+    // Inception V2 answers the same, too, and is not recognised yet.
+    let is_said = |name: &str| {
+        is_said(&name)
+            || name.ends_with("-v2") && name.starts_with("resnet")
+            || name == "inception-v2"
+    };
     assert!(lite_unknown.iter().all(|name| is_said(name)), "{lite_unknown:?}");
 }
