@@ -40,6 +40,7 @@ mod shape;
 mod summary;
 pub mod tflite;
 mod variable;
+mod written;
 
 pub use activation::{Activation, SELU};
 pub use error::NetworkError;

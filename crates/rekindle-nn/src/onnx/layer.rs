@@ -86,7 +86,7 @@ impl OnnxLayer<'_> {
 
     fn initial(&mut self, name: &str, shape: Vec<usize>, values: Values) -> String {
         let half = !self.is_full && !matches!(values, Values::Integers(_));
-        let name = self.writer.free(name);
+        let name = self.writer.names.free(name);
         self.writer.initials.push(Initial { name: name.clone(), shape, values, half });
         name
     }

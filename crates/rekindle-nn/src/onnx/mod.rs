@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 pub use layer::OnnxLayer;
 
+use crate::written::{self, Names, images, output_name, taken};
 use crate::{Graph, NetworkError, Shape, Source, VariableSpec};
 
 /// The version of ONNX's operators that is written.
@@ -107,19 +108,10 @@ impl Onnx {
     /// When it takes no images, or a layer has no such form; the message names the layer and says why.
     pub fn of(graph: &Graph, settings: OnnxSettings) -> Result<Self, NetworkError> {
         let OnnxSettings { channels_first, half } = settings;
-        let Shape::Map { height, width, channels } = graph.input() else {
-            let reason = format!(
-                "it takes vectors, {}, and only networks of images are written as ONNX",
-                graph.input()
-            );
-            return Err(NetworkError::graph(reason));
-        };
-        let mut writer = Writer { half, ..Writer::default() };
-        // Values of layers have the layers' names: nothing else may.
-        writer.taken.extend(graph.layers().iter().map(|layer| layer.name.clone()));
-        let input = writer.free("image");
-        let is_probability = graph.last().is_some_and(|last| last.op.activation().is_probability());
-        let output = writer.free(if is_probability { "probabilities" } else { "output" });
+        let [height, width, channels] = images(graph, "ONNX")?;
+        let mut writer = Writer { half, names: Names::of(graph), ..Writer::default() };
+        let input = writer.names.free("image");
+        let output = writer.names.free(output_name(graph));
         let mut x = input.clone();
         if !channels_first {
             x = writer.transposed(&input, &x, &[0, 3, 1, 2]);
@@ -128,14 +120,7 @@ impl Onnx {
         let mut values: HashMap<Source, String> = HashMap::from([(Source::Input, x)]);
         for position in graph.part(None, None)?.layers {
             let layer = &graph.layers()[position];
-            let found = layer.inputs.iter().map(|source| {
-                let value = values.get(source).cloned();
-                Some((value?, graph.shape(*source)))
-            });
-            let inputs: Option<Vec<(String, Shape)>> = found.collect();
-            let inputs = inputs.ok_or_else(|| {
-                NetworkError::graph(format!("layer `{}` takes what is not there", layer.name))
-            })?;
+            let inputs = taken(graph, layer, &values)?;
             let start = writer.nodes.len();
             let variables = graph.variables(position);
             let mut part = OnnxLayer::new(&mut writer, &layer.name, inputs, variables);
@@ -147,9 +132,7 @@ impl Onnx {
             let value = writer.ended(start, value, &layer.name);
             values.insert(Source::Layer(position), value);
         }
-        let end = values.remove(&graph.output());
-        let mut end =
-            end.ok_or_else(|| NetworkError::graph("its output is none of its layers".into()))?;
+        let mut end = written::output(graph, &mut values)?;
         let output_shape = match graph.output_shape() {
             Shape::Flat(count) => vec![count],
             Shape::Map { height, width, channels } if channels_first => {
@@ -182,23 +165,12 @@ struct Writer {
     initials: Vec<Initial>,
     half: bool,
     /// Names of values.
-    taken: HashSet<String>,
+    names: Names,
     /// What each transposition takes, and its order.
     transpositions: HashMap<String, (String, Vec<usize>)>,
 }
 
 impl Writer {
-    /// A name that no value has, which is then taken.
-    fn free(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        let mut number = 0;
-        while !self.taken.insert(name.clone()) {
-            number += 1;
-            name = format!("{wanted}_{number}");
-        }
-        name
-    }
-
     fn node(
         &mut self,
         name: String,
@@ -206,7 +178,7 @@ impl Writer {
         inputs: Vec<String>,
         attributes: Vec<(&'static str, Attribute)>,
     ) -> String {
-        let output = self.free(&name);
+        let output = self.names.free(&name);
         self.nodes.push(Node {
             name: output.clone(),
             op,

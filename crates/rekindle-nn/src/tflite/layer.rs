@@ -136,7 +136,7 @@ impl TfliteLayer<'_> {
         stored: Stored,
         values: Values,
     ) -> TensorId {
-        let name = self.writer.free(name);
+        let name = self.writer.names.free(name);
         self.writer.add(Tensor {
             name,
             shape: shape.to_vec(),
@@ -222,7 +222,7 @@ impl TfliteLayer<'_> {
             return Ok(self.constant(&path, &shape, Stored::Float, values));
         }
         let half = self.constant(&path, &shape, Stored::Half, values);
-        let full = self.writer.free(&format!("{path}/DEQUANTIZE"));
+        let full = self.writer.names.free(&format!("{path}/DEQUANTIZE"));
         let full = self.writer.add(Tensor {
             name: full,
             shape,

@@ -8,12 +8,13 @@
 mod layer;
 mod operator;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 pub use layer::TfliteLayer;
 pub use operator::{Field, Form, Fused, Moves, Operator};
 
-use crate::{Graph, NetworkError, Shape, Source, VariableSpec};
+use crate::written::{self, Names, images, output_name, taken};
+use crate::{Graph, NetworkError, Source, VariableSpec};
 
 /// A tensor by its place in [`Tflite::tensors`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,30 +110,14 @@ impl Tflite {
     /// # Errors
     /// When it takes no images, or a layer has no such form; the message names the layer and says why.
     pub fn of(graph: &Graph, half: bool) -> Result<Self, NetworkError> {
-        let Shape::Map { height, width, channels } = graph.input() else {
-            let reason = format!(
-                "it takes vectors, {}, and only networks of images are written as TensorFlow Lite",
-                graph.input()
-            );
-            return Err(NetworkError::graph(reason));
-        };
-        let mut writer = Writer { half, ..Writer::default() };
-        // Values of layers have the layers' names: nothing else may.
-        writer.taken.extend(graph.layers().iter().map(|layer| layer.name.clone()));
+        let [height, width, channels] = images(graph, "TensorFlow Lite")?;
+        let mut writer = Writer { half, names: Names::of(graph), ..Writer::default() };
         let input = writer.value("image", &[height, width, channels], Stored::Float);
-        let is_probability = graph.last().is_some_and(|last| last.op.activation().is_probability());
-        let end_name = writer.free(if is_probability { "probabilities" } else { "output" });
+        let end_name = writer.names.free(output_name(graph));
         let mut values: HashMap<Source, TensorId> = HashMap::from([(Source::Input, input)]);
         for position in graph.part(None, None)?.layers {
             let layer = &graph.layers()[position];
-            let found = layer.inputs.iter().map(|source| {
-                let value = values.get(source).copied();
-                Some((value?, graph.shape(*source)))
-            });
-            let inputs: Option<Vec<(TensorId, Shape)>> = found.collect();
-            let inputs = inputs.ok_or_else(|| {
-                NetworkError::graph(format!("layer `{}` takes what is not there", layer.name))
-            })?;
+            let inputs = taken(graph, layer, &values)?;
             let start = writer.nodes.len();
             let variables = graph.variables(position);
             let mut part = TfliteLayer::new(&mut writer, &layer.name, inputs, variables);
@@ -146,9 +131,7 @@ impl Tflite {
             }
             values.insert(Source::Layer(position), value);
         }
-        let end = values.remove(&graph.output());
-        let mut end =
-            end.ok_or_else(|| NetworkError::graph("its output is none of its layers".into()))?;
+        let mut end = written::output(graph, &mut values)?;
         if end == input {
             let mut part =
                 TfliteLayer::new(&mut writer, &end_name, vec![(input, graph.input())], Vec::new());
@@ -167,23 +150,12 @@ struct Writer {
     nodes: Vec<Node>,
     half: bool,
     /// Names of tensors.
-    taken: HashSet<String>,
+    names: Names,
     /// Numbers that are constants already, by their bits.
     numbers: HashMap<u32, TensorId>,
 }
 
 impl Writer {
-    /// A name that no tensor has, which is then taken.
-    fn free(&mut self, wanted: &str) -> String {
-        let mut name = wanted.to_owned();
-        let mut number = 0;
-        while !self.taken.insert(name.clone()) {
-            number += 1;
-            name = format!("{wanted}_{number}");
-        }
-        name
-    }
-
     fn add(&mut self, tensor: Tensor) -> TensorId {
         self.tensors.push(tensor);
         TensorId(self.tensors.len() - 1)
@@ -191,7 +163,7 @@ impl Writer {
 
     /// A value that depends on the images: these extents behind the batch.
     fn value(&mut self, name: &str, extents: &[usize], stored: Stored) -> TensorId {
-        let name = self.free(name);
+        let name = self.names.free(name);
         let shape = [1].iter().chain(extents).copied().collect();
         self.add(Tensor { name, shape, has_batch: true, stored, values: None })
     }
