@@ -126,7 +126,7 @@ fn steps(
                 } else if let Some(points) = winograd(&conv, factors, node.shape, config) {
                     let direct = std::mem::take(&mut conv.weights);
                     let channels = conv.channels;
-                    let window = window(conv, channels[1]);
+                    let window = Window::of(&conv, channels[1]);
                     Work::Winograd(Winograd::new(window, &direct, channels, points, &kernels))
                 } else {
                     Work::Gemm(any_gemm(conv, [factors, out.element], &kernels))
@@ -196,26 +196,12 @@ fn winograd(conv: &Conv, factors: Element, out: Shape, config: PlanConfig) -> Op
     }
 }
 
-/// A convolution's settings, for a product of `columns` columns.
-fn window(conv: Conv, columns: usize) -> Window {
-    let mut bias = aligned(&conv.bias);
-    bias.resize(columns, 0.0);
-    Window {
-        kernel: conv.kernel,
-        stride: conv.stride,
-        dilation: conv.dilation,
-        before: conv.before,
-        bias,
-        limits: conv.limits,
-    }
-}
-
 fn depthwise(conv: Conv) -> Depthwise {
     let [_, channels] = conv.channels;
     let padded = channels.next_multiple_of(CHANNEL_BLOCK);
     let taps = conv.weights.len() / channels;
     let weights = aligned(&pack(&conv.weights, taps, channels, padded, padded));
-    Depthwise { weights, window: window(conv, padded), ends: () }
+    Depthwise { weights, window: Window::of(&conv, padded), ends: () }
 }
 
 /// A product of factors of one element to outputs of another.
@@ -238,7 +224,7 @@ fn gemm(conv: Conv, kernels: &Kernels) -> Gemm {
     let padded = kernels.padded(outputs, Element::F32);
     let rows = conv.weights.len() / outputs;
     let weights = aligned(&pack(&conv.weights, rows, outputs, padded, panel));
-    let window = window(conv, padded);
+    let window = Window::of(&conv, padded);
     Gemm { shape: GemmShape { window, panel, depth }, weights, tile: kernels.tile, ends: () }
 }
 
@@ -248,6 +234,6 @@ fn gemm_bf16<O>(conv: Conv, kernels: &Kernels, tile: Tile<bf16, O>) -> Gemm<bf16
     let pairs = pair_rows(&conv.weights, inputs, outputs);
     let rows = pairs.len() / outputs;
     let weights = aligned(pack(&pairs, rows, outputs, padded, panel).as_flattened());
-    let (window, depth) = (window(conv, padded), inputs.next_multiple_of(2));
+    let (window, depth) = (Window::of(&conv, padded), inputs.next_multiple_of(2));
     Gemm { shape: GemmShape { window, panel, depth }, weights, tile, ends: () }
 }

@@ -126,18 +126,11 @@ pub(super) fn work(
     })
 }
 
-/// A convolution's settings, for so many columns, whose bias is with its sums.
+/// A convolution's settings, for a product of `columns` columns that makes bytes of `out`.
 fn window(conv: &Conv, columns: usize, out: Option<Scale>) -> Window {
-    let mut bias = aligned(&conv.bias);
-    bias.resize(columns, 0.0);
-    Window {
-        kernel: conv.kernel,
-        stride: conv.stride,
-        dilation: conv.dilation,
-        before: conv.before,
-        bias,
-        limits: out.map_or(conv.limits, |out| out.limits(conv.limits)),
-    }
+    let own = Window::of(conv, columns);
+    let limits = out.map_or(own.limits, |out| out.limits(own.limits));
+    Window { limits, ..own }
 }
 
 /// A product of bytes.

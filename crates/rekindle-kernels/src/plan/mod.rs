@@ -23,11 +23,11 @@ use rekindle_nn::{NetworkError, Shape};
 use crate::Limits;
 use crate::factor::Factor;
 use crate::gemm::Tile;
-use crate::ir::Pool;
+use crate::ir::{Conv, Pool};
 use crate::isa::{Isa, Kernels, Precision};
 use crate::passes::Place;
 use crate::plain::Plain;
-use crate::simd::Buffer;
+use crate::simd::{Buffer, aligned};
 use int8::Bytes;
 use team::Team;
 
@@ -294,4 +294,20 @@ pub(crate) struct Window {
     /// Padded to the columns that are computed.
     pub bias: Buffer<f32>,
     pub limits: Limits,
+}
+
+impl Window {
+    /// For a product of `columns` columns.
+    fn of(conv: &Conv, columns: usize) -> Self {
+        let mut bias = aligned(&conv.bias);
+        bias.resize(columns, 0.0);
+        Self {
+            kernel: conv.kernel,
+            stride: conv.stride,
+            dilation: conv.dilation,
+            before: conv.before,
+            bias,
+            limits: conv.limits,
+        }
+    }
 }
