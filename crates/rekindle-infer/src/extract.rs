@@ -8,10 +8,10 @@ use rekindle_kernels::Precision;
 use rekindle_nn::{Network, Shape, Source};
 use rekindle_vision::{Sample, Skipped};
 
-use crate::advice::of_orientation;
 use crate::error::InferError;
 use crate::frozen::Frozen;
-use crate::photos::{Job, Photos};
+use crate::photos::{Facts, Job, Photos};
+use crate::predict::Through;
 use crate::progress::{Event, Observer};
 use crate::provenance::Provenance;
 use crate::trained::TrainedModel;
@@ -122,56 +122,32 @@ impl<B: Backend> Extractor<B> {
         observer: &mut dyn Observer,
         mut each: impl FnMut(usize, Result<Extracted<'_>, Undecoded>) -> ControlFlow<()>,
     ) -> Result<(), InferError> {
-        let Self { network, until, photos, device, frozen, .. } = self;
-        let until = until.as_deref();
         let jobs: Vec<Job<'_>> =
             samples.iter().map(|sample| Job { sample, change: None, hashed: true }).collect();
-        // What a device has memory for is tried, which takes time.
-        let at_once = match samples.len() {
-            0 | 1 => 1,
-            _ => frozen.photos_at_once(network, until, photos, device)?,
-        };
-        let count = self.shape().count().max(1);
-        let (mut done, mut is_stopped, mut askew) = (0, false, 0);
-        let total = samples.len();
-        let ended = photos.for_each_batch(&jobs, at_once, strict, |batch| {
-            askew += batch.askew;
-            let values = match batch.rows.is_empty() {
-                true => Vec::new(),
-                false => frozen.start(network, until, batch.images, photos, device)?.finish()?.0,
+        let Self { network, photos, device, frozen, .. } = self;
+        let through = Through { network, until: self.until.as_deref(), photos, device, frozen };
+        let count = self.shape().count();
+        let event = |done, total| Event::Features { done, total };
+        through.each(&jobs, count, strict, observer, event, |observer, row, answer| {
+            let answer = match answer {
+                Ok((values, Facts { hash: Some(hash), is_askew })) => {
+                    Ok(Extracted { values, hash, is_askew })
+                }
+                Ok((_, Facts { hash: None, .. })) => {
+                    let path = samples[row].path.clone();
+                    let reason = "its content was not hashed; this is a bug in Rekindle".to_owned();
+                    Err(Undecoded { file: Skipped { path, reason }, hash: None })
+                }
+                Err((file, hash)) => Err(Undecoded { file, hash }),
             };
-            if values.iter().any(|value| value.is_nan()) {
-                let preprocessing = photos.preprocessing.name();
-                return Err(InferError::NotANumber { preprocessing });
+            if let Err(Undecoded { file, .. }) = &answer {
+                observer.on_event(&Event::Skipped(file));
             }
-            let found = batch.rows.into_iter().zip(batch.facts).zip(values.chunks_exact(count));
-            let found = found.map(|((row, facts), values)| {
-                let (hash, is_askew) = (facts.hash.unwrap_or_default(), facts.is_askew);
-                (row, Ok(Extracted { values, hash, is_askew }))
-            });
-            let hashes = batch.skipped_hashes;
-            let lost = batch.skipped.into_iter().zip(hashes);
-            let lost = lost.map(|((row, file), hash)| (row, Err(Undecoded { file, hash })));
-            let mut all: Vec<_> = found.chain(lost).collect();
-            all.sort_by_key(|(row, _)| *row);
-            for (row, answer) in all {
-                if let Err(Undecoded { file, .. }) = &answer {
-                    observer.on_event(&Event::Skipped(file));
-                }
-                done += 1;
-                if each(row, answer).is_break() || observer.stops() {
-                    is_stopped = true;
-                    // An error has decoding end, too.
-                    return Err(InferError::DecoderStopped);
-                }
+            match each(row, answer) {
+                ControlFlow::Continue(()) if observer.stops() => ControlFlow::Break(()),
+                flow => flow,
             }
-            observer.on_event(&Event::Features { done, total });
-            Ok(())
-        });
-        if let Some(said) = of_orientation(askew) {
-            tracing::warn!("{said}");
-        }
-        if is_stopped { Ok(()) } else { ended.map(drop) }
+        })
     }
 }
 

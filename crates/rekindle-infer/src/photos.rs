@@ -264,14 +264,16 @@ impl Photos {
     fn view(&self, job: &Job<'_>) -> (Result<Images, VisionError>, Facts) {
         let mut facts = Facts::default();
         let photo = match (job.hashed, &job.sample.place) {
-            (true, place) if !matches!(place, Place::Image(_)) => {
-                job.sample.bytes().and_then(|bytes| {
-                    // Read once, so that the hash is of what is decoded.
-                    facts.hash = Some(Sha256::digest(&bytes).into());
-                    self.decoding().decode(&bytes, &job.sample.path)
-                })
-            }
-            _ => job.sample.decode(&self.decoding()),
+            (true, Place::Image(_)) => job.sample.content_hash().and_then(|hash| {
+                facts.hash = Some(hash);
+                job.sample.decode(&self.decoding())
+            }),
+            (true, _) => job.sample.bytes().and_then(|bytes| {
+                // Read once, so that the hash is of what is decoded.
+                facts.hash = Some(Sha256::digest(&bytes).into());
+                self.decoding().decode(&bytes, &job.sample.path)
+            }),
+            (false, _) => job.sample.decode(&self.decoding()),
         };
         let images = photo.and_then(|photo| {
             facts.is_askew = photo.is_askew();

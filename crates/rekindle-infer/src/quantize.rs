@@ -149,13 +149,13 @@ impl<B: Backend> TrainedModel<B> {
         let seen = self.look(&samples, config, observer)?;
         let mut quantization = seen.calibration.quantization();
         quantization.kept = config.keep.iter().cloned().collect();
+        let (mut model, mut kept) = self.with_bytes(&quantization)?;
         let mut asked = quantization.clone();
-        asked.kept.extend(self.not_of_bytes(&quantization)?.into_iter().map(|(layer, _)| layer));
+        asked.kept.extend(kept.iter().map(|(layer, _)| layer.clone()));
         let (losses, not_looked_at) = losses(self.model(), &asked, &seen, config)?;
         let mut worst = losses.iter().map(|loss| loss.layer.clone()).take(config.most_kept);
         let mut chosen = Vec::new();
         loop {
-            let (model, mut kept) = self.with_bytes(quantization.clone())?;
             let compared = model.compared(&samples, &seen, observer)?;
             if compared.agreement < config.agreement
                 && !observer.stops()
@@ -163,6 +163,7 @@ impl<B: Backend> TrainedModel<B> {
             {
                 quantization.kept.insert(layer.clone());
                 chosen.push(layer);
+                (model, kept) = self.with_bytes(&quantization)?;
                 continue;
             }
             let lost_most = "without it fewer photos would keep their best class";
@@ -185,21 +186,13 @@ impl<B: Backend> TrainedModel<B> {
         }
     }
 
-    /// The layers that the engine computes in f32, each with the reason.
-    fn not_of_bytes(
-        &self,
-        quantization: &Quantization,
-    ) -> Result<Vec<(String, String)>, InferError> {
-        let plan = lower_quantized(self.model(), None, Isa::detect()?, quantization)?;
-        Ok(plan.kept().to_vec())
-    }
-
     /// The model with weights of bytes but for what is kept, and what the engine computes in f32, each with the reason.
     fn with_bytes(
         &self,
-        mut quantization: Quantization,
+        quantization: &Quantization,
     ) -> Result<(Self, Vec<(String, String)>), InferError> {
-        let kept = self.not_of_bytes(&quantization)?;
+        let plan = lower_quantized(self.model(), None, Isa::detect()?, quantization)?;
+        let (kept, mut quantization) = (plan.kept().to_vec(), quantization.clone());
         // What the engine does not compute with bytes keeps its weights.
         quantization.kept.extend(kept.iter().map(|(layer, _)| layer.clone()));
         let network = rounded(self.model(), &quantization);

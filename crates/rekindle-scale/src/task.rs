@@ -22,7 +22,7 @@ const PART_TIME: Duration = Duration::from_secs(20);
 /// Bytes of rows in memory before a part is written.
 const PART_BYTES: usize = 64 << 20;
 
-/// Hears of each photo: its number among the samples, and what came of it.
+/// Is called for each photo: with its number among the samples, and its row or why there is none.
 pub type Each<'a> = dyn FnMut(usize, Result<Extracted<'_>, Undecoded>) -> ControlFlow<()> + 'a;
 
 /// What computes rows of photos.

@@ -75,7 +75,7 @@ impl Compute for Fake {
     }
 }
 
-/// Stops after so many photos.
+/// Stops after a number of photos.
 struct Stop(usize);
 
 impl Observer for Stop {
@@ -493,7 +493,7 @@ fn a_list_s_order_is_kept() {
     let list = data.path().join("list.csv");
     let rows = "path,labels\nc/1/5.bmp,y;x\na/0/0.bmp,\nc/1/5.bmp,x\na/1/3.bmp,y\n";
     fs::write(&list, rows).expect("writes");
-    // So many that the photos are in several.
+    // With a number of shards that has the photos in several.
     let of = |path: &str, count| Shard::of(path.as_ref(), count);
     let is_apart = |&count: &usize| of("c/1/5.bmp", count) != of("a/1/3.bmp", count);
     let count = (2..).find(is_apart).expect("some number");

@@ -15,14 +15,14 @@ const AHEAD: usize = 2 << 20;
 /// Rows that are asked for at the same time: a disk is faster when it has more to do.
 const READERS: usize = 16;
 
-/// Hands the rows of each batch of `order` to `consume`, with the batch's number.
+/// Hands the rows of each batch of `order` to `consume`, with the batch's number and its part of `order`.
 pub(crate) fn read_ahead(
     source: &Arc<dyn FeatureSource>,
     rows: &Arc<[usize]>,
     count: usize,
     order: &[usize],
     batch_size: usize,
-    mut consume: impl FnMut(usize, Vec<f32>) -> Result<(), TrainError>,
+    mut consume: impl FnMut(usize, &[usize], Vec<f32>) -> Result<(), TrainError>,
 ) -> Result<(), TrainError> {
     // Whole batches.
     let at_once = (AHEAD / count.max(1)).max(1).next_multiple_of(batch_size);
@@ -38,12 +38,13 @@ pub(crate) fn read_ahead(
                 }
             }
         });
-        let mut number = 0;
+        let mut batches = order.chunks(batch_size).enumerate();
         // Moved in, so that an early return ends the reader's wait.
         for part in receiver {
-            for batch in part?.chunks(batch_size * count.max(1)) {
-                consume(number, batch.to_vec())?;
-                number += 1;
+            let part = part?;
+            let rows = part.chunks(batch_size * count.max(1));
+            for (rows, (number, indices)) in rows.zip(batches.by_ref()) {
+                consume(number, indices, rows.to_vec())?;
             }
         }
         reader.join().map_err(|_| InferError::DecoderStopped.into())

@@ -76,6 +76,15 @@ pub(crate) struct Stored<'a> {
     pub classes: usize,
 }
 
+impl Stored<'_> {
+    /// These photos, with their features.
+    fn batch(&self, indices: &[usize], features: Vec<f32>) -> Batch {
+        let labels: Vec<Vec<usize>> =
+            indices.iter().map(|&index| self.store.labels()[index].clone()).collect();
+        Batch { features, targets: targets(&labels, self.classes), labels }
+    }
+}
+
 impl Batches for Stored<'_> {
     fn len(&self) -> usize {
         self.store.len()
@@ -90,20 +99,17 @@ impl Batches for Stored<'_> {
     ) -> Result<(), TrainError> {
         if let Some((source, rows)) = self.store.source() {
             let count = self.store.shape().count();
-            return read_ahead(source, rows, count, order, batch_size, |number, features| {
-                let indices = order.chunks(batch_size).nth(number).unwrap_or_default();
-                let labels: Vec<Vec<usize>> =
-                    indices.iter().map(|&index| self.store.labels()[index].clone()).collect();
-                let targets = targets(&labels, self.classes);
-                consume(number, Batch { features, targets, labels })
-            });
+            return read_ahead(
+                source,
+                rows,
+                count,
+                order,
+                batch_size,
+                |number, indices, features| consume(number, self.batch(indices, features)),
+            );
         }
         for (number, indices) in order.chunks(batch_size).enumerate() {
-            let labels: Vec<Vec<usize>> =
-                indices.iter().map(|&index| self.store.labels()[index].clone()).collect();
-            let (features, targets) =
-                (self.store.values(indices, epoch)?, targets(&labels, self.classes));
-            consume(number, Batch { features, targets, labels })?;
+            consume(number, self.batch(indices, self.store.values(indices, epoch)?))?;
         }
         Ok(())
     }

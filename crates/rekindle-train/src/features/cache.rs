@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend;
 use rayon::prelude::*;
 use rekindle_infer::Photos;
 use rekindle_nn::{Shape, read};
-use rekindle_vision::{Place, Sample};
+use rekindle_vision::Sample;
 use sha2::{Digest, Sha256};
 
 use super::prefix::Prefix;
@@ -140,16 +140,6 @@ impl FeatureCache {
 
 /// The hash of each photo's content; nothing for one that cannot be read.
 fn hashes(samples: &[Sample]) -> Vec<Option<String>> {
-    let hash = |sample: &Sample| {
-        let mut hash = Sha256::new();
-        match &sample.place {
-            Place::Image(image) => {
-                hash.update(image.width().to_le_bytes());
-                hash.update(image.as_raw());
-            }
-            _ => hash.update(sample.bytes().ok()?),
-        }
-        Some(hex(&hash.finalize()))
-    };
+    let hash = |sample: &Sample| Some(hex(&sample.content_hash().ok()?));
     samples.par_iter().map(hash).collect()
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use image::RgbImage;
 use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 use crate::decode::read;
 use crate::tars::range;
@@ -75,6 +76,22 @@ impl Sample {
             Place::Image(image) => Ok(Photo::of_rgb(image, decoding.channels)),
             _ => decoding.decode(&self.bytes()?, &self.path),
         }
+    }
+
+    /// SHA-256 of the photo as it is stored, or of an image's width and pixels.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub fn content_hash(&self) -> Result<[u8; 32], VisionError> {
+        let mut hash = Sha256::new();
+        match &self.place {
+            Place::Image(image) => {
+                hash.update(image.width().to_le_bytes());
+                hash.update(image.as_raw());
+            }
+            Place::File | Place::Within { .. } | Place::Row(_) => hash.update(self.bytes()?),
+        }
+        Ok(hash.finalize().into())
     }
 
     /// The photo as it is stored, for what reads it itself: `bytes` of a file, or the pixels of an image in memory.

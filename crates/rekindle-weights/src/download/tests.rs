@@ -93,7 +93,7 @@ fn serve(start: Option<u64>, stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(&content[start.unwrap_or(0) as usize..])
 }
 
-fn downloader(base: &str, cache: &TempDir) -> Downloader {
+pub(super) fn downloader(base: &str, cache: &TempDir) -> Downloader {
     Downloader {
         base: base.to_owned(),
         cache: Some(cache.path().to_owned()),

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::*;
+use crate::download::tests::downloader;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const TOKEN: &str = "hf_secret";
@@ -134,17 +134,7 @@ fn hub(server: &Server, cache: &TempDir) -> Hub {
         endpoint: server.base.clone(),
         token: Some(TOKEN.into()),
         theirs: None,
-        downloader: Downloader {
-            base: String::new(),
-            cache: Some(cache.path().to_owned()),
-            keras: None,
-            attempts: 3,
-            wait: Duration::from_millis(5),
-            timeout: Duration::from_millis(500),
-            largest: 10_000_000,
-            offline: false,
-            bar: false,
-        },
+        downloader: downloader("", cache),
     }
 }
 
