@@ -239,18 +239,18 @@ pub(crate) fn pack_into<T: Copy + Default>(
     padded: usize,
     columns: usize,
 ) {
-    packed.clear();
-    packed.reserve(depth * padded);
-    let mut start = 0;
-    while start < padded {
-        let width = columns.min(padded - start);
-        for row in 0..depth {
-            let own = &weights[row * outputs..][..outputs];
-            let end = packed.len() + width;
-            packed.extend_from_slice(&own[start.min(outputs)..outputs.min(start + width)]);
-            packed.resize(end, T::default());
+    packed.resize(depth * padded, T::default());
+    // Row by row, as they lie in memory, which a large kernel comes from.
+    for row in 0..depth {
+        let own = &weights[row * outputs..][..outputs];
+        for start in (0..padded).step_by(columns) {
+            let width = columns.min(padded - start);
+            let own = &own[start.min(outputs)..outputs.min(start + width)];
+            let (to, behind) =
+                packed[start * depth + row * width..][..width].split_at_mut(own.len());
+            to.copy_from_slice(own);
+            behind.fill(T::default());
         }
-        start += width;
     }
 }
 

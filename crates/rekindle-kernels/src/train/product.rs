@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::rule::Update;
+use super::rule::{Piece, Update};
 use crate::Isa;
 use crate::gemm::{TileArgs, pack_into};
 use crate::ir::Element;
 use crate::isa::Kernels;
+use crate::simd::prefetch;
 
 /// A kernel with fewer values is not worth packing anything for it.
 const LEAST: usize = 1 << 16;
@@ -114,16 +115,25 @@ impl Product {
         let rows = x.chunks_exact(self.inputs);
         let pointers: Vec<*const f32> = rows.map(|row| row[inputs.clone()].as_ptr()).collect();
         let rows = Rows { pointers: &pointers, depth: inputs.len() };
-        self.tiles(&rows, packed, sums, true);
+        // A part of the next inputs' weights before each panel.
+        let next = &kernel[inputs.end * self.outputs..];
+        let next = &next[..next.len().min(BLOCK * self.outputs)];
+        let ahead = |columns: Range<usize>| {
+            let share = |column: usize| (next.len() * column / self.padded).min(next.len());
+            prefetch(&next[share(columns.start)..share(columns.end)]);
+        };
+        self.tiles(&rows, packed, sums, true, ahead);
     }
 
-    /// Gradients of some rows of the kernel, `[rows][padded]`; `turned` is room for their inputs.
+    /// Gradients of some rows of the kernel, `[rows][padded]`; `turned` is room for their inputs. Calls `ahead` before some
+    /// columns are computed.
     fn gradient_rows(
         &self,
         factors: Factors<'_>,
         rows: Range<usize>,
         turned: &mut Vec<f32>,
         gradient: &mut [f32],
+        ahead: impl Fn(Range<usize>),
     ) {
         let Factors { x, dy } = factors;
         let batch = x.len() / self.inputs;
@@ -132,11 +142,19 @@ impl Product {
             turned.extend(x.iter().skip(input).step_by(self.inputs));
         }
         let pointers: Vec<*const f32> = turned.chunks_exact(batch).map(<[f32]>::as_ptr).collect();
-        self.tiles(&Rows { pointers: &pointers, depth: batch }, dy, gradient, false);
+        self.tiles(&Rows { pointers: &pointers, depth: batch }, dy, gradient, false, ahead);
     }
 
-    /// `out = rows packed`, or `out += rows packed`: `[rows][padded]`.
-    fn tiles(&self, rows: &Rows<'_>, packed: &[f32], out: &mut [f32], adds: bool) {
+    /// `out = rows packed`, or `out += rows packed`: `[rows][padded]`. Calls `ahead` before some columns are computed, so that
+    /// what comes next is fetched from memory while products are computed.
+    fn tiles(
+        &self,
+        rows: &Rows<'_>,
+        packed: &[f32],
+        out: &mut [f32],
+        adds: bool,
+        ahead: impl Fn(Range<usize>),
+    ) {
         let (count, depth, stride) = (rows.pointers.len(), rows.depth, self.padded);
         assert!(packed.len() >= depth * stride && out.len() >= count * stride, "room for all");
         let bias = [0.0; 64];
@@ -144,6 +162,7 @@ impl Product {
         let height = count.div_ceil(count.div_ceil(self.kernels.rows).max(1)).max(1);
         for column in (0..stride).step_by(self.kernels.columns) {
             let columns = self.kernels.columns.min(stride - column);
+            ahead(column..column + columns);
             let weights = &packed[column * depth..][..columns * depth];
             for (number, pointers) in rows.pointers.chunks(height).enumerate() {
                 let to = out[number * height * stride + column..].as_mut_ptr();
@@ -182,7 +201,7 @@ impl Product {
                     false => to.copy_from_slice(own),
                 }
             };
-            self.rows_of_piece(factors, number, piece, each);
+            self.rows_of_piece(factors, number, piece, |_, _, _| {}, each);
         });
     }
 
@@ -196,20 +215,32 @@ impl Product {
     ) {
         let pieces = update.pieces(kernel, slots, PIECE * self.outputs);
         pieces.into_par_iter().enumerate().for_each(|(number, mut piece)| {
-            let each = |row: usize, own: &[f32], piece: &mut super::rule::Piece<'_>| {
+            let each = |row: usize, own: &[f32], piece: &mut Piece<'_>| {
                 let range = row * self.outputs..(row + 1) * self.outputs;
                 update.apply(&mut piece.part(range), own);
             };
-            self.rows_of_piece(factors, number, &mut piece, each);
+            // What the update reads, and no product does.
+            let ahead = |rows: Range<usize>, columns: Range<usize>, piece: &Piece<'_>| {
+                let columns = columns.start.min(self.outputs)..columns.end.min(self.outputs);
+                for row in rows {
+                    let start = row * self.outputs;
+                    let part = start + columns.start..start + columns.end;
+                    prefetch(&piece.weights[part.clone()]);
+                    let slots = piece.slots.iter().filter(|slot| !slot.is_empty());
+                    slots.for_each(|slot| prefetch(&slot[part.clone()]));
+                }
+            };
+            self.rows_of_piece(factors, number, &mut piece, ahead, each);
         });
     }
 
-    /// Hands the gradients of a piece's rows on, one after the other.
+    /// Hands the gradients of a piece's rows on, one after the other; `ahead` is called before some rows' columns are computed.
     fn rows_of_piece<P: ?Sized>(
         &self,
         factors: Factors<'_>,
         number: usize,
         piece: &mut P,
+        ahead: impl Fn(Range<usize>, Range<usize>, &P),
         each: impl Fn(usize, &[f32], &mut P),
     ) {
         let first = number * PIECE;
@@ -219,7 +250,9 @@ impl Product {
         let mut turned = Vec::with_capacity(height * (factors.x.len() / self.inputs));
         for start in (first..last).step_by(height) {
             let rows = start..(start + height).min(last);
-            self.gradient_rows(factors, rows.clone(), &mut turned, &mut gradient);
+            let own = rows.start - first..rows.end - first;
+            let ahead = |columns: Range<usize>| ahead(own.clone(), columns, piece);
+            self.gradient_rows(factors, rows.clone(), &mut turned, &mut gradient, ahead);
             for (row, own) in rows.zip(gradient.chunks_exact(self.padded)) {
                 each(row - first, &own[..self.outputs], piece);
             }

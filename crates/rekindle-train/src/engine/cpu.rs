@@ -69,7 +69,7 @@ impl<B: AutodiffBackend> Engine<B> for Cpu<B> {
                 continue;
             }
             let slots = &mut self.slots[number];
-            slots.resize_with(step.rule.slots(), || vec![0.0; parameter.values.len()]);
+            slots.resize_with(step.rule.slots(), || written_zeros(parameter.values.len()));
             let factor = self.scope.factors.get(&parameter.layer).copied().unwrap_or(1.0);
             let rate = step.rate * factor;
             self.trainer.update(number, &step.rule, step.time, rate, step.scale, slots);
@@ -103,4 +103,12 @@ impl<B: AutodiffBackend> Engine<B> for Cpu<B> {
     fn model(&self) -> Network<B> {
         assign(self.model.clone(), self.trainer.changed())
     }
+}
+
+/// Zeros that have been written: of memory that is zero as it comes, each page would be looked at and then copied in the first
+/// step, which stops all threads for a moment.
+fn written_zeros(count: usize) -> Vec<f32> {
+    let mut zeros = Vec::with_capacity(count);
+    zeros.resize(count, 0.0);
+    zeros
 }
