@@ -258,6 +258,7 @@ fn work<B: Backend>(
         NodeOp::Pad(edges) => Work::Pad(edges),
         NodeOp::Input | NodeOp::Fused => Work::None,
         NodeOp::Strip(..)
+        | NodeOp::Points(..)
         | NodeOp::Narrow
         | NodeOp::Quantize(_)
         | NodeOp::Dequantize

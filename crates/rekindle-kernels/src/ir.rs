@@ -1,5 +1,7 @@
 //! What plans and networks on GPUs are made of: a node for each thing to compute, before it has a place in memory.
 
+use std::sync::Arc;
+
 use half::bf16;
 use rekindle_nn::ops::{MergeKind, PoolKind};
 use rekindle_nn::{Activation, Shape};
@@ -97,6 +99,8 @@ pub(crate) enum NodeOp {
     Plain(Plain),
     /// The network's layer at this position, which Burn computes.
     Layer(usize),
+    /// A step of Winograd's method, where it takes three, of a convolution with an output of this shape.
+    Points(Stage, Arc<Conv>, Shape),
     /// Rounds f32 to bf16.
     Narrow,
     /// Rounds what a function makes of f32 to bytes.
@@ -105,6 +109,17 @@ pub(crate) enum NodeOp {
     Dequantize,
     /// Now part of another node.
     Fused,
+}
+
+/// A step of Winograd's method. Values between the steps are maps of `[point][tile]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The image's tiles to their points.
+    Image,
+    /// Each point's product with the weights.
+    Product,
+    /// The products to tiles of the output.
+    Output,
 }
 
 /// A convolution; weights are `[tap][in][out]`, depthwise `[tap][channel]`.

@@ -9,6 +9,7 @@ use crate::gemm::{self, Tile};
 use crate::int8::{self, tile};
 use crate::ir::Element;
 use crate::pool::{self, PoolRow};
+use crate::rates;
 use crate::simd::bf16::Narrow;
 use crate::simd::int8::Sums;
 use crate::simd::{self, CHANNEL_BLOCK};
@@ -280,7 +281,8 @@ pub enum Precision {
     #[default]
     F32,
     /// On the CPU, factors of most convolutions rounded to bf16 and sums in f32, within 2 % of the largest output; faster
-    /// where the processor has AVX-512 BF16. On a GPU, all values.
+    /// where the processor has AVX-512 BF16 at a higher rate than f32's ([`PlanConfig::detect`] measures it). On a GPU, all
+    /// values.
     Bf16,
     /// All values in f16: for GPUs that have it and no bf16.
     F16,
@@ -329,13 +331,21 @@ impl From<Isa> for PlanConfig {
 }
 
 impl PlanConfig {
-    /// This machine's [`Isa::detect`], with a precision.
+    /// This machine's [`Isa::detect`], with a precision. [`Precision::Bf16`] becomes [`Precision::F32`], with a warning, on
+    /// processors whose products of bf16 take no less time than those of f32, which is measured once for a process.
     ///
     /// # Errors
     /// When `REKINDLE_ISA` cannot be used, or the instruction set has no such products.
     pub fn detect(precision: Precision) -> Result<Self, PlanError> {
-        let isa = Isa::detect()?;
-        Self { isa, precision }.checked()
+        let config = Self { isa: Isa::detect()?, precision }.checked()?;
+        if precision == Precision::Bf16 && !rates::bf16_gains(config.isa) {
+            let share = rates::bf16_share(config.isa).unwrap_or(f64::INFINITY);
+            tracing::warn!(
+                "precision bf16: this processor's products of bf16 take {share:.1} times as long as those of f32; f32 is computed"
+            );
+            return Ok(Self { precision: Precision::F32, ..config });
+        }
+        Ok(config)
     }
 
     pub(crate) fn checked(self) -> Result<Self, PlanError> {

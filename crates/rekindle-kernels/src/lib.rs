@@ -21,6 +21,7 @@ mod passes;
 mod plain;
 mod plan;
 mod pool;
+mod rates;
 mod rows;
 mod scratch;
 mod simd;

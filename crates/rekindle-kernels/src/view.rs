@@ -12,6 +12,12 @@ pub(crate) struct View<T = f32> {
 }
 
 impl<T: Copy> View<T> {
+    /// Memory as `[height][width][channels]`.
+    pub fn of(values: &mut [T], [height, width, channels]: [usize; 3]) -> Self {
+        debug_assert!(height * width * channels <= values.len());
+        Self { base: values.as_mut_ptr(), height, width, channels, stride: channels }
+    }
+
     /// A pixel, counted row by row.
     pub fn pixel(self, index: usize) -> *mut T {
         debug_assert!(index < self.height * self.width);

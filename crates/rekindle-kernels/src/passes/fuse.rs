@@ -87,6 +87,7 @@ pub(crate) fn fuse(nodes: &mut [Node], output: usize) -> usize {
             | NodeOp::Merge(_)
             | NodeOp::Concat
             | NodeOp::Plain(_)
+            | NodeOp::Points(..)
             | NodeOp::Narrow
             | NodeOp::Quantize(_)
             | NodeOp::Dequantize

@@ -70,6 +70,7 @@ pub(crate) fn place(nodes: &[Node], output: usize) -> Places {
                 NodeOp::Conv(_)
                     | NodeOp::Strip(..)
                     | NodeOp::Pool(_)
+                    | NodeOp::Points(..)
                     | NodeOp::Narrow
                     | NodeOp::Quantize(_)
                     | NodeOp::Dequantize
@@ -149,6 +150,7 @@ fn is_in_place(op: &NodeOp) -> bool {
         | NodeOp::Global(_)
         | NodeOp::Flatten
         | NodeOp::Concat
+        | NodeOp::Points(..)
         | NodeOp::Narrow
         | NodeOp::Quantize(_)
         | NodeOp::Dequantize

@@ -1,5 +1,7 @@
 //! From nodes to a plan: the passes, and what is left as steps, their weights packed.
 
+use std::sync::Arc;
+
 use crossbeam_queue::ArrayQueue;
 use half::bf16;
 use rekindle_nn::Shape;
@@ -7,11 +9,11 @@ use rekindle_nn::ops::PoolKind;
 
 use super::{
     AnyGemm, Depthwise, Gemm, GemmShape, MOST_PIXELS, MOST_WORKSPACES, Plan, PlanError, Step,
-    Strip, Window, Winograd, Work, int8,
+    Strip, Window, Winograd, Work, int8, winograd::is_large,
 };
 use crate::gemm::{Tile, pack};
 use crate::int8::Scale;
-use crate::ir::{Conv, Element, Node, NodeOp};
+use crate::ir::{Conv, Element, Node, NodeOp, Stage};
 use crate::isa::{Kernels, Precision};
 use crate::passes::{self, Place, Places};
 use crate::plain::Plain;
@@ -57,11 +59,17 @@ pub(crate) fn compile(
         let is_direct = |conv: &Conv, shape| winograd(conv, Element::F32, shape, config).is_none();
         output = passes::round_to_bf16(&mut nodes, output, is_direct);
     }
+    // What is known of bytes is known by the nodes' numbers.
+    if matches!(int8, Int8::None) {
+        output =
+            passes::split_points(&mut nodes, output, |node, input| in_stages(node, input, config));
+    }
     let Places { places, arena, output_shape } = passes::place(&nodes, output);
     let keys = if matches!(int8, Int8::Observed) { passes::keys(&nodes) } else { Vec::new() };
     let steps = steps(nodes, &places, &scales, config)?;
     let widest = steps.iter().flat_map(|step| &step.inputs).map(|place| place.channels).max();
-    let last_large = steps.iter().rposition(|step| step.out.pixels() > MOST_PIXELS);
+    let is_large = |step: &Step| step.out.pixels() > MOST_PIXELS && !is_between(&step.work);
+    let last_large = steps.iter().rposition(is_large);
     Ok(Plan {
         input: places[0],
         input_at,
@@ -92,7 +100,7 @@ fn steps(
     config: PlanConfig,
 ) -> Result<Vec<Step>, PlanError> {
     let kernels = config.isa.kernels();
-    let mut steps = Vec::new();
+    let (mut steps, mut in_stages) = (Vec::new(), None);
     for (index, node) in nodes.into_iter().enumerate() {
         let out = places[index];
         let mut inputs: Vec<Place> = node.inputs.iter().map(|&input| places[input]).collect();
@@ -116,22 +124,35 @@ fn steps(
             continue;
         }
         match node.op {
-            NodeOp::Conv(mut conv) => {
+            NodeOp::Conv(conv) => {
                 if let (Some(first), Some(input)) = (conv.slice, inputs.first_mut()) {
                     *input = input.slice(first, conv.channels[0]);
                 }
                 let factors = inputs[0].element;
                 let work = if conv.depthwise {
                     Work::Depthwise(depthwise(conv))
-                } else if let Some(points) = winograd(&conv, factors, node.shape, config) {
-                    let direct = std::mem::take(&mut conv.weights);
-                    let channels = conv.channels;
-                    let window = Window::of(&conv, channels[1]);
-                    Work::Winograd(Winograd::new(window, &direct, channels, points, &kernels))
+                } else if let Some(points) =
+                    winograd(&conv, factors, node.shape, config).filter(|_| !is_large(&conv))
+                {
+                    Work::Winograd(Winograd::new(&conv, node.shape, points, &kernels))
                 } else {
                     Work::Gemm(any_gemm(conv, [factors, out.element], &kernels))
                 };
                 push(inputs, out, work);
+            }
+            NodeOp::Points(stage, conv, shape) => {
+                if let (Stage::Image, Some(first), Some(input)) =
+                    (stage, conv.slice, inputs.first_mut())
+                {
+                    *input = input.slice(first, conv.channels[0]);
+                }
+                // The three are neighbours.
+                if stage == Stage::Image {
+                    in_stages = None;
+                }
+                let new = || Arc::new(Winograd::new(&conv, shape, out.element, &kernels));
+                let shared = Arc::clone(in_stages.get_or_insert_with(new));
+                push(inputs, out, Work::Points(stage, shared));
             }
             NodeOp::Strip(convs, shape) => {
                 let [expand, depthwise, project] = *convs;
@@ -194,6 +215,19 @@ fn winograd(conv: &Conv, factors: Element, out: Shape, config: PlanConfig) -> Op
         }
         _ => None,
     }
+}
+
+/// The points of a convolution that Winograd's method computes in three steps, since its weights' points do not stay in the
+/// cache between some tiles and the next.
+fn in_stages(node: &Node, element: Element, config: PlanConfig) -> Option<passes::Points> {
+    let NodeOp::Conv(conv) = &node.op else { return None };
+    let element = winograd(conv, element, node.shape, config)?;
+    Winograd::in_stages(conv, node.shape, element, &config.isa.kernels())
+}
+
+/// Whether a step is one of three of which the last makes a value of the network's.
+fn is_between(work: &Work) -> bool {
+    matches!(work, Work::Points(Stage::Image | Stage::Product, _))
 }
 
 fn depthwise(conv: Conv) -> Depthwise {

@@ -15,6 +15,7 @@ mod team;
 mod winograd;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 use half::bf16;
@@ -23,7 +24,7 @@ use rekindle_nn::{NetworkError, Shape};
 use crate::Limits;
 use crate::factor::Factor;
 use crate::gemm::Tile;
-use crate::ir::{Conv, Pool};
+use crate::ir::{Conv, Pool, Stage};
 use crate::isa::{Isa, Kernels, Precision};
 use crate::passes::Place;
 use crate::plain::Plain;
@@ -211,6 +212,8 @@ pub(crate) struct Step {
 pub(crate) enum Work {
     Gemm(AnyGemm),
     Winograd(Winograd),
+    /// One of its steps, where it takes three.
+    Points(Stage, Arc<Winograd>),
     Depthwise(Depthwise),
     Strip(Box<Strip>),
     Pool(Pool),

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::ends::Image;
 use super::{AnyGemm, Bytes, GemmShape, Plan, PlanError, Step, Window, Work};
+use crate::ir::Stage;
 use crate::passes::Place;
 
 /// The time of one step, for one image.
@@ -97,7 +98,10 @@ fn step_time(step: &Step, seconds: f64) -> StepTime {
             (format!("conv {rows}x{wide}{of}"), outputs * (rows * columns * depth) as u64)
         }
         // As many as the direct way takes, so that rates can be compared.
-        Work::Winograd(_) => ("winograd 3x3".into(), outputs * 9 * input.channels as u64),
+        Work::Winograd(conv) => ("winograd 3x3".into(), conv.macs() as u64),
+        Work::Points(Stage::Image, _) => ("winograd: to points".into(), 0),
+        Work::Points(Stage::Product, conv) => ("winograd 3x3".into(), conv.macs() as u64),
+        Work::Points(Stage::Output, _) => ("winograd: to pixels".into(), 0),
         Work::Strip(strip) => {
             let [rows, columns] = strip.depthwise.window.kernel;
             let taps = |gemm: &GemmShape| gemm.taps() * gemm.depth;

@@ -14,11 +14,12 @@ use super::ends::{ByteScale, Image};
 use super::team::Team;
 use super::{AnyGemm, Gemm, GemmShape, Plan, PlanError, Step, Work, Workspace};
 use crate::factor::Factor;
-use crate::ir::{Element, Number};
+use crate::ir::{Element, Number, Stage};
 use crate::passes::Place;
 use crate::pool::{self, Map, PoolArgs};
 use crate::simd::{CHANNEL_BLOCK, zeros};
 use crate::view::View;
+use crate::winograd::MOST_POINTS;
 
 /// Images that a thread runs together, at most.
 pub(super) const MOST_TOGETHER: usize = 4;
@@ -229,9 +230,13 @@ impl Plan {
             Work::Gemm(gemm) => self.grid(gemm.shape(), step, threads).iter().product(),
             // As many for each thread: of 3 parts, two threads would take 2 and 1.
             Work::Winograd(conv) => {
-                let parts = conv.tiles(&step.out).div_ceil(self.kernels.rows);
+                let parts = conv.tiles().div_ceil(self.kernels.rows);
                 parts.next_multiple_of(threads).min(most)
             }
+            Work::Points(Stage::Product, conv) => {
+                conv.panels().min(most.next_multiple_of(MOST_POINTS))
+            }
+            Work::Points(_, conv) => conv.tiles().min(most),
             Work::Depthwise(_) | Work::Pool(_) | Work::Narrow => step.out.height.min(most),
             Work::Bytes(bytes) if bytes.is_by_rows() => step.out.height.min(most),
             Work::Plain(plain) if plain.is_by_rows() => step.out.height.min(most),
@@ -312,8 +317,13 @@ impl Plan {
         match &step.work {
             Work::Gemm(_) => unreachable!("`run_step` runs products"),
             Work::Winograd(conv) => {
-                let tiles = share(conv.tiles(out));
+                let tiles = share(conv.tiles());
                 self.run_winograd(conv, arena.view(input), arena.view(out), tiles);
+            }
+            Work::Points(stage, conv) => {
+                let is_product = *stage == Stage::Product;
+                let some = share(if is_product { conv.panels() } else { conv.tiles() });
+                self.run_points(*stage, conv, arena, [input, out], some);
             }
             Work::Depthwise(conv) => {
                 let (input, out): (View, View) = (arena.view(input), arena.view(out));

@@ -12,6 +12,7 @@ use burn::tensor::{Tensor, TensorData};
 use recipe::{Conv, Part, Recipe, any_part, part, recipe, recipe_of};
 use reference::{Map, Noise, Reference};
 
+use super::{Step, Work};
 use crate::{Isa, PlanConfig, PlanError, Precision, lower};
 
 /// The outputs by plain loops in f64, `[batch][channels][height][width]`, and how near any value came to
@@ -108,6 +109,28 @@ fn check_with_one_thread(recipe: &Recipe) {
 fn a_head_may_have_more_inputs_than_a_block_of_a_product() {
     let recipe = Recipe { size: [7, 7], channels: 1280, parts: Vec::new(), end: 3, batch: 2 };
     check_with_one_thread(&recipe);
+}
+
+/// Winograd's method in three steps, of some images side by side too, with an uneven number of panels, tiles that hang over
+/// the edges, and an output in a concatenation.
+#[test]
+#[cfg_attr(miri, ignore = "minutes")]
+fn points_of_large_weights_are_taken_one_after_the_other() {
+    let conv = |out, padding| Conv { padding, ..Conv::plain(Some(out), [3, 3], Activation::Relu) };
+    let parts = vec![
+        Part::Conv(Conv::plain(Some(240), [1, 1], Activation::Relu)),
+        Part::Conv(conv(272, Padding::Same)),
+        Part::Conv(conv(240, Padding::Valid)),
+        Part::Growth(256),
+    ];
+    let recipe = Recipe { size: [13, 15], channels: 3, parts, end: 0, batch: 3 };
+    let plan = lower(&recipe.network(), None, Isa::detect().expect("a set")).expect("a plan");
+    let is_stage = |step: &&Step| matches!(step.work, Work::Points(..));
+    assert_eq!(plan.steps.iter().filter(is_stage).count(), 3 * 3);
+    let threads = [1, 2].map(|threads| {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads")
+    });
+    check(&recipe, &threads).expect("as plain loops");
 }
 
 /// A mean of nearly as much below zero as above, found by chance: 7 % off in bf16, as it may be.
