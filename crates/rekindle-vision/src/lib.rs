@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod archives;
 mod augment;
 mod class_names;
 mod decode;
@@ -24,8 +25,8 @@ mod labels;
 mod manifest;
 mod named;
 mod resize;
-mod tars;
 
+pub use archives::{find_among, is_archive};
 pub use augment::{Augment, Augmentation, Mix, Mixing};
 pub use class_names::read_class_names;
 pub use decode::{

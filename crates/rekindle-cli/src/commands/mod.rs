@@ -95,8 +95,8 @@ fn of_photos<B: Backend>(mut model: TrainedModel<B>, args: &PhotoArgs) -> Traine
 
 /// The photos of a folder, or of a list, to train on.
 fn photos(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
-    if let Some(tars) = ImageFolder::from_tars(path)? {
-        return Ok(tars.strict(args.strict));
+    if let Some(archives) = ImageFolder::from_archives(path)? {
+        return Ok(archives.strict(args.strict));
     }
     let folder = match (path.is_file(), args.classes_are_folders) {
         (true, _) => ImageFolder::from_list(path)?,
@@ -108,8 +108,8 @@ fn photos(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
 
 /// The same to evaluate on, where a single class will do.
 fn labelled(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
-    if let Some(tars) = ImageFolder::from_tars(path)? {
-        return Ok(tars.strict(args.strict));
+    if let Some(archives) = ImageFolder::from_archives(path)? {
+        return Ok(archives.strict(args.strict));
     }
     let folder = match (path.is_file(), args.classes_are_folders) {
         (true, _) => ImageFolder::from_list(path)?,

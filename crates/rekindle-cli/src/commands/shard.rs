@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use rekindle::prelude::TrainedModel;
 use rekindle::scale::{Content, Done, Format, Task};
-use rekindle::vision::{Shard, Share, Skipped};
+use rekindle::vision::{Shard, Share, Skipped, is_archive};
 use serde_json::json;
 
 use super::train::{Lines, stop_at_ctrl_c};
@@ -17,14 +17,11 @@ pub fn share(args: &PredictArgs) -> Result<Share, Box<dyn std::error::Error>> {
     let is_list = |path: &Path| {
         path.is_file() && path.extension().is_some_and(|end| end == "csv" || end == "jsonl")
     };
-    let is_tars = |path: &Path| {
-        path.extension().is_some_and(|end| end == "tar" || end == "gz" || end == "tgz")
-    };
     match args.images.as_slice() {
-        [data] if data.is_dir() || is_list(data) || is_tars(data) => {
+        [data] if data.is_dir() || is_list(data) || is_archive(data) => {
             Ok(Share::unlabelled(data, args.shard.shard.unwrap_or(Shard::WHOLE))?)
         }
-        _ => Err("--out takes one folder of photos, one list of them (.csv, .jsonl), or tars ('data/{000..099}.tar')".into()),
+        _ => Err("--out takes one folder of photos, one list of them (.csv, .jsonl), tars ('data/{000..099}.tar') or Parquet files".into()),
     }
 }
 

@@ -5,8 +5,8 @@ use image::RgbImage;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::archives::range;
 use crate::decode::read;
-use crate::tars::range;
 use crate::{Decoding, Photo, VisionError};
 
 /// One labelled photo.
@@ -29,7 +29,7 @@ pub enum Place {
     File,
     /// In memory, decoded.
     Image(Arc<RgbImage>),
-    /// Some bytes of a file that holds many, a tar.
+    /// Some bytes of a file that holds many: a tar, or what a compressed one is unpacked into.
     Within {
         /// The file.
         file: Arc<PathBuf>,
@@ -89,7 +89,9 @@ impl Sample {
                 hash.update(image.width().to_le_bytes());
                 hash.update(image.as_raw());
             }
-            Place::File | Place::Within { .. } | Place::Row(_) => hash.update(self.bytes()?),
+            Place::File | Place::Within { .. } | Place::Row(_) => {
+                hash.update(self.bytes()?);
+            }
         }
         Ok(hash.finalize().into())
     }
