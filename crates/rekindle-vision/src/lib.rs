@@ -35,7 +35,8 @@ pub use decode::{
 };
 pub use error::VisionError;
 pub use folder::{
-    ImageFolder, Listed, Parts, Place, Sample, Shard, Share, Skipped, Split, list_photos,
+    Elsewhere, ImageFolder, Listed, Parts, Place, Remote, Sample, Shard, Share, Skipped, Split,
+    list_photos, read_elsewhere,
 };
 pub use labels::{Label, decode_predictions, imagenet_labels, top};
 pub use rekindle_pixels::{Middle, Pixels, Preprocessing, UnknownName};

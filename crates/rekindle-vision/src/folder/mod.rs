@@ -1,5 +1,6 @@
 //! Folders of labelled photos.
 
+mod elsewhere;
 mod layout;
 mod sample;
 mod scan;
@@ -17,6 +18,7 @@ use rekindle_pixels::cache_folder;
 use crate::VisionError;
 use crate::archives::{Tars, find};
 
+pub use elsewhere::{Elsewhere, Remote, read_elsewhere};
 use layout::{Layout, layout};
 pub use sample::{Place, Sample, Skipped};
 pub use scan::list_photos;
