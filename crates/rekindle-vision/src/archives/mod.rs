@@ -107,7 +107,7 @@ pub(crate) fn find(path: &Path) -> Result<Option<Vec<PathBuf>>, VisionError> {
     Ok(Some(all))
 }
 
-/// Which of some names in an object store a pattern means, as [`find`] does of files; of one that ends with `/`, whether all
+/// Which of some names in an object store a pattern means, as those of files do; of one that ends with `/`, whether all
 /// of them belong together.
 ///
 /// # Errors
