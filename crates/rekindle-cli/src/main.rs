@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod remote;
 
 use std::error::Error;
 use std::io::Write;

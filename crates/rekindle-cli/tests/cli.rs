@@ -321,6 +321,10 @@ fn failures_have_a_status_and_a_message() {
         (&["summary", "inception-v3", "--size", "20"], 1, "at least 75"),
         (&["summary", "resnet"], 2, "resnet"),
         (&["train"], 2, "DIR"),
+        #[cfg(not(feature = "cloud"))]
+        (&["features", "s3://b/photos", "--out", "x"], 1, "the feature `cloud`"),
+        #[cfg(not(feature = "cloud"))]
+        (&["predict", "s3://b/m.rekindle", "x.jpg"], 1, "the feature `cloud`"),
         (&["train", ".", "--valid-split", "0.1", "--valid-dir", "x"], 2, "cannot be used with"),
         (&["predict", "m", "x.jpg", "--resize", "cubic"], 2, "cubic"),
         (&[], 2, "Usage"),

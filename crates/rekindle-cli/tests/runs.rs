@@ -117,6 +117,8 @@ fn a_run_that_is_killed_at_any_moment_ends_with_the_same_numbers() {
 fn run_in(folder: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rekindle"));
     command.args(args).current_dir(folder).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // What is unpacked goes there.
+    command.env("REKINDLE_CACHE", folder.join("cache"));
     command
 }
 
@@ -180,6 +182,20 @@ fn a_head_on_shards_has_the_numbers_of_one_machine() {
         let report = fs::read_to_string(dir.path().join("report.json")).expect("a report");
         assert!(report.contains("notes.txt") && report.contains("truncated"), "{report}");
     }
+    // The same photos in a compressed tar are in the same order.
+    let tar = dir.path().join("photos.tar.gz");
+    let gzip = flate2::write::GzEncoder::new(
+        fs::File::create(&tar).expect("creates"),
+        flate2::Compression::fast(),
+    );
+    let mut tar = tar::Builder::new(gzip);
+    tar.append_dir_all("", photos.path()).expect("writes");
+    tar.into_inner().expect("writes").finish().expect("writes");
+    let more = ["--out", "features-tar", "--plain"];
+    let said = run(with(&["features", "photos.tar.gz"], &[&settings, &more]));
+    assert!(said.contains("note: 1 file is unpacked in") && said.contains("cache"), "{said}");
+    run(with(&["train", "--features", "features-tar"], &[&training, &out]));
+    assert!(result(dir.path()) == expected, "{:?}", result(dir.path()).0);
     let train = ["train", "--features", "features-3", "--plain"];
     for (more, said) in [
         (["--size", "64"], "the photos' preprocessing"),

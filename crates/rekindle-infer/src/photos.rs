@@ -10,7 +10,7 @@ use rekindle_nn::ops::Resizing;
 use rekindle_vision::Middle;
 use rekindle_vision::{
     Augmentation, Channels, Decoding, Orientation, Photo, Pixels, Place, Preprocessing, Resize,
-    Sample, Skipped, Transparency, VisionError,
+    Sample, Skipped, Transparency, VisionError, read_elsewhere,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -52,6 +52,9 @@ pub struct Job<'a> {
     /// Whether its content's hash is wanted.
     pub hashed: bool,
 }
+
+/// A photo's file that was read ahead, or why it could not be.
+type File = Result<Vec<u8>, VisionError>;
 
 /// What is known of a photo that was read.
 #[derive(Debug, Clone, Copy, Default)]
@@ -260,20 +263,25 @@ impl Photos {
         })
     }
 
-    /// A job's input, and what is known of its photo; that also where there is no input.
-    fn view(&self, job: &Job<'_>) -> (Result<Images, VisionError>, Facts) {
+    /// A job's input, and what is known of its photo; that also where there is no input. `file` is what was read ahead.
+    fn view(&self, job: &Job<'_>, file: Option<File>) -> (Result<Images, VisionError>, Facts) {
         let mut facts = Facts::default();
         let photo = match (job.hashed, &job.sample.place) {
             (true, Place::Image(_)) => job.sample.content_hash().and_then(|hash| {
                 facts.hash = Some(hash);
                 job.sample.decode(&self.decoding())
             }),
-            (true, _) => job.sample.bytes().and_then(|bytes| {
+            (true, _) => file.unwrap_or_else(|| job.sample.bytes()).and_then(|bytes| {
                 // Read once, so that the hash is of what is decoded.
                 facts.hash = Some(Sha256::digest(&bytes).into());
                 self.decoding().decode(&bytes, &job.sample.path)
             }),
-            (false, _) => job.sample.decode(&self.decoding()),
+            (false, _) => match file {
+                Some(file) => {
+                    file.and_then(|bytes| self.decoding().decode(&bytes, &job.sample.path))
+                }
+                None => job.sample.decode(&self.decoding()),
+            },
         };
         let images = photo.and_then(|photo| {
             facts.is_askew = photo.is_askew();
@@ -307,11 +315,28 @@ impl Photos {
         strict: bool,
         mut consume: impl FnMut(PhotoBatch) -> Result<(), E>,
     ) -> Result<Duration, E> {
+        let is_elsewhere = |job: &Job<'_>| matches!(job.sample.place, Place::Elsewhere(_));
+        let reads_ahead = jobs.iter().any(is_elsewhere);
         thread::scope(|scope| {
+            // Files of one batch wait while those of the one before are decoded, and those of the next are read.
+            let (read, files) = sync_channel(1);
+            if reads_ahead {
+                scope.spawn(move || {
+                    for jobs in jobs.chunks(batch_size) {
+                        let samples: Vec<&Sample> = jobs.iter().map(|job| job.sample).collect();
+                        // The receiver is gone once decoding has ended.
+                        if read.send(read_elsewhere(&samples)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
             let (sender, receiver) = sync_channel(2);
             let decoder = scope.spawn(move || {
                 for (number, jobs) in jobs.chunks(batch_size).enumerate() {
-                    let batch = self.decode(jobs, number * batch_size, strict);
+                    let files =
+                        if reads_ahead { files.recv().unwrap_or_default() } else { Vec::new() };
+                    let batch = self.decode(jobs, files, number * batch_size, strict);
                     let failed = batch.is_err();
                     // The receiver is gone once `consume` has failed.
                     if sender.send(batch).is_err() || failed {
@@ -337,10 +362,13 @@ impl Photos {
     fn decode(
         &self,
         jobs: &[Job<'_>],
+        mut files: Vec<Option<File>>,
         first: usize,
         strict: bool,
     ) -> Result<PhotoBatch, VisionError> {
-        let decoded: Vec<_> = jobs.par_iter().map(|job| self.view(job)).collect();
+        files.resize_with(jobs.len(), || None);
+        let decoded: Vec<_> =
+            jobs.par_iter().zip(files).map(|(job, file)| self.view(job, file)).collect();
         let count = jobs.len() * self.shape().count();
         let is_whole = self.is_whole() && jobs.iter().all(|job| job.change.is_none());
         let mut batch = PhotoBatch {
@@ -362,7 +390,9 @@ impl Photos {
                     batch.images.append(image);
                     batch.rows.push(first + row);
                 }
-                Err(error) if strict => return Err(error),
+                Err(error) if strict || matches!(error, VisionError::Elsewhere { .. }) => {
+                    return Err(error);
+                }
                 Err(error) => {
                     let reason = match error {
                         VisionError::Image { reason, .. } => reason,

@@ -1,10 +1,13 @@
 //! The arithmetic of pixels that photos and networks share: resize weights in TensorFlow's numbers, and Keras's preprocessing.
+//! And the folder in which both keep what can be made again.
 
+mod cache;
 mod middle;
 mod preprocessing;
 mod resample;
 mod unknown;
 
+pub use cache::{Kept, cache_folder, variable};
 pub use middle::{Cut, Middle};
 pub use preprocessing::{Linear, Preprocessing};
 pub use resample::{Interpolation, Taps, bounded, taps};

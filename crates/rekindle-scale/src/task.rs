@@ -154,13 +154,17 @@ impl Task {
     /// What is kept of a network's values for a shard's photos, in this file.
     #[must_use]
     pub fn new(
-        share: Share,
+        mut share: Share,
         shard: Shard,
         provenance: Provenance,
         content: Content,
         target: PathBuf,
         format: Format,
     ) -> Self {
+        if content != Content::Features {
+            // Labels are numbers of the data set's classes, and classes here are the network's.
+            share.photos.iter_mut().for_each(|photo| photo.sample.labels.clear());
+        }
         let manifest = Manifest {
             layout: LAYOUT,
             content,
@@ -231,12 +235,9 @@ impl Task {
             Format::Csv | Format::Jsonl => text::state(target),
             Format::Parquet => parts.folder().join("state"),
         };
-        // What is rendered from its rows is as it should be.
-        let is_rendered = match format {
-            Format::Safetensors => true,
-            Format::Csv | Format::Jsonl => false,
-            Format::Parquet => restore(target, &state, &parts)?,
-        };
+        if *format == Format::Parquet {
+            restore(target, &state, &parts)?;
+        }
         let old = match ShardFile::open(&state) {
             Ok(file) => Some(file),
             Err(ScaleError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -320,7 +321,8 @@ impl Task {
             })?;
             parts.publish(&state)?;
         }
-        if !(is_rendered && is_unchanged) && *format != Format::Safetensors {
+        // Also where nothing changed: what was altered in a table may be what no row is read from.
+        if *format != Format::Safetensors {
             let made = ShardFile::open(&state)?;
             match format {
                 Format::Parquet => parquet::write(&parts.temporary(), &made)?,
@@ -432,17 +434,17 @@ impl Task {
     }
 }
 
-/// Makes the rows of a table that is there the state, where there is none yet; whether the table is that state's.
-fn restore(target: &Path, state: &Path, parts: &Parts) -> Result<bool, ScaleError> {
+/// Makes the rows of a table that is there the state, where there is none yet.
+fn restore(target: &Path, state: &Path, parts: &Parts) -> Result<(), ScaleError> {
     // A state that is there is of a run that was killed before it wrote its table.
     if state.exists() || !target.exists() {
-        return Ok(false);
+        return Ok(());
     }
     match parquet::restore(target, &parts.temporary()) {
-        Ok(()) => parts.publish(state).map(|()| true),
+        Ok(()) => parts.publish(state),
         Err(ScaleError::File { path, reason }) => {
             tracing::warn!("{}: {reason}; it is made anew", path.display());
-            Ok(false)
+            Ok(())
         }
         Err(error) => Err(error),
     }

@@ -12,6 +12,17 @@ pub enum VisionError {
         /// Why.
         source: std::io::Error,
     },
+    /// A place that is not on this machine, and that no photo can be read from; it ends a run, since photos that are left out
+    /// for that would be no one's choice.
+    #[error("{address}: {reason}")]
+    Elsewhere {
+        /// Where the photo is.
+        address: String,
+        /// What happened, and what to do.
+        reason: String,
+        /// What the place said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A file is not an image that can be decoded.
     #[error("{}: {reason}", path.display())]
     Image {

@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod archives;
 mod augment;
 mod class_names;
 mod decode;
@@ -24,8 +25,8 @@ mod labels;
 mod manifest;
 mod named;
 mod resize;
-mod tars;
 
+pub use archives::{find_among, is_archive};
 pub use augment::{Augment, Augmentation, Mix, Mixing};
 pub use class_names::read_class_names;
 pub use decode::{
@@ -34,7 +35,8 @@ pub use decode::{
 };
 pub use error::VisionError;
 pub use folder::{
-    ImageFolder, Listed, Parts, Place, Sample, Shard, Share, Skipped, Split, list_photos,
+    Elsewhere, ImageFolder, Listed, Parts, Place, Remote, Sample, Shard, Share, Skipped, Split,
+    list_photos, read_elsewhere,
 };
 pub use labels::{Label, decode_predictions, imagenet_labels, top};
 pub use rekindle_pixels::{Middle, Pixels, Preprocessing, UnknownName};

@@ -9,7 +9,6 @@
 mod atomic;
 mod beside;
 mod bundled;
-mod cache;
 mod card;
 mod checkpoint;
 #[cfg(feature = "download")]
@@ -45,7 +44,6 @@ mod whole;
 mod zipped;
 
 pub use atomic::{replace_file, write_atomic};
-pub use cache::cache_folder;
 pub use card::ModelCard;
 pub use checkpoint::{Checkpoint, Dtype, TensorInfo};
 #[cfg(feature = "download")]
@@ -55,4 +53,5 @@ pub use export::{ExportFormat, ExportOptions, Names, export};
 pub use load::{Loaded, load, load_partial, variables_to_save};
 pub use origin::{Origin, Origins};
 pub use pretrained::{Pretrained, Weights};
+pub use rekindle_pixels::cache_folder;
 pub use safetensors::{TensorSource, save};

@@ -33,6 +33,8 @@ pub mod devices;
 pub use burn;
 /// The crate that photos and pictures are of: what takes an `RgbImage` takes this version's.
 pub use image;
+#[cfg(feature = "cloud")]
+pub use rekindle_cloud as cloud;
 pub use rekindle_infer as infer;
 pub use rekindle_kernels as kernels;
 pub use rekindle_nn as nn;

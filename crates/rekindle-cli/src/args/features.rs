@@ -12,7 +12,7 @@ use super::{DeviceArgs, parse};
 
 #[derive(Debug, Args)]
 pub struct FeaturesArgs {
-    /// One folder of photos for each class, a list of them: .csv (path,label) or .jsonl, or WebDataset's tars: one, a folder of them, or 'data/{000..099}.tar'
+    /// One folder of photos for each class, a list of them: .csv (path,label) or .jsonl, WebDataset's tars or Parquet files: one, a folder of them, or 'data/{000..099}.tar'; or an address (s3://, gs://, az://, https://) where the command was built with the feature cloud
     pub data: PathBuf,
     /// The folder that the shard's file goes to: features-00000-of-00008.safetensors
     #[arg(long, value_name = "DIR")]
@@ -70,7 +70,7 @@ pub enum Keep {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Many photos")]
 pub struct ShardArgs {
-    /// Where the predictions of one folder, list or set of tars go: .csv, .jsonl, .safetensors, or .parquet where the command was built with it. After a kill the same command goes on, and when all is there it does nothing
+    /// Where the predictions of one folder, list or set of tars or Parquet files go: .csv, .jsonl, .safetensors, or .parquet where the command was built with it. After a kill the same command goes on, and when all is there it does nothing
     #[arg(long, value_name = "FILE", conflicts_with_all = ["csv", "explain"])]
     pub out: Option<PathBuf>,
     /// Which of how many equal parts of the photos, counted from 0 [default: 0/1, which is all]

@@ -129,7 +129,7 @@ pub struct EvaluateArgs {
     pub model: PathBuf,
     #[command(flatten)]
     pub labels: LabelsArgs,
-    /// Folder with a folder of photos for each class, a list of photos: .csv (path,label) or .jsonl, or WebDataset's tars
+    /// Folder with a folder of photos for each class, a list of photos: .csv (path,label) or .jsonl, WebDataset's tars, or Parquet files
     pub dir: PathBuf,
     /// PNG file to write: the confusion matrix
     #[arg(long, value_name = "FILE")]

@@ -11,7 +11,7 @@ use super::{DeviceArgs, parse};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// Folder with a folder of photos for each class, a list of photos: .csv (path,label) or .jsonl, or WebDataset's tars: one, a folder of them, or 'data/{000..099}.tar'
+    /// Folder with a folder of photos for each class, a list of photos: .csv (path,label) or .jsonl, WebDataset's tars or Parquet files: one, a folder of them, or 'data/{000..099}.tar'; or an address (s3://, gs://, az://, https://) where the command was built with the feature cloud
     #[arg(required_unless_present = "features")]
     pub dir: Option<PathBuf>,
     /// Folder that `rekindle features` computed: train on all of its shards, instead of photos

@@ -7,29 +7,36 @@ use rekindle::vision::Share;
 
 use super::shard::report;
 use super::train::{Lines, stop_at_ctrl_c};
-use crate::Outcome;
 use crate::args::{FeaturesArgs, Kind, NetworkArgs, PhotoArgs};
+use crate::{Outcome, remote};
 
 pub fn run(args: &FeaturesArgs) -> Outcome {
     // Before the network is loaded, which takes longer.
-    let share = Share::labelled(&args.data, args.folders.classes_are_folders, args.shard)?;
+    let classes_are_folders = args.folders.classes_are_folders;
+    let share = match remote::is_address(&args.data) {
+        true => remote::share(&args.data, true, classes_are_folders, args.shard)?,
+        false => Share::labelled(&args.data, classes_are_folders, args.shard)?,
+    };
     for note in &share.notes {
         eprintln!("note: {note}");
     }
     stop_at_ctrl_c();
-    args.device.device.run(Features { args, share })?
+    let begin = format!("features-{:05}-of-{:05}.", args.shard.index(), args.shard.count());
+    let out = remote::Out::folder(&args.out, &begin)?;
+    args.device.device.run(Features { args, share, out })?
 }
 
 struct Features<'a> {
     args: &'a FeaturesArgs,
     share: Share,
+    out: remote::Out,
 }
 
 impl Job for Features<'_> {
     type Output = Outcome;
 
     fn run<B: Backend>(self, device: &B::Device) -> Outcome {
-        let Self { args, share } = self;
+        let Self { args, share, out } = self;
         let learner = learner::<B, Autodiff<B>>(&args.network, &args.photos, device)?;
         let learner = learner.precision(super::to_train(args.device.precision)?);
         let extractor = learner.extractor(args.until.as_deref())?;
@@ -46,11 +53,16 @@ impl Job for Features<'_> {
             Kind::Safetensors => Format::Safetensors,
             Kind::Parquet => Format::Parquet,
         };
-        let task = Task::features(share, args.shard, provenance, &args.out, format)
+        let task = Task::features(share, args.shard, provenance, out.path(), format)
             .element(args.element)
             .part(args.part)
             .strict(args.folders.strict);
-        report(&task.run(&extractor, &mut Lines::new(args.plain))?, args.json)
+        let done = task.run(&extractor, &mut Lines::new(args.plain))?;
+        report(&done, args.json)?;
+        match done.is_unchanged {
+            true => Ok(()),
+            false => out.put(&done.path),
+        }
     }
 }
 

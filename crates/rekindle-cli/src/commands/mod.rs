@@ -19,10 +19,11 @@ use burn::tensor::backend::Backend;
 use rekindle::nn::Size;
 use rekindle::prelude::*;
 use rekindle::train::TrainError;
-use rekindle::vision::{VisionError, read_class_names};
+use rekindle::vision::read_class_names;
 use rekindle::weights::Downloader;
 
 use crate::args::{FolderArgs, PhotoArgs};
+use crate::remote::is_address;
 
 /// A trained model, for photos that are read as the options say, with other names for its classes if there is a file of
 /// them. What is assumed of it is printed.
@@ -33,6 +34,7 @@ fn load<B: Backend>(
     device: &B::Device,
 ) -> Result<TrainedModel<B>, Box<dyn std::error::Error>> {
     let size = photos.size.map(Size::pixels);
+    let model = &crate::remote::local(model)?;
     let model = match model.to_str().and_then(Architecture::by_name) {
         // Keras's own classifier of ImageNet's classes, unless there is a file of that name.
         Some(known) if !model.exists() => {
@@ -94,9 +96,13 @@ fn of_photos<B: Backend>(mut model: TrainedModel<B>, args: &PhotoArgs) -> Traine
 }
 
 /// The photos of a folder, or of a list, to train on.
-fn photos(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
-    if let Some(tars) = ImageFolder::from_tars(path)? {
-        return Ok(tars.strict(args.strict));
+fn photos(path: &Path, args: FolderArgs) -> Result<ImageFolder, Box<dyn std::error::Error>> {
+    if is_address(path) {
+        let photos = crate::remote::photos(path, args.classes_are_folders)?;
+        return Ok(photos.strict(args.strict));
+    }
+    if let Some(archives) = ImageFolder::from_archives(path)? {
+        return Ok(archives.strict(args.strict));
     }
     let folder = match (path.is_file(), args.classes_are_folders) {
         (true, _) => ImageFolder::from_list(path)?,
@@ -107,9 +113,13 @@ fn photos(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
 }
 
 /// The same to evaluate on, where a single class will do.
-fn labelled(path: &Path, args: FolderArgs) -> Result<ImageFolder, VisionError> {
-    if let Some(tars) = ImageFolder::from_tars(path)? {
-        return Ok(tars.strict(args.strict));
+fn labelled(path: &Path, args: FolderArgs) -> Result<ImageFolder, Box<dyn std::error::Error>> {
+    if is_address(path) {
+        let photos = crate::remote::photos(path, args.classes_are_folders)?;
+        return Ok(photos.strict(args.strict));
+    }
+    if let Some(archives) = ImageFolder::from_archives(path)? {
+        return Ok(archives.strict(args.strict));
     }
     let folder = match (path.is_file(), args.classes_are_folders) {
         (true, _) => ImageFolder::from_list(path)?,

@@ -26,6 +26,7 @@ pub fn run(args: &PredictArgs) -> Outcome {
     // Before the model is loaded, which takes longer.
     if args.shard.out.is_some() {
         let share = super::shard::share(args)?;
+        share.notes.iter().for_each(|note| eprintln!("note: {note}"));
         return args.device.device.run(PredictShard { args, share })?;
     }
     let inputs = Inputs::find(&args.images)?;

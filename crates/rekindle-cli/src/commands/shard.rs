@@ -5,26 +5,25 @@ use std::path::Path;
 use burn::tensor::backend::Backend;
 use rekindle::prelude::TrainedModel;
 use rekindle::scale::{Content, Done, Format, Task};
-use rekindle::vision::{Shard, Share, Skipped};
+use rekindle::vision::{Shard, Share, Skipped, is_archive};
 use serde_json::json;
 
 use super::train::{Lines, stop_at_ctrl_c};
 use crate::args::{Keep, PredictArgs};
-use crate::{Outcome, print};
+use crate::{Outcome, print, remote};
 
 /// The photos of the shard, of the one folder or list that is named.
 pub fn share(args: &PredictArgs) -> Result<Share, Box<dyn std::error::Error>> {
     let is_list = |path: &Path| {
         path.is_file() && path.extension().is_some_and(|end| end == "csv" || end == "jsonl")
     };
-    let is_tars = |path: &Path| {
-        path.extension().is_some_and(|end| end == "tar" || end == "gz" || end == "tgz")
-    };
+    let shard = args.shard.shard.unwrap_or(Shard::WHOLE);
     match args.images.as_slice() {
-        [data] if data.is_dir() || is_list(data) || is_tars(data) => {
-            Ok(Share::unlabelled(data, args.shard.shard.unwrap_or(Shard::WHOLE))?)
+        [data] if remote::is_address(data) => remote::share(data, false, true, shard),
+        [data] if data.is_dir() || is_list(data) || is_archive(data) => {
+            Ok(Share::unlabelled(data, shard)?)
         }
-        _ => Err("--out takes one folder of photos, one list of them (.csv, .jsonl), or tars ('data/{000..099}.tar')".into()),
+        _ => Err("--out takes one folder of photos, one list of them (.csv, .jsonl), tars ('data/{000..099}.tar') or Parquet files".into()),
     }
 }
 
@@ -42,6 +41,7 @@ pub fn predict<B: Backend>(
         )
         .into());
     };
+    let target = remote::Out::file(out)?;
     let until = args.shard.until.as_deref();
     let content = match (args.shard.keep, until) {
         (Keep::Features, None) => {
@@ -56,11 +56,24 @@ pub fn predict<B: Backend>(
     let extractor = model.extractor(until)?;
     let shard = args.shard.shard.unwrap_or(Shard::WHOLE);
     let provenance = extractor.provenance().clone();
-    let task = Task::new(share, shard, provenance, content, out.to_owned(), format)
+    let task = Task::new(share, shard, provenance, content, target.path().to_owned(), format)
         .classes(model.classes().to_vec())
         .part(args.shard.part)
         .strict(args.strict);
-    report(&task.run(&extractor, &mut Lines::default())?, args.json)
+    let done = task.run(&extractor, &mut Lines::default())?;
+    report(&done, args.json)?;
+    if done.is_unchanged {
+        return Ok(());
+    }
+    // Before the table, which is of no use to a second run without it.
+    let state = done.path.with_file_name(match done.path.file_name() {
+        Some(name) => format!("{}.state", name.to_string_lossy()),
+        None => String::new(),
+    });
+    if state.is_file() {
+        target.put(&state)?;
+    }
+    target.put(&done.path)
 }
 
 /// Says what was done.

@@ -19,6 +19,7 @@ use rekindle::weights::replace_file;
 use serde::Serialize;
 
 use crate::args::{AugmentationArgs, TrainArgs, UnfreezingArgs};
+use crate::remote::Out;
 use crate::{Outcome, print};
 
 /// Progress bars on stderr, Keras's line for each epoch on stdout; stops at Ctrl-C.
@@ -96,12 +97,13 @@ pub fn run(args: &TrainArgs) -> Outcome {
     };
     super::say(&folder);
     stop_at_ctrl_c();
-    args.device.device.run(Fit { args, folder, source, start })?
+    let out = Out::file(&args.out)?;
+    args.device.device.run(Fit { args, folder, source, out, start })?
 }
 
 /// The photos of shards, and their rows.
 fn features(dir: &Path) -> Result<(ImageFolder, Source), Box<dyn std::error::Error>> {
-    let shards = Shards::open(dir)?;
+    let shards = Shards::open(Out::folder(dir, "features-")?.path())?;
     let (manifest, source) = (shards.manifest(), shards.source());
     let of = &manifest.provenance;
     eprintln!(
@@ -123,6 +125,7 @@ struct Fit<'a> {
     args: &'a TrainArgs,
     folder: ImageFolder,
     source: Source,
+    out: Out,
     start: Instant,
 }
 
@@ -143,7 +146,7 @@ impl Job for Fit<'_> {
 }
 
 fn fit<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>(
-    Fit { args, folder, source, start }: Fit<'_>,
+    Fit { args, folder, source, out, start }: Fit<'_>,
     device: &B::Device,
 ) -> Outcome {
     let valid = match args.records.html {
@@ -170,7 +173,8 @@ fn fit<B: Backend, A: AutodiffBackend<InnerBackend = B, Device = B::Device>>(
         }
         result => result?,
     };
-    trained.save(&args.out)?;
+    trained.save(out.path())?;
+    out.put(out.path())?;
     if let Some(path) = &args.curves {
         draw_curves(trained.history(), path)?;
     }

@@ -1,5 +1,6 @@
 //! Folders of labelled photos.
 
+mod elsewhere;
 mod layout;
 mod sample;
 mod scan;
@@ -12,10 +13,12 @@ use std::sync::Arc;
 use image::RgbImage;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
+use rekindle_pixels::cache_folder;
 
 use crate::VisionError;
-use crate::tars::{Tars, find};
+use crate::archives::{Tars, find};
 
+pub use elsewhere::{Elsewhere, Remote, read_elsewhere};
 use layout::{Layout, layout};
 pub use sample::{Place, Sample, Skipped};
 pub use scan::list_photos;
@@ -186,22 +189,39 @@ impl ImageFolder {
         Ok(Self::of(path, classes, samples, false))
     }
 
-    /// The photos of WebDataset's tars: of one, of a folder of them, or of a pattern as `data/{000..099}.tar`; nothing, where
-    /// the path means something else. A photo's label is the content of the member of the same name that ends with `.cls`,
-    /// or else the name of the folder that it is in. Photos are read where they lie, and unpacked nowhere.
+    /// The photos of WebDataset's tars (`.tar`, `.tar.gz`, `.tgz`), or of Parquet files as Hugging Face's hub has them, with
+    /// the feature `parquet`: of one file, of a folder of them, or of a pattern as `data/{000..099}.tar` or
+    /// `data/train-*.parquet`; nothing, where the path means something else.
+    ///
+    /// In a tar, a photo's label is the content of the member of the same name that ends with `.cls`, or else the name of the
+    /// folder that it is in. In Parquet, photos are in a column of type `struct<bytes, path>` or `binary`, and labels in the
+    /// column `label`, as numbers of the names in the schema's metadata or as text. Photos of a plain tar are read where they
+    /// lie. Other files are unpacked once, in the folder of caches; [`ImageFolder::notes`] says where.
     ///
     /// # Errors
-    /// When a tar cannot be read, is damaged or compressed, a photo has no label, or there are fewer than two classes.
-    pub fn from_tars(path: impl AsRef<Path>) -> Result<Option<Self>, VisionError> {
+    /// When a file cannot be read or is damaged, a photo has no label, or there are fewer than two classes.
+    pub fn from_archives(path: impl AsRef<Path>) -> Result<Option<Self>, VisionError> {
         let path = path.as_ref();
-        let Some(files) = find(path)? else { return Ok(None) };
-        let Tars { classes, photos, skipped } = Tars::read(&files, true, &|_| true)?;
+        find(path)?.map(|files| Self::from_archive_files(path, &files)).transpose()
+    }
+
+    /// The same of files that are known already; messages name `path`.
+    ///
+    /// # Errors
+    /// As [`ImageFolder::from_archives`].
+    pub fn from_archive_files(
+        path: impl AsRef<Path>,
+        files: &[PathBuf],
+    ) -> Result<Self, VisionError> {
+        let path = path.as_ref();
+        let Tars { classes, photos, skipped, note } =
+            Tars::read(files, true, &|_| true, cache_folder())?;
         if classes.len() < 2 {
             let reason = format!("{} classes; a classifier needs at least two", classes.len());
             return Err(VisionError::folder(path, reason));
         }
         let samples = photos.into_iter().map(|(_, sample)| sample).collect();
-        Ok(Some(Self { skipped, ..Self::of(path.to_owned(), classes, samples, false) }))
+        Ok(Self { skipped, note, ..Self::of(path.to_owned(), classes, samples, false) })
     }
 
     /// Photos that are known already, in this order, of these classes; a fifth of each class becomes validation data.

@@ -5,8 +5,9 @@ use image::RgbImage;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use super::Elsewhere;
+use crate::archives::range;
 use crate::decode::read;
-use crate::tars::range;
 use crate::{Decoding, Photo, VisionError};
 
 /// One labelled photo.
@@ -29,7 +30,7 @@ pub enum Place {
     File,
     /// In memory, decoded.
     Image(Arc<RgbImage>),
-    /// Some bytes of a file that holds many, a tar.
+    /// Some bytes of a file that holds many: a tar, or what a compressed one is unpacked into.
     Within {
         /// The file.
         file: Arc<PathBuf>,
@@ -38,6 +39,8 @@ pub enum Place {
         /// How many there are.
         length: u64,
     },
+    /// Not on this machine.
+    Elsewhere(Elsewhere),
     /// Nowhere, but what a network computed of it is the row of this number among features; no row, where the photo could
     /// not be decoded.
     Row(Option<usize>),
@@ -89,7 +92,9 @@ impl Sample {
                 hash.update(image.width().to_le_bytes());
                 hash.update(image.as_raw());
             }
-            Place::File | Place::Within { .. } | Place::Row(_) => hash.update(self.bytes()?),
+            Place::File | Place::Within { .. } | Place::Elsewhere(_) | Place::Row(_) => {
+                hash.update(self.bytes()?);
+            }
         }
         Ok(hash.finalize().into())
     }
@@ -102,6 +107,10 @@ impl Sample {
         match &self.place {
             Place::File => read(&self.path),
             Place::Within { file, from, length } => range(file, *from, *length),
+            Place::Elsewhere(photo) => photo.from.read(&[photo]).pop().unwrap_or_else(|| {
+                let reason = "the place that it is in gave nothing".into();
+                Err(VisionError::Image { path: self.path.clone(), reason })
+            }),
             Place::Image(image) => Ok(image.as_raw().clone()),
             Place::Row(_) => {
                 let reason =

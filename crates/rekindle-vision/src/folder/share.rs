@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use rekindle_pixels::cache_folder;
+
 use super::layout::{Layout, layout};
 use super::scan::{Scan, list_for, scan_for};
 use super::{ImageFolder, Sample, Shard, Skipped};
 use crate::VisionError;
+use crate::archives::{Tars, find};
 use crate::manifest::List;
-use crate::tars::{Tars, find};
 
 /// A photo of a data set, and its place in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +48,8 @@ fn within(root: &Path, path: &Path) -> PathBuf {
 
 impl Share {
     /// A shard of a folder with one folder of photos for each class, also of one that is
-    /// [split already](ImageFolder::open), of a [list](ImageFolder::from_list), or of [tars](ImageFolder::from_tars); `classes_are_folders` as in
-    /// [`ImageFolder::open_classes`].
+    /// [split already](ImageFolder::open), of a [list](ImageFolder::from_list), or of [tars or
+    /// Parquet files](ImageFolder::from_archives); `classes_are_folders` as in [`ImageFolder::open_classes`].
     ///
     /// # Errors
     /// When it cannot be read, has fewer than two classes, or a class of a folder has no files.
@@ -58,7 +60,7 @@ impl Share {
     ) -> Result<Self, VisionError> {
         let root = path.as_ref();
         if let Some(files) = find(root)? {
-            return Self::of_tars(root, &files, true, shard);
+            return Self::of_archives(root, &files, true, shard);
         }
         if root.is_file() {
             return Self::of_list(root, shard);
@@ -109,14 +111,18 @@ impl Share {
         Ok(Self { classes, multi_label: false, has_valid, photos, skipped, notes })
     }
 
-    fn of_tars(
+    /// A shard of the photos in files that hold many each; messages name `path`. `labelled` says whether photos need classes.
+    ///
+    /// # Errors
+    /// As [`ImageFolder::from_archives`].
+    pub fn of_archives(
         path: &Path,
         files: &[PathBuf],
         labelled: bool,
         shard: Shard,
     ) -> Result<Self, VisionError> {
-        let Tars { classes, photos, skipped } =
-            Tars::read(files, labelled, &|path| shard.has(path))?;
+        let Tars { classes, photos, skipped, note } =
+            Tars::read(files, labelled, &|path| shard.has(path), cache_folder())?;
         if labelled && classes.len() < 2 {
             let reason = format!("{} classes; a classifier needs at least two", classes.len());
             return Err(VisionError::folder(path, reason));
@@ -129,7 +135,8 @@ impl Share {
         };
         let photos = photos.into_iter().map(listed).collect();
         let classes = if labelled { classes } else { Vec::new() };
-        let (multi_label, has_valid, notes) = (false, false, Vec::new());
+        let (multi_label, has_valid) = (false, false);
+        let notes = note.into_iter().collect();
         Ok(Self { classes, multi_label, has_valid, photos, skipped, notes })
     }
 
@@ -157,7 +164,7 @@ impl Share {
     pub fn unlabelled(path: impl AsRef<Path>, shard: Shard) -> Result<Self, VisionError> {
         let root = path.as_ref();
         if let Some(files) = find(root)? {
-            return Self::of_tars(root, &files, false, shard);
+            return Self::of_archives(root, &files, false, shard);
         }
         let (mut photos, mut skipped) = (Vec::new(), Vec::new());
         if root.is_file() {

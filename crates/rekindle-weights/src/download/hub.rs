@@ -10,12 +10,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use rekindle_pixels::variable;
 use serde_json::Value;
 
 use super::Downloader;
 use super::fetch::Wanted;
 use super::http::{Address, Said, asked};
-use crate::cache::variable;
 use crate::hugging_face::{CONFIG, PREPROCESSOR, WEIGHTS};
 use crate::{WeightsError, write_atomic};
 

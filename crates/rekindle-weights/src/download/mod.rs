@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rekindle_nn::Architecture;
+use rekindle_pixels::{cache_folder, variable};
 
 pub use self::hub::Hub;
 use crate::WeightsError;
-use crate::cache::{cache_folder, variable};
 pub use rekindle_nn::families::Published;
 
 /// Where Keras publishes its weights (`keras/src/applications/*.py`, `BASE_WEIGHT_PATH`).
