@@ -219,11 +219,11 @@ impl<'a, B: Backend> Writer<'a, B> {
         if is_product {
             let scale = input_scale.ok_or_else(|| missing("takes bytes without a scale"))?;
             let rounded = round_weights(&conv.weights, &conv.bias, scale);
-            let unit = f64::from(scale.step);
+            let steps: Vec<f32> = rounded.steps.iter().map(|&step| step as f32).collect();
             let product = Product {
                 bias: round_bias(&rounded, &conv.bias, scale),
-                steps: rounded.steps.iter().map(|&step| step as f32).collect(),
-                bias_steps: rounded.steps.iter().map(|&step| (unit * step) as f32).collect(),
+                bias_steps: steps.iter().map(|step| scale.step * step).collect(),
+                steps,
                 weights: rounded.weights,
             };
             self.bytes.products.insert(name, product);

@@ -83,9 +83,9 @@ fn written(exported: &QuantizedNetwork) -> usize {
                 let [input, kernel, bias] = inputs[..] else { panic!("{node:?}") };
                 assert!(is_bytes(&input) && is_bytes(&kernel) && bias.stored == Stored::Integer);
                 let steps = |tensor: &Tensor| tensor.grid.clone().expect("a grid").steps;
-                let step = f64::from(steps(input)[0]);
+                let step = steps(input)[0];
                 for (kernel, bias) in steps(kernel).into_iter().zip(steps(bias)) {
-                    assert_eq!((step * f64::from(kernel)) as f32, bias, "{}", output.name);
+                    assert_eq!(step * kernel, bias, "{}", output.name);
                 }
             }
             Operator::Add(_) => {
