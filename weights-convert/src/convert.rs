@@ -154,6 +154,12 @@ pub fn run(args: ConvertArgs) -> Outcome {
         let mut options = ExportOptions::default();
         options.weights_only = weights_only;
         options.half = is_half;
+        options.dequantized = card.quantization.is_some();
+        if options.dequantized {
+            eprintln!(
+                "note: the model is quantized: the numbers that its bytes stand for are written; `rekindle export` writes bytes"
+            );
+        }
         options.names = match names {
             Program::Keras => Names::Keras,
             Program::Timm => Names::Timm,

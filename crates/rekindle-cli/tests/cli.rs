@@ -184,9 +184,33 @@ fn quantized(dir: &Path, model: &str, [photos, photo]: [&str; 2], accuracy: f64)
     );
     let again = rekindle(&["quantize", &small, photos, "--out", &path("z.rekindle")]);
     assert!(text(&again.stderr).contains("quantized already"), "{}", text(&again.stderr));
-    let exported = path("m8.onnx");
-    stdout(&["export", &small, &exported]);
-    assert!(stdout(&["predict", &exported, photo]).contains('%'));
+    exported(dir, model, &small, photo);
+}
+
+/// Other programs get bytes, which are not read again, or the numbers that they stand for.
+fn exported(dir: &Path, model: &str, small: &str, photo: &str) {
+    let path = |name: &str| dir.join(name).to_str().expect("UTF-8").to_owned();
+    for format in ["onnx", "tflite"] {
+        let (bytes, numbers) = (path(&format!("m8.{format}")), path(&format!("m8_f32.{format}")));
+        stdout(&["export", small, &bytes]);
+        stdout(&["export", small, &numbers, "--precision", "f32"]);
+        assert!(stdout(&["predict", &numbers, photo]).contains('%'));
+        let [small, large] =
+            [&bytes, &numbers].map(|file| std::fs::metadata(file).expect("is there").len());
+        assert!(small < large / 3, "{format}: {small} and {large} bytes");
+        let refused = rekindle(&["predict", &bytes, photo]);
+        assert_eq!(refused.status.code(), Some(1));
+        let error = text(&refused.stderr);
+        assert!(error.contains("quantised to integers"), "{error}");
+        assert!(error.contains("`rekindle export --precision f32`"), "{error}");
+        let not = rekindle(&["export", model, &bytes, "--precision", "int8"]);
+        assert!(text(&not.stderr).contains("`rekindle quantize`"), "{}", text(&not.stderr));
+    }
+    let keras = path("m8.keras");
+    let refused = rekindle(&["export", small, &keras, "--precision", "int8"]);
+    assert!(text(&refused.stderr).contains(".onnx and .tflite"), "{}", text(&refused.stderr));
+    let noted = rekindle(&["export", small, &keras]);
+    assert!(text(&noted.stderr).contains("the numbers that its bytes stand for"));
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, OnceLock};
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 use image::RgbImage;
-use rekindle_kernels::Precision;
+use rekindle_kernels::{Precision, quantized};
 use rekindle_nn::{Family, Network, Op, Quantization, Shape};
 use rekindle_vision::{Orientation, Photo, Preprocessing, Resize, Transparency, UnknownName};
 use rekindle_weights::{
-    Checkpoint, ExportOptions, ModelCard, Origin, Origins, export, load, save, variables_to_save,
+    Checkpoint, ExportFormat, ExportOptions, ModelCard, Origin, Origins, export, export_quantized,
+    load, save, variables_to_save,
 };
 
 use crate::error::InferError;
@@ -225,8 +226,17 @@ impl<B: Backend> TrainedModel<B> {
         path: impl AsRef<Path>,
         options: ExportOptions,
     ) -> Result<Vec<String>, InferError> {
+        let path = path.as_ref();
+        let has_bytes =
+            matches!(ExportFormat::of(path)?, ExportFormat::Onnx | ExportFormat::Tflite);
+        let is_of_bytes = has_bytes && !options.half && !options.dequantized;
+        if let Some(quantization) = self.quantization().filter(|_| is_of_bytes) {
+            let network = quantized(&self.model, quantization)?;
+            export_quantized(path, &self.card, network, options)?;
+            return Ok(Vec::new());
+        }
         let (tensors, values) = variables_to_save(&self.model);
-        Ok(export(path.as_ref(), &self.card, &tensors, values, options)?)
+        Ok(export(path, &self.card, &tensors, values, options)?)
     }
 
     /// Writes everything that predicting needs into one safetensors file, atomically.

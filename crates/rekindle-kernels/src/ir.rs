@@ -61,6 +61,11 @@ unsafe impl Number for u8 {
     const ELEMENT: Element = Element::U8;
 }
 
+/// Behind the name of a convolution whose shortcut is added by another node, which has its name.
+pub(crate) const PRODUCT: &str = ":product";
+/// Behind the name of a sum that is clamped by another node, which has its name.
+pub(crate) const SUM: &str = ":sum";
+
 /// One thing to compute.
 pub(crate) struct Node {
     /// The layer that it began as.

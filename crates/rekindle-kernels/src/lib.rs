@@ -21,6 +21,7 @@ mod passes;
 mod plain;
 mod plan;
 mod pool;
+mod quantized;
 mod rates;
 mod rows;
 mod scratch;
@@ -36,6 +37,7 @@ pub use isa::{Isa, PlanConfig, Precision};
 pub use limits::Limits;
 pub use lower::{lower, lower_quantized, serves};
 pub use plan::{ByteScale, Calibration, Plan, PlanError, StepTime};
+pub use quantized::quantized;
 pub use rekindle_nn::Quantization;
 pub use scratch::Scratch;
 

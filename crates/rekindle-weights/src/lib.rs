@@ -49,7 +49,7 @@ pub use checkpoint::{Checkpoint, Dtype, TensorInfo};
 #[cfg(feature = "download")]
 pub use download::{Downloader, Hub, Published};
 pub use error::{WeightsError, with_causes};
-pub use export::{ExportFormat, ExportOptions, Names, export};
+pub use export::{ExportFormat, ExportOptions, Names, export, export_quantized};
 pub use load::{Loaded, load, load_partial, variables_to_save};
 pub use origin::{Origin, Origins};
 pub use pretrained::{Pretrained, Weights};

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use burn::backend::Flex;
 use clap::Args;
-use rekindle::weights::{ExportOptions, Names};
+use rekindle::weights::{ExportFormat, ExportOptions, Names};
 
 use crate::Outcome;
 use crate::args::{LabelsArgs, PhotoArgs};
@@ -24,9 +24,10 @@ pub struct ExportArgs {
     /// The axes of the images: [batch, height, width, channels] or [batch, channels, height, width] (.onnx)
     #[arg(long, value_enum, default_value_t = Layout::Nhwc)]
     pub input: Layout,
-    /// The kind of numbers that weights are (.onnx, .tflite); ONNX computes with them too
-    #[arg(long, value_enum, default_value_t = Numbers::F32)]
-    pub precision: Numbers,
+    /// The kind of numbers that weights are (.onnx, .tflite); ONNX computes with them too. int8 is for models that `rekindle
+    /// quantize` made [default: f32; of such a model int8]
+    #[arg(long, value_enum)]
+    pub precision: Option<Numbers>,
     /// Whose names the variables have: Keras's, or those of the modules of timm's or torchvision's network that computes
     /// the same (.safetensors)
     #[arg(long, value_enum, default_value_t = Program::Keras)]
@@ -59,22 +60,31 @@ pub fn run(args: &ExportArgs) -> Outcome {
     if args.photos.fast_decode {
         return Err("--fast-decode is not a part of a model: leave it out".into());
     }
-    if args.precision == Numbers::Int8 {
-        return Err("--precision int8 needs a quantised model, which is not written yet: f16 halves the file".into());
-    }
     let device = Default::default();
     let model =
         super::load::<Flex>(&args.model, args.labels.labels.as_deref(), &args.photos, &device)?;
-    if model.quantization().is_some() {
-        eprintln!(
+    let format = ExportFormat::of(&args.out)?;
+    let has_bytes = matches!(format, ExportFormat::Onnx | ExportFormat::Tflite);
+    let is_quantized = model.quantization().is_some();
+    match args.precision {
+        Some(Numbers::Int8) if !is_quantized => {
+            return Err("--precision int8 is for a quantized model: run `rekindle quantize` first, and export what it writes".into());
+        }
+        Some(Numbers::Int8) if !has_bytes => {
+            return Err("--precision int8 is for .onnx and .tflite".into());
+        }
+        None | Some(Numbers::Int8) if has_bytes => {}
+        _ if is_quantized && format != ExportFormat::Safetensors => eprintln!(
             "note: the model is quantized: other programs get the numbers that its bytes stand for"
-        );
+        ),
+        _ => {}
     }
     let mut options = ExportOptions::default();
     options.weights_only = args.weights_only;
     options.preprocessing = !args.no_preprocessing;
     options.channels_first = args.input == Layout::Nchw;
-    options.half = args.precision == Numbers::F16;
+    options.half = args.precision == Some(Numbers::F16);
+    options.dequantized = args.precision == Some(Numbers::F32);
     options.names = match args.names {
         Program::Keras => Names::Keras,
         Program::Timm => Names::Timm,

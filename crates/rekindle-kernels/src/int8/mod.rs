@@ -122,6 +122,13 @@ pub(crate) fn round_weights(weights: &[f32], bias: &[f32], input: Scale) -> Roun
     Rounded { weights: rounded.collect(), steps }
 }
 
+/// The bias of each output in steps of its sums.
+pub(crate) fn round_bias(rounded: &Rounded, bias: &[f32], input: Scale) -> Vec<i32> {
+    let unit = f64::from(input.step);
+    let each = bias.iter().zip(&rounded.steps);
+    each.map(|(&bias, step)| (f64::from(bias) / (unit * step)).round_ties_even() as i32).collect()
+}
+
 /// What goes with the weights of a convolution, of `padded` columns. `shift` is what the kernels take off each byte,
 /// `channels` how many zero points they may read.
 pub(crate) fn ends(
@@ -137,12 +144,11 @@ pub(crate) fn ends(
     for row in rounded.weights.chunks(outputs) {
         sums.iter_mut().zip(row).for_each(|(sum, &weight)| *sum += i64::from(weight));
     }
-    let unit = f64::from(input.step);
+    let (unit, own) = (f64::from(input.step), round_bias(rounded, bias, input));
     let out_step = out.map_or(1.0, |out| f64::from(out.step));
     let begin = |output: usize| {
-        let own = (f64::from(bias[output]) / (unit * rounded.steps[output])).round_ties_even();
         // Within `i32`: by the steps, and by the depth.
-        (own as i64 - (i64::from(input.zero) - i64::from(shift)) * sums[output]) as i32
+        (i64::from(own[output]) - (i64::from(input.zero) - i64::from(shift)) * sums[output]) as i32
     };
     let factor = |output: usize| (unit * rounded.steps[output] / out_step) as f32;
     let mut starts = aligned(&(0..outputs).map(begin).collect::<Vec<i32>>());

@@ -8,6 +8,7 @@ mod place;
 mod points;
 mod precision;
 mod quantize;
+mod shortcuts;
 mod strips;
 
 pub(crate) use commute::pools_last;
@@ -17,5 +18,6 @@ pub(crate) use groups::split_groups;
 pub(crate) use place::{Place, Places, place};
 pub(crate) use points::{Points, split_points};
 pub(crate) use precision::round_to_bf16;
-pub(crate) use quantize::{keys, quantize};
+pub(crate) use quantize::{byte_values, keys, quantize};
+pub(crate) use shortcuts::{clamp, part_shortcuts};
 pub(crate) use strips::join_strips;

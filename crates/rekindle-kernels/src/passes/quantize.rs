@@ -8,7 +8,7 @@ use rekindle_nn::{Quantization, Shape};
 use crate::PlanError;
 use crate::activation::is_by_pixel;
 use crate::int8::{MOST_DEPTH, Scale};
-use crate::ir::{Conv, Element, Node, NodeOp, has_value};
+use crate::ir::{Conv, Element, Node, NodeOp, PRODUCT, SUM, has_value};
 
 /// A network of which some nodes compute with bytes.
 pub(crate) struct Quantized {
@@ -108,6 +108,39 @@ pub(crate) fn quantize(
     Ok(rebuild(nodes, output, Parts { with, readers, is_made, scales, kept }))
 }
 
+/// The layer that a node is of.
+fn layer(node: &Node) -> &str {
+    node.name.strip_suffix(PRODUCT).unwrap_or(&node.name)
+}
+
+/// What each node's bytes stand for where every value that a product takes or makes is bytes, and which nodes multiply bytes.
+/// Shortcuts are nodes of their own.
+///
+/// # Errors
+/// When the quantization does not say between what a value lies.
+pub(crate) fn byte_values(
+    nodes: &[Node],
+    output: usize,
+    quantization: &Quantization,
+) -> Result<(Vec<Option<Scale>>, Vec<bool>), PlanError> {
+    let mut keys = keys(nodes);
+    for index in 0..keys.len() {
+        // A sum is clamped as soon as it is bytes.
+        if keys[index].ends_with(SUM)
+            && let Some(clamped) = keys.get(index + 1).cloned()
+        {
+            keys[index] = clamped;
+        }
+    }
+    let (with, _) = choose(nodes, output, quantization);
+    let readers = Readers::of(nodes, output, &with);
+    let is_bytes = |index: usize| {
+        matches!(with[index], With::Product | With::Bytes) || readers.bytes[index] > 0
+    };
+    let scales = scales(nodes, &keys, quantization, is_bytes, &with)?;
+    Ok((scales, with.iter().map(|with| *with == With::Product).collect()))
+}
+
 /// What each node does, and the layers whose products are of numbers.
 fn choose(
     nodes: &[Node],
@@ -131,7 +164,7 @@ fn choose(
         };
         let own = match &node.op {
             op if !has_value(op) => With::F32,
-            NodeOp::Conv(_) | NodeOp::Dense { .. } if quantization.kept.contains(&node.name) => {
+            NodeOp::Conv(_) | NodeOp::Dense { .. } if quantization.kept.contains(layer(node)) => {
                 keep("it was left so when the model was quantized".into())
             }
             NodeOp::Conv(conv) => match hindrance(conv) {

@@ -46,6 +46,9 @@ pub(crate) fn compile(
     output = passes::split_groups(&mut nodes, output);
     let input_shape = nodes[0].shape;
     let input_scale = passes::scale_input(&mut nodes, &mut output);
+    if matches!(int8, Int8::Observed) {
+        output = passes::part_shortcuts(&mut nodes, output);
+    }
     let (mut scales, mut kept) = (Vec::new(), Vec::new());
     if let Int8::Of(quantization) = int8 {
         let quantized = passes::quantize(&mut nodes, output, quantization)?;

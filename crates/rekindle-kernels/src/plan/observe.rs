@@ -1,11 +1,14 @@
 //! Between what the values of a network lie, found by looking at them while it runs in f32.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::backend::Backend;
 use rayon::prelude::*;
 use rekindle_nn::Network;
 
 use super::ends::Image;
 use super::{Plan, PlanError, Step};
+use crate::ir::SUM;
 use crate::lower::lower_observed;
 use crate::passes::Place;
 use crate::{Isa, Quantization};
@@ -95,6 +98,16 @@ impl Histogram {
     }
 }
 
+/// A range of images, narrower where zero is in the middle of two bytes. Pixels are whole numbers, so that all of them would
+/// be in the middle of two bytes too: rounding to even ones would make one byte of two pixels, and each engine another one.
+fn between_pixels([low, high]: [f32; 2]) -> [f32; 2] {
+    let zero = -low / ((high - low) / 255.0);
+    match zero.fract() {
+        0.4..=0.6 => [low, high].map(|end| end * (1.0 - 1.0 / 512.0)),
+        _ => [low, high],
+    }
+}
+
 /// A network in f32, whose values are looked at.
 #[derive(Debug)]
 pub struct Calibration {
@@ -152,8 +165,15 @@ impl Calibration {
     #[must_use]
     pub fn quantization(&self) -> Quantization {
         let named = self.plan.keys.iter().zip(&self.seen);
-        let seen = named.filter(|(_, seen)| seen.counts.iter().any(|&count| count > 0));
-        let values = seen.map(|(key, seen)| (key.clone(), seen.range())).collect();
+        let seen = named.filter(|(key, seen)| {
+            !key.ends_with(SUM) && seen.counts.iter().any(|&count| count > 0)
+        });
+        let mut values: BTreeMap<_, _> =
+            seen.map(|(key, seen)| (key.clone(), seen.range())).collect();
+        // The first node is the image.
+        if let Some(range) = self.plan.keys.first().and_then(|key| values.get_mut(key)) {
+            *range = between_pixels(*range);
+        }
         Quantization { values, ..Quantization::default() }
     }
 }
@@ -184,5 +204,26 @@ impl Plan {
         self.bring_out(arena, 0..self.output.channels, super::arena::Arena::of(output));
         drop(self.free.push(workspace));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::between_pixels;
+    use crate::int8::Scale;
+
+    #[test]
+    fn pixels_are_not_between_two_bytes() {
+        let pixel = |pixel: u8| f32::from(pixel) / 127.5 - 1.0;
+        let scale = Scale::of(between_pixels([-1.0, 1.0]));
+        let bytes: std::collections::BTreeSet<i32> = (0..=255)
+            .map(|byte| {
+                let steps = pixel(byte) / scale.step;
+                assert!((steps.fract().abs() - 0.5).abs() > 5e-4, "{byte}: {steps} steps");
+                steps.round() as i32
+            })
+            .collect();
+        assert_eq!(bytes.len(), 256);
+        assert_eq!(between_pixels([0.0, 255.0]), [0.0, 255.0]);
     }
 }

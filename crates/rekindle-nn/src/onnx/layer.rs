@@ -1,7 +1,8 @@
 //! What operations write their nodes with.
 
 use super::{Attribute, Initial, Values, Writer};
-use crate::{Shape, VariableSpec};
+use crate::quantized::Product;
+use crate::{Layout, Shape, VariableSpec};
 
 /// What an operation has at hand while it writes its nodes.
 ///
@@ -12,6 +13,8 @@ pub struct OnnxLayer<'a> {
     name: &'a str,
     inputs: Vec<(String, Shape)>,
     variables: Vec<VariableSpec>,
+    /// What it multiplies bytes with.
+    product: Option<&'a Product>,
     /// Whether numbers are float32 here.
     is_full: bool,
 }
@@ -23,9 +26,10 @@ impl<'a> OnnxLayer<'a> {
         name: &'a str,
         inputs: Vec<(String, Shape)>,
         variables: Vec<VariableSpec>,
+        product: Option<&'a Product>,
     ) -> Self {
         let is_full = !writer.half;
-        Self { writer, name, inputs, variables, is_full }
+        Self { writer, name, inputs, variables, product, is_full }
     }
 }
 
@@ -85,9 +89,9 @@ impl OnnxLayer<'_> {
     }
 
     fn initial(&mut self, name: &str, shape: Vec<usize>, values: Values) -> String {
-        let half = !self.is_full && !matches!(values, Values::Integers(_));
-        let name = self.writer.names.free(name);
-        self.writer.initials.push(Initial { name: name.clone(), shape, values, half });
+        let half = std::mem::replace(&mut self.writer.half, !self.is_full);
+        let name = self.writer.constant(name, shape, values);
+        self.writer.half = half;
         name
     }
 
@@ -147,8 +151,36 @@ impl OnnxLayer<'_> {
     /// A variable whose values, in Burn's order, have another shape.
     pub fn variable_as(&mut self, name: &str, shape: Vec<usize>) -> Option<String> {
         let spec = self.variables.iter().find(|spec| spec.name == name)?.clone();
+        if let Some(product) = self.product {
+            return Some(self.product_of(product, &spec, shape));
+        }
         let values = Values::Variable { layer: self.name.to_owned(), spec };
         Some(self.initial(&format!("{}/{name}", self.name), shape, values))
+    }
+
+    /// The numbers that bytes of a kernel, or integers of a bias, stand for.
+    fn product_of(&mut self, product: &Product, spec: &VariableSpec, shape: Vec<usize>) -> String {
+        let name = spec.name;
+        let is_kernel = name != "bias";
+        let (values, steps, zeros) = if is_kernel {
+            let weights = product.weights.iter().map(|&weight| f32::from(weight)).collect();
+            // As many as before, each a whole number.
+            let moved = spec.to_burn(weights).iter::<f32>().map(|weight| weight as i8).collect();
+            (Values::Ints8(moved), &product.steps, Values::Ints8(vec![0; product.steps.len()]))
+        } else {
+            let zeros = Values::Ints32(vec![0; product.bias_steps.len()]);
+            (Values::Ints32(product.bias.clone()), &product.bias_steps, zeros)
+        };
+        let axis = if is_kernel && spec.layout == Layout::Same { shape.len() - 1 } else { 0 };
+        let bytes = self.initial(&format!("{}/{name}", self.name), shape, values);
+        let path = format!("{}/{name}", self.name);
+        let count = vec![steps.len()];
+        let steps =
+            self.initial(&format!("{path}/scale"), count.clone(), Values::Floats(steps.clone()));
+        let zeros = self.initial(&format!("{path}/zero_point"), count, zeros);
+        let axis = vec![("axis", Attribute::Int(axis as i64))];
+        let inputs = vec![bytes, steps, zeros];
+        self.writer.node(format!("{path}/DequantizeLinear"), "DequantizeLinear", inputs, axis)
     }
 
     /// A variable of one value for each channel, as it stretches over the first value.

@@ -10,8 +10,9 @@ use std::collections::{HashMap, HashSet};
 
 pub use layer::OnnxLayer;
 
+use crate::quantized::{Bytes, Scale};
 use crate::written::{self, Names, images, output_name, taken};
-use crate::{Graph, NetworkError, Shape, Source, VariableSpec};
+use crate::{Graph, NetworkError, Op, Shape, Source, VariableSpec};
 
 /// The version of ONNX's operators that is written.
 pub const OPSET: i64 = 17;
@@ -63,6 +64,12 @@ pub enum Values {
     Floats(Vec<f32>),
     /// Integers.
     Integers(Vec<i64>),
+    /// Integers of 32 bits.
+    Ints32(Vec<i32>),
+    /// Integers of 8 bits.
+    Ints8(Vec<i8>),
+    /// Bytes.
+    Bytes(Vec<u8>),
 }
 
 /// A constant.
@@ -107,6 +114,19 @@ impl Onnx {
     /// # Errors
     /// When it takes no images, or a layer has no such form; the message names the layer and says why.
     pub fn of(graph: &Graph, settings: OnnxSettings) -> Result<Self, NetworkError> {
+        Self::of_quantized(graph, settings, &Bytes::default())
+    }
+
+    /// The same of a quantized network, in float32 between pairs of `QuantizeLinear` and `DequantizeLinear`, of which engines
+    /// make products of integers.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of)'s.
+    pub fn of_quantized(
+        graph: &Graph,
+        settings: OnnxSettings,
+        bytes: &Bytes,
+    ) -> Result<Self, NetworkError> {
         let OnnxSettings { channels_first, half } = settings;
         let [height, width, channels] = images(graph, "ONNX")?;
         let mut writer = Writer { half, names: Names::of(graph), ..Writer::default() };
@@ -123,13 +143,19 @@ impl Onnx {
             let inputs = taken(graph, layer, &values)?;
             let start = writer.nodes.len();
             let variables = graph.variables(position);
-            let mut part = OnnxLayer::new(&mut writer, &layer.name, inputs, variables);
+            let product = bytes.products.get(&layer.name);
+            let mut part = OnnxLayer::new(&mut writer, &layer.name, inputs, variables, product);
             let value = layer.op.to_onnx(&mut part).map_err(|reason| NetworkError::Onnx {
                 layer: layer.name.as_str().into(),
                 class: layer.op.class().into(),
                 reason: reason.into(),
             })?;
-            let value = writer.ended(start, value, &layer.name);
+            let mut value = writer.ended(start, value, &layer.name);
+            // Engines write a vector's product as numbers, which nothing is lost of.
+            let stays = matches!(layer.op, Op::Dense(_)) && !bytes.is_multiplied(graph, position);
+            if let Some(scale) = bytes.values.get(&layer.name).filter(|_| !stays) {
+                value = writer.rounded(&layer.name, value, *scale);
+            }
             values.insert(Source::Layer(position), value);
         }
         let mut end = written::output(graph, &mut values)?;
@@ -205,6 +231,27 @@ impl Writer {
         let output = self.node(name, "Transpose", vec![value.clone()], vec![("perm", perm)]);
         self.transpositions.insert(output.clone(), (value, order));
         output
+    }
+
+    fn constant(&mut self, name: &str, shape: Vec<usize>, values: Values) -> String {
+        let half = self.half && matches!(values, Values::Floats(_) | Values::Variable { .. });
+        let name = self.names.free(name);
+        self.initials.push(Initial { name: name.clone(), shape, values, half });
+        name
+    }
+
+    /// As bytes, and back as numbers.
+    fn rounded(&mut self, layer: &str, value: String, Scale { step, zero }: Scale) -> String {
+        let step = self.constant(&format!("{layer}/scale"), Vec::new(), Values::Floats(vec![step]));
+        let zero =
+            self.constant(&format!("{layer}/zero_point"), Vec::new(), Values::Bytes(vec![zero]));
+        let ends = [step, zero];
+        let mut value = value;
+        for op in ["QuantizeLinear", "DequantizeLinear"] {
+            let inputs = [value].into_iter().chain(ends.clone()).collect();
+            value = self.node(format!("{layer}/{op}"), op, inputs, Vec::new());
+        }
+        value
     }
 
     /// In halves, or in float32, where the graph computes in halves.

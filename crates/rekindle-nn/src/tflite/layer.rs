@@ -1,7 +1,10 @@
 //! What operations write their operators with.
 
-use super::{Compute, Fused, Moves, Node, Operator, Stored, Tensor, TensorId, Values, Writer, int};
-use crate::{Padding, Shape, VariableSpec, Window};
+use super::{
+    Compute, Fused, Grid, Moves, Node, Operator, Product, Stored, Tensor, TensorId, Values, Writer,
+    int,
+};
+use crate::{Layout, Padding, Shape, VariableSpec, Window};
 
 /// What an operation has at hand while it writes its operators.
 ///
@@ -11,6 +14,8 @@ pub struct TfliteLayer<'a> {
     name: &'a str,
     inputs: Vec<(TensorId, Shape)>,
     variables: Vec<VariableSpec>,
+    /// What it multiplies bytes with.
+    product: Option<&'a Product>,
     /// How many nodes there were before this layer's.
     start: usize,
 }
@@ -22,9 +27,10 @@ impl<'a> TfliteLayer<'a> {
         name: &'a str,
         inputs: Vec<(TensorId, Shape)>,
         variables: Vec<VariableSpec>,
+        product: Option<&'a Product>,
     ) -> Self {
         let start = writer.nodes.len();
-        Self { writer, name, inputs, variables, start }
+        Self { writer, name, inputs, variables, product, start }
     }
 }
 
@@ -142,6 +148,7 @@ impl TfliteLayer<'_> {
             shape: shape.to_vec(),
             has_batch: false,
             stored,
+            grid: None,
             values: Some(values),
         })
     }
@@ -193,6 +200,12 @@ impl TfliteLayer<'_> {
     /// none of this name.
     pub fn variable(&mut self, name: &str, shape: &[usize]) -> Option<TensorId> {
         let spec = self.spec(name)?;
+        if let Some(product) = self.product {
+            let bias = self.integers(name, &product.bias, shape);
+            let steps = product.bias_steps.clone();
+            self.writer.tensors[bias.0].grid = Some(Grid { steps, zero: 0, axis: 0 });
+            return Some(bias);
+        }
         let values = Values::Variable { layer: self.name.to_owned(), spec, order: Vec::new() };
         Some(self.constant(&format!("{}/{name}", self.name), shape, Stored::Float, values))
     }
@@ -217,6 +230,15 @@ impl TfliteLayer<'_> {
         let shape = shape.map_or(own, <[usize]>::to_vec);
         let layer = self.name.to_owned();
         let path = format!("{layer}/{name}");
+        if let Some(product) = self.product {
+            let is_depthwise = spec.layout == Layout::Depthwise;
+            let axis = if is_depthwise { int(shape.len() - 1)? } else { 0 };
+            let (values, steps) = (product.weights.clone(), product.steps.clone());
+            let values = Values::Ints8 { values, spec, order: order.to_vec() };
+            let made = self.constant(&path, &shape, Stored::Int8, values);
+            self.writer.tensors[made.0].grid = Some(Grid { steps, zero: 0, axis });
+            return Ok(made);
+        }
         let values = Values::Variable { layer, spec, order: order.to_vec() };
         if !self.writer.half {
             return Ok(self.constant(&path, &shape, Stored::Float, values));
@@ -228,6 +250,7 @@ impl TfliteLayer<'_> {
             shape,
             has_batch: false,
             stored: Stored::Float,
+            grid: None,
             values: None,
         });
         self.writer.nodes.push(Node {

@@ -61,6 +61,7 @@ pub enum Operator {
     PadV2,
     Pow,
     Prelu,
+    Quantize,
     ReduceMax { keeps_axes: bool },
     Relu,
     Relu6,
@@ -215,6 +216,7 @@ impl Operator {
             Self::PadV2 => plain("PADV2", 60, 43),
             Self::Pow => plain("POW", 78, 56),
             Self::Prelu => plain("PRELU", 54, 0),
+            Self::Quantize => plain("QUANTIZE", 114, 89),
             Self::ReduceMax { keeps_axes } => form("REDUCE_MAX", 82, 1, 27, keeps(keeps_axes)),
             Self::Relu => plain("RELU", 19, 0),
             Self::Relu6 => plain("RELU6", 21, 0),
@@ -245,6 +247,19 @@ impl Operator {
             Self::Tanh => plain("TANH", 28, 0),
             Self::Transpose => plain("TRANSPOSE", 39, 26),
         }
+    }
+
+    /// The same where it takes and makes integers of 8 bits, with a step for each output of a kernel.
+    #[must_use]
+    pub fn form_of_bytes(self) -> Form {
+        let form = self.form();
+        let version = match self {
+            Self::Conv2d { .. } | Self::DepthwiseConv2d { .. } => 3,
+            Self::FullyConnected { .. } => 12,
+            Self::Add(_) | Self::Concatenation { .. } | Self::MaxPool2d(_) | Self::Pad => 2,
+            _ => form.version,
+        };
+        Form { version, ..form }
     }
 }
 

@@ -9,6 +9,9 @@ use std::path::Path;
 
 pub(crate) use front::put_in;
 
+use rekindle_nn::QuantizedNetwork;
+use rekindle_nn::quantized::Bytes;
+
 use crate::record::Record;
 use crate::{ModelCard, TensorInfo, WeightsError, onnx, save, tflite, torch};
 
@@ -91,6 +94,8 @@ pub struct ExportOptions {
     pub channels_first: bool,
     /// Weights as 16-bit floats: ONNX, which then computes with them, and TensorFlow Lite, which computes in float32.
     pub half: bool,
+    /// Of a quantized model the numbers that its bytes stand for, where the format has bytes too: ONNX and TensorFlow Lite.
+    pub dequantized: bool,
     /// Whose names variables have; other ones than Keras's in safetensors only.
     pub names: Names,
 }
@@ -102,10 +107,14 @@ impl Default for ExportOptions {
             preprocessing: true,
             channels_first: false,
             half: false,
+            dequantized: false,
             names: Names::Keras,
         }
     }
 }
+
+/// What to do with an int8 file that Rekindle wrote, which it does not read.
+pub(crate) const OWN_INTEGERS: &str = ", Rekindle's own quantized `.rekindle`, or what `rekindle export --precision f32` makes of that";
 
 /// Shape and values in Keras's layout, by layer and variable.
 pub(crate) type Variables = HashMap<(String, String), (Vec<usize>, Vec<f32>)>;
@@ -153,6 +162,12 @@ pub fn export(
     if let Some((_, reason)) = refused.iter().find(|(is_refused, _)| *is_refused) {
         return Err(WeightsError::format(path, (*reason).to_owned()));
     }
+    let has_bytes = matches!(format, ExportFormat::Onnx | ExportFormat::Tflite);
+    if card.quantization.is_some() && has_bytes && !options.dequantized && !options.half {
+        let reason = "the model is quantized, and its bytes are written with what the engine makes of it (`rekindle export`, \
+                      `TrainedModel::export`): ask there, or for the numbers that they stand for";
+        return Err(WeightsError::format(path, reason));
+    }
     // Other formats have the numbers that bytes stand for.
     let plain = (format != ExportFormat::Safetensors && card.quantization.is_some())
         .then(|| ModelCard { quantization: None, ..card.clone() });
@@ -180,8 +195,10 @@ pub fn export(
             let (model, front) = model(values)?;
             keras::whole_hdf5(path, model, Record::new(card, front).map_err(wrong)?)
         }
-        ExportFormat::Onnx => onnx::write(path, card, model(values)?.0, options),
-        ExportFormat::Tflite => tflite::write(path, card, model(values)?.0, options),
+        ExportFormat::Onnx => onnx::write(path, card, model(values)?.0, options, &Bytes::default()),
+        ExportFormat::Tflite => {
+            tflite::write(path, card, model(values)?.0, options, &Bytes::default())
+        }
         ExportFormat::Safetensors if options.names != Names::Keras => {
             let variables = variables(path, tensors, values)?;
             let model = Exported { card: card.clone(), variables };
@@ -196,6 +213,45 @@ pub fn export(
         }
     }?;
     Ok(Vec::new())
+}
+
+/// Writes a quantized model as other engines compute it, ONNX or TensorFlow Lite by the path's ending, atomically. `network` is what
+/// rekindle-kernels' `quantized` makes of the card's.
+///
+/// # Errors
+/// As [`export`]'s, and when the options ask for other numbers or another format.
+pub fn export_quantized(
+    path: &Path,
+    card: &ModelCard,
+    network: QuantizedNetwork,
+    options: ExportOptions,
+) -> Result<(), WeightsError> {
+    let format = ExportFormat::of(path)?;
+    let wrong = |reason: String| WeightsError::format(path, reason);
+    let plain = ExportOptions {
+        preprocessing: options.preprocessing,
+        channels_first: options.channels_first && format == ExportFormat::Onnx,
+        ..ExportOptions::default()
+    };
+    if options != plain {
+        return Err(wrong(
+            "an int8 model has bytes and the network, images of ONNX alone may have their channels first: leave the other options out"
+                .into(),
+        ));
+    }
+    let QuantizedNetwork { graph, variables, bytes } = network;
+    let card = &ModelCard { quantization: None, ..card.clone() };
+    let mut model = Exported { card: ModelCard { graph, ..card.clone() }, variables };
+    if options.preprocessing {
+        put_in(&mut model).map_err(wrong)?;
+    }
+    match format {
+        ExportFormat::Onnx => onnx::write(path, card, model, options, &bytes),
+        ExportFormat::Tflite => tflite::write(path, card, model, options, &bytes),
+        ExportFormat::Keras | ExportFormat::Hdf5 | ExportFormat::Safetensors => {
+            Err(wrong("int8 is for ONNX and TensorFlow Lite: name it .onnx or .tflite".into()))
+        }
+    }
 }
 
 /// Shape and values of every variable, seen to be numbers.

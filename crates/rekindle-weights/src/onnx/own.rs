@@ -64,7 +64,7 @@ pub(super) fn own(graph: &Graph, card: &ModelCard) -> Option<Vec<(TensorInfo, Co
                     }
                 }
             }
-            (Values::Integers(_) | Values::Floats(_) | Values::Variable { .. }, _) => return None,
+            _ => return None,
         }
     }
     let mut placed = Vec::new();

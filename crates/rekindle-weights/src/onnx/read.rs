@@ -11,7 +11,8 @@ use super::integers::{Integer, Integers};
 use super::name::{Taken, of_node, scope};
 use super::node::Node;
 use super::weight::type_name;
-use super::{Found, tidy};
+use super::{CARD, Found, tidy};
+use crate::export::OWN_INTEGERS;
 
 /// The operators of this version and the next are what they were before, for numbers of the types that we read.
 const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
@@ -172,9 +173,12 @@ fn quantised(graph: &Graph, order: &[usize]) -> Result<(), String> {
     let is_quantised = |node: &&Node| OPERATORS.contains(&node.op.as_str());
     match order.iter().map(|&node| &graph.nodes[node]).find(is_quantised) {
         None => Ok(()),
-        Some(node) => Err(node.refused(
-            "the model is quantised to integers, which is not supported: use the model in float32 that it was made of",
-        )),
+        Some(node) => {
+            let own = if graph.metadata.contains_key(CARD) { OWN_INTEGERS } else { "" };
+            Err(node.refused(&format!(
+                "the model is quantised to integers, which is not supported: use the model in float32 that it was made of{own}"
+            )))
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use std::path::Path;
 use half::f16;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
 use rekindle_nn::onnx::{Attribute, Initial, Node, OPSET, Onnx, OnnxSettings, Values};
+use rekindle_nn::quantized::Bytes;
 use serde_json::json;
 
 use super::proto::{
@@ -23,6 +25,12 @@ use crate::{ExportOptions, ModelCard, WeightsError, write_atomic};
 const IR_VERSION: i64 = 8;
 /// ONNX's number of float32.
 const FLOAT: i32 = 1;
+/// ONNX's number of bytes.
+const UINT8: i32 = 2;
+/// ONNX's number of 8-bit integers.
+const INT8: i32 = 3;
+/// ONNX's number of 32-bit integers.
+const INT32: i32 = 6;
 /// ONNX's number of int64.
 const INT64: i32 = 7;
 /// ONNX's number of float16.
@@ -38,11 +46,13 @@ pub(crate) fn write(
     card: &ModelCard,
     model: Exported,
     options: ExportOptions,
+    bytes: &Bytes,
 ) -> Result<(), WeightsError> {
     let wrong = |reason: String| WeightsError::format(path, reason);
     let Exported { card: written, mut variables } = model;
     let settings = OnnxSettings { channels_first: options.channels_first, half: options.half };
-    let network = Onnx::of(&written.graph, settings).map_err(|error| wrong(error.to_string()))?;
+    let network = Onnx::of_quantized(&written.graph, settings, bytes)
+        .map_err(|error| wrong(error.to_string()))?;
     let head = head(card, &written, &network, options).map_err(wrong)?.encode_to_vec();
     let graph = graph(card, &network).encode_to_vec();
     let tensors: Vec<Tensor<'_>> = network.initials.iter().map(Tensor::new).collect();
@@ -89,6 +99,9 @@ impl<'a> Tensor<'a> {
     fn new(initial: &'a Initial) -> Self {
         let (data_type, size) = match (&initial.values, initial.half) {
             (Values::Integers(_), _) => (INT64, 8),
+            (Values::Ints32(_), _) => (INT32, 4),
+            (Values::Ints8(_), _) => (INT8, 1),
+            (Values::Bytes(_), _) => (UINT8, 1),
             (Values::Variable { .. } | Values::Floats(_), true) => (FLOAT16, 2),
             (Values::Variable { .. } | Values::Floats(_), false) => (FLOAT, 4),
         };
@@ -126,6 +139,15 @@ impl<'a> Tensor<'a> {
                 let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                 return file.write_all(&bytes).map_err(io);
             }
+            Values::Ints32(values) => {
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                return file.write_all(&bytes).map_err(io);
+            }
+            Values::Ints8(values) => {
+                let bytes: Vec<u8> = values.iter().map(|value| value.cast_unsigned()).collect();
+                return file.write_all(&bytes).map_err(io);
+            }
+            Values::Bytes(bytes) => return file.write_all(bytes).map_err(io),
             Values::Floats(values) => values.clone(),
             Values::Variable { layer, spec } => {
                 let key = (layer.clone(), spec.name.to_owned());

@@ -57,6 +57,8 @@ pub(super) fn own(opened: &Opened, card: &ModelCard) -> Option<Vec<(TensorInfo, 
                     .then_some(())?;
                 continue;
             }
+            // Of a quantized network, which is none that is read.
+            Values::Ints8 { .. } => return None,
             Values::Floats(values) => values.clone(),
             Values::Computed { layer, specs, setting, compute } => {
                 let of = specs.iter().map(|spec| {
@@ -134,6 +136,7 @@ fn has_operators(file: &File, expected: &Tflite) -> bool {
             Stored::Half => 1,
             Stored::Integer => 2,
             Stored::Flag => 6,
+            Stored::Int8 => 9,
         };
         let shape = tensor.shape.iter().map(|&size| i32::try_from(size).unwrap_or(-1));
         let open = [-1].into_iter().chain(shape.clone().skip(1));

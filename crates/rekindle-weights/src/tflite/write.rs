@@ -9,7 +9,8 @@ use std::path::Path;
 use ::safetensors::tensor::{Dtype as SafeDtype, TensorView};
 use flatbuffers::{FlatBufferBuilder, TableFinishedWIPOffset, WIPOffset};
 use half::f16;
-use rekindle_nn::tflite::{Field, Form, Node, Stored, Tensor, Tflite, Values};
+use rekindle_nn::quantized::Bytes;
+use rekindle_nn::tflite::{Field, Form, Grid, Node, Stored, Tensor, Tflite, Values};
 use rekindle_pixels::Preprocessing;
 use serde_json::json;
 use zip::write::SimpleFileOptions;
@@ -92,14 +93,22 @@ pub(crate) fn write(
     card: &ModelCard,
     model: Exported,
     options: ExportOptions,
+    integers: &Bytes,
 ) -> Result<(), WeightsError> {
     let wrong = |reason: String| WeightsError::format(path, reason);
     let Exported { card: written, mut variables } = model;
-    let network =
-        Tflite::of(&written.graph, options.half).map_err(|error| wrong(error.to_string()))?;
+    let is_quantized = !integers.values.is_empty();
+    let network = match is_quantized {
+        true => Tflite::of_quantized(&written.graph, integers),
+        false => Tflite::of(&written.graph, options.half),
+    };
+    let network = network.map_err(|error| wrong(error.to_string()))?;
     let labels = labels(card).map_err(wrong)?;
     let said = said(card, &written, &network, labels.is_some()).map_err(wrong)?;
-    let kept = kept(card, &network, &variables).map_err(wrong)?;
+    let kept = match is_quantized {
+        true => None,
+        false => kept(card, &network, &variables).map_err(wrong)?,
+    };
     let text = |error: serde_json::Error| error.to_string();
     let own = serde_json::to_string(card).map_err(text).map_err(wrong)?;
     let settings = json!({ "preprocessing": options.preprocessing, "half": options.half });
@@ -271,12 +280,12 @@ fn size(tensor: &Tensor) -> usize {
         * match tensor.stored {
             Stored::Float | Stored::Integer => 4,
             Stored::Half => 2,
-            Stored::Flag => 1,
+            Stored::Flag | Stored::Int8 => 1,
         }
 }
 
 /// Values in Keras's layout with its axes in another order.
-pub(super) fn ordered(values: Vec<f32>, shape: &[usize], order: &[usize]) -> Vec<f32> {
+pub(super) fn ordered<T: Copy>(values: Vec<T>, shape: &[usize], order: &[usize]) -> Vec<T> {
     if order.iter().copied().eq(0..order.len()) {
         return values;
     }
@@ -309,7 +318,7 @@ pub(super) fn ordered(values: Vec<f32>, shape: &[usize], order: &[usize]) -> Vec
 fn numbers(values: &Values, variables: &mut Variables) -> Result<Vec<f32>, String> {
     Ok(match values {
         Values::Floats(values) => values.clone(),
-        Values::Integers(_) => Vec::new(),
+        Values::Integers(_) | Values::Ints8 { .. } => Vec::new(),
         Values::Variable { layer, spec, order } => {
             let found = variables.remove(&(layer.clone(), spec.name.to_owned()));
             let found =
@@ -347,6 +356,10 @@ fn encoded(
     let wrong = |reason: String| WeightsError::format(path, format!("`{name}`: {reason}"));
     if let Values::Integers(values) = values {
         return Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect());
+    }
+    if let Values::Ints8 { values, spec, order } = values {
+        let ordered = ordered(values.clone(), &spec.shape, order);
+        return Ok(ordered.into_iter().map(i8::cast_unsigned).collect());
     }
     let values = numbers(values, variables).map_err(wrong)?;
     let half = tensor.stored == Stored::Half;
@@ -387,10 +400,15 @@ fn graph(
             Stored::Half => 1,
             Stored::Integer => 2,
             Stored::Flag => 6,
+            Stored::Int8 => 9,
         };
         let own = to.create_vector(&shape);
+        let grid = tensor.grid.as_ref().map(|grid| grid_table(to, grid));
         let mut table =
             Table::new().offset(0, own).byte(1, kind).unsigned(2, buffer).offset(3, name);
+        if let Some(grid) = grid {
+            table = table.offset(4, grid);
+        }
         if tensor.has_batch {
             // The number of samples is free.
             let open: Vec<i32> = [-1].into_iter().chain(shape[1..].iter().copied()).collect();
@@ -403,7 +421,10 @@ fn graph(
     let mut numbers: HashMap<(i32, i32), u32> = HashMap::new();
     let mut operators = Vec::new();
     for node in &network.nodes {
-        let form = node.operator.form();
+        let form = match network.tensors[node.output.0].stored {
+            Stored::Int8 => node.operator.form_of_bytes(),
+            _ => node.operator.form(),
+        };
         let key = (form.code, form.version);
         let number = *numbers.entry(key).or_insert_with(|| {
             // Readers from before 2020 know the first field, which has numbers up to 127.
@@ -430,6 +451,14 @@ fn graph(
         .offset(4, name)
         .end(to);
     Ok((codes, graph))
+}
+
+/// What integers stand for.
+fn grid_table(to: &mut FlatBufferBuilder<'_>, grid: &Grid) -> Offset {
+    let steps = to.create_vector(&grid.steps);
+    let zeros = to.create_vector(&vec![grid.zero; grid.steps.len()]);
+    let table = Table::new().offset(2, steps).offset(3, zeros);
+    table.with(6, Slot::Field(Field::Int(grid.axis))).end(to)
 }
 
 fn operator(

@@ -2,6 +2,8 @@
 
 use super::super::patterns::Normalized;
 use super::{Attribute, Attributes, Nodes, ints, kind_name};
+use crate::export::OWN_INTEGERS;
+use crate::tflite::CARD;
 use crate::tflite::file::{FLOAT16, FLOAT32, INT8, INT32, INT64};
 
 /// Less is what stands for no number at all.
@@ -111,9 +113,10 @@ impl Nodes<'_> {
             let is_number = matches!(tensor.kind, FLOAT32 | FLOAT16 | INT32 | INT64 | 6);
             let is_small = is_weight && tensor.kind == INT8 && tensor.quantization.is_some();
             if !is_number && !is_small {
+                let own = if self.file.metadata(CARD).is_some() { OWN_INTEGERS } else { "" };
                 return Err(format!(
                     "`{}` holds {}: the model is quantised to integers throughout, which is not supported: use the float model \
-                     that it was made of",
+                     that it was made of{own}",
                     tensor.name,
                     kind_name(tensor.kind)
                 ));

@@ -1,0 +1,59 @@
+//! Sums of a convolution and a shortcut as what other engines compute: the convolution, the sum, what it is clamped to.
+
+use rekindle_nn::Activation;
+use rekindle_nn::ops::MergeKind;
+
+use crate::Limits;
+use crate::ir::{Element, Node, NodeOp, PRODUCT, SUM};
+
+/// Takes shortcuts out of convolutions again; the new output.
+pub(crate) fn part_shortcuts(nodes: &mut Vec<Node>, output: usize) -> usize {
+    let mut now: Vec<usize> = Vec::with_capacity(nodes.len());
+    let mut all: Vec<Node> = Vec::with_capacity(nodes.len());
+    for mut node in std::mem::take(nodes) {
+        node.inputs.iter_mut().for_each(|input| *input = now[*input]);
+        let shape = node.shape;
+        let made = |name: String, op: NodeOp, inputs: Vec<usize>| Node {
+            name,
+            op,
+            inputs,
+            shape,
+            element: Element::F32,
+        };
+        match &mut node.op {
+            NodeOp::Conv(conv) => match conv.residual.take().map(|residual| now[residual]) {
+                Some(residual) => {
+                    let limits = std::mem::replace(&mut conv.limits, Limits::NONE);
+                    let name = std::mem::replace(&mut node.name, String::new());
+                    node.name = format!("{name}{PRODUCT}");
+                    node.inputs.truncate(1);
+                    let (own, sum) = (all.len(), all.len() + 1);
+                    all.push(node);
+                    let add = NodeOp::Merge(MergeKind::Add);
+                    if limits == Limits::NONE {
+                        all.push(made(name, add, vec![own, residual]));
+                    } else {
+                        all.push(made(format!("{name}{SUM}"), add, vec![own, residual]));
+                        let clamp = NodeOp::Activation(clamp(limits));
+                        all.push(made(name, clamp, vec![sum]));
+                    }
+                }
+                None => all.push(node),
+            },
+            _ => all.push(node),
+        }
+        now.push(all.len() - 1);
+    }
+    *nodes = all;
+    now[output]
+}
+
+/// The function that clamps to limits.
+pub(crate) fn clamp(limits: Limits) -> Activation {
+    match [limits.low, limits.high] {
+        [0.0, f32::INFINITY] => Activation::Relu,
+        [0.0, 6.0] => Activation::Relu6,
+        [f32::NEG_INFINITY, f32::INFINITY] => Activation::Linear,
+        [low, high] => Activation::Clip { low: low.into(), high: high.into() },
+    }
+}
