@@ -1,74 +1,29 @@
-//! Normalizations that an exporter has folded into the convolutions before them.
+//! A known network as its family writes it, where an exporter writes it otherwise.
 //!
-//! A known network is known with its normalizations. Where they are gone, ones that do nothing but add the convolution's
-//! bias are put in their place: the answer is the same, and the network trains on, but the statistics of its training are
-//! lost.
+//! Normalizations are folded into the convolutions before them, an activation is a node of its own, layers in front become
+//! one scale and one offset. A network is known as its family has it. What is gone is put in its place so that it does
+//! nothing (a normalization adds the convolution's bias): the answer is the same, and the network trains on, but the
+//! statistics of its training are lost.
+
+mod front;
+mod style;
 
 use std::sync::Arc;
 
-use rekindle_nn::ops::{BatchNorm, Rescaling};
-use rekindle_nn::{Activation, Architecture, Base, FAMILIES, Layer, Op, Source};
+use rekindle_nn::ops::{
+    BatchNorm, Conv2d, DepthwiseConv2d, GlobalPool, LayerScale, Reshape, SeparableConv2d,
+};
+use rekindle_nn::{Activation, Base, Layer, Op, Source};
 
+use self::front::last_scale;
+use self::style::{Style, View, styles};
 use super::constant::{Constant, FileTensors};
+use super::tidy::ended;
 use super::weight::Weight;
 use super::{Found, Graph};
 use crate::recognise::Recogniser;
 
-/// How a family writes a convolution and its normalization.
-#[derive(Debug, Clone, PartialEq)]
-struct Style {
-    norm: BatchNorm,
-    /// Whether the convolution has a bias of its own.
-    bias: bool,
-    /// Concatenations of concatenations, which exporters merge: how many values each part has.
-    nests: Vec<Vec<usize>>,
-}
-
-/// Every family's way.
-fn styles() -> Vec<Style> {
-    let mut styles: Vec<Style> = Vec::new();
-    for family in FAMILIES {
-        let Ok(graph) = Architecture::new(family).graph() else { continue };
-        let nests = nests(&graph);
-        for layer in graph.layers() {
-            let (Op::BatchNorm(norm), [Source::Layer(before)]) =
-                (&layer.op, layer.inputs.as_slice())
-            else {
-                continue;
-            };
-            let bias = match &graph.layers()[*before].op {
-                Op::Conv2d(conv) => conv.bias,
-                Op::DepthwiseConv2d(conv) => conv.bias,
-                _ => continue,
-            };
-            let style = Style { norm: norm.clone(), bias, nests: nests.clone() };
-            if !styles.contains(&style) {
-                styles.push(style);
-            }
-        }
-    }
-    styles
-}
-
-fn nests(graph: &rekindle_nn::Graph) -> Vec<Vec<usize>> {
-    let mut nests: Vec<Vec<usize>> = Vec::new();
-    for layer in graph.layers().iter().filter(|layer| matches!(layer.op, Op::Concatenate(_))) {
-        let parts = layer.inputs.iter().map(|input| {
-            let inner = input.layer().map(|position| &graph.layers()[position]);
-            match inner.filter(|inner| matches!(inner.op, Op::Concatenate(_))) {
-                Some(inner) => inner.inputs.len(),
-                None => 1,
-            }
-        });
-        let parts: Vec<usize> = parts.collect();
-        if parts.iter().any(|&part| part > 1) && !nests.contains(&parts) {
-            nests.push(parts);
-        }
-    }
-    nests
-}
-
-/// The network with normalizations where they were folded, if it is a known one then; else as it is.
+/// The network as its family writes it, if it is a known one then; else as it is.
 pub(super) fn restored(found: Found, graph: &Graph) -> Found {
     let mut recogniser = Recogniser::default();
     if recogniser.recognise(&found.graph).is_ok() {
@@ -79,8 +34,8 @@ pub(super) fn restored(found: Found, graph: &Graph) -> Found {
     {
         return other;
     }
-    for style in styles() {
-        let other = with_norms(&found, &style, &graph.weights);
+    for style in styles(found.graph.input().channels()) {
+        let other = with_style(&found, &style, &graph.weights);
         if let Some(other) = other.filter(|other| recogniser.recognise(&other.graph).is_ok()) {
             return other;
         }
@@ -107,144 +62,274 @@ fn without_ones(found: &Found, weights: &Arc<Vec<Weight>>) -> Option<Found> {
     Some(Found { graph, values, folded: *folded, assumed: assumed.clone() })
 }
 
-fn with_norms(found: &Found, style: &Style, weights: &Arc<Vec<Weight>>) -> Option<Found> {
-    let own = found.graph.layers();
-    let mut layers: Vec<Layer> = Vec::with_capacity(own.len() * 2);
-    let mut values: Vec<Vec<Constant>> = Vec::with_capacity(own.len() * 2);
-    let mut places: Vec<usize> = Vec::with_capacity(own.len());
-    // Behind a global pool is a squeeze-excite block or the head: these have no normalizations.
-    let mut is_pooled: Vec<bool> = Vec::with_capacity(own.len());
-    let mut has_weights = false;
-    let mut is_folded = false;
-    for (position, layer) in own.iter().enumerate() {
-        let inputs = layer.inputs.iter().map(|source| match source {
+fn with_style(found: &Found, style: &Style, weights: &Arc<Vec<Weight>>) -> Option<Found> {
+    let mut writer = Writer {
+        found,
+        style,
+        weights,
+        view: View::new(&found.graph),
+        front: last_scale(&found.graph).filter(|_| !style.front.is_empty()),
+        layers: Vec::with_capacity(found.values.len() * 2),
+        values: Vec::with_capacity(found.values.len() * 2),
+        places: Vec::with_capacity(found.values.len()),
+        has_weights: false,
+        is_folded: false,
+        is_changed: false,
+    };
+    for position in 0..found.graph.layers().len() {
+        let place = writer.layer(position)?;
+        writer.places.push(place);
+        writer.has_weights |= !found.values[position].is_empty();
+    }
+    if !writer.is_changed {
+        return None;
+    }
+    let output = writer.now(found.graph.output());
+    let Writer { layers, values, is_folded, .. } = writer;
+    let base = Base { layers: layers.len(), output, architecture: None };
+    let graph = rekindle_nn::Graph::new(found.graph.input(), layers, output, base).ok()?;
+    let folded = found.folded || is_folded;
+    Some(Found { graph, values, folded, assumed: found.assumed.clone() })
+}
+
+/// Writes a network as a family writes its own.
+struct Writer<'a> {
+    found: &'a Found,
+    style: &'a Style,
+    weights: &'a Arc<Vec<Weight>>,
+    view: View<'a>,
+    /// The layer that stands for the family's front.
+    front: Option<usize>,
+    layers: Vec<Layer>,
+    values: Vec<Vec<Constant>>,
+    /// The layer written last for each of the network's.
+    places: Vec<usize>,
+    has_weights: bool,
+    is_folded: bool,
+    is_changed: bool,
+}
+
+impl Writer<'_> {
+    /// Where a value of the network is made now.
+    fn now(&self, source: Source) -> Source {
+        match source {
             Source::Input => Source::Input,
-            Source::Layer(input) => Source::Layer(places[*input]),
-        });
-        let inputs: Vec<Source> = inputs.collect();
-        let pooled = match (&layer.op, layer.inputs.as_slice()) {
-            (Op::GlobalPool(_), _) => true,
-            (_, [Source::Layer(input)]) => is_pooled[*input],
-            _ => false,
-        };
-        is_pooled.push(pooled);
-        let channels = found.graph.shape(Source::Layer(position)).channels();
-        let made = &found.values[position];
-        let mut push = |layer: Layer, made: Vec<Constant>| {
-            layers.push(layer);
-            values.push(made);
-            layers.len() - 1
-        };
-        let norm_name = format!("{}_bn", layer.name);
-        let norm = |input: usize, gamma: Option<Constant>, beta: Constant| {
-            let vector = |value: f32| Constant::full(value, vec![channels]);
-            let gamma = style.norm.scale.then(|| gamma.unwrap_or_else(|| vector(1.0)));
-            let beta = style.norm.center.then_some(beta);
-            // With epsilon it is 1: the normalization then does nothing but add beta.
-            let variance = vector((1.0 - style.norm.epsilon) as f32);
-            let values = gamma.into_iter().chain(beta).chain([vector(0.0), variance]);
-            let inputs = vec![Source::Layer(input)];
-            (
-                Layer { name: norm_name.clone(), op: style.norm.clone().into(), inputs },
-                values.collect(),
-            )
-        };
-        // A convolution with nothing behind it, as it was before a normalization was folded into it.
-        let bare: Option<Op> = match &layer.op {
-            Op::Conv2d(conv) if conv.activation == Activation::Linear => {
-                Some(rekindle_nn::ops::Conv2d { bias: style.bias, ..conv.clone() }.into())
-            }
-            Op::DepthwiseConv2d(conv) if conv.activation == Activation::Linear => {
-                Some(rekindle_nn::ops::DepthwiseConv2d { bias: style.bias, ..conv.clone() }.into())
-            }
-            // None of Keras's has a bias in front of its normalization.
-            Op::SeparableConv2d(conv) if conv.activation == Activation::Linear && conv.bias => {
-                Some(rekindle_nn::ops::SeparableConv2d { bias: false, ..conv.clone() }.into())
-            }
-            _ => None,
-        };
-        let place = match (&layer.op, bare, made.as_slice()) {
-            (_, Some(op), [kernels @ .., bias])
-                if !pooled && style.norm.center && has_bias(&layer.op) =>
-            {
-                let is_separable = matches!(op, Op::SeparableConv2d(_));
-                let zeros =
-                    (style.bias && !is_separable).then(|| Constant::full(0.0, vec![channels]));
-                let values = kernels.iter().cloned().chain(zeros).collect();
-                let conv = push(Layer { op, inputs, ..layer.clone() }, values);
-                let (layer, values) = norm(conv, None, bias.clone());
-                is_folded = true;
-                push(layer, values)
+            Source::Layer(position) => Source::Layer(self.places[position]),
+        }
+    }
+
+    fn push(&mut self, layer: Layer, values: Vec<Constant>) -> usize {
+        self.layers.push(layer);
+        self.values.push(values);
+        self.layers.len() - 1
+    }
+
+    /// Adds a layer that the network does not have, behind the last one.
+    fn behind(&mut self, name: String, op: Op, values: Vec<Constant>) -> usize {
+        self.is_changed = true;
+        let inputs = vec![Source::Layer(self.layers.len() - 1)];
+        self.push(Layer { name, op, inputs }, values)
+    }
+
+    /// A normalization that does nothing but multiply with gamma and add beta.
+    fn norm(
+        &mut self,
+        name: String,
+        norm: &BatchNorm,
+        gamma: Option<Constant>,
+        beta: Constant,
+    ) -> usize {
+        let channels = beta.count();
+        let vector = |value: f32| Constant::full(value, vec![channels]);
+        let gamma = norm.scale.then(|| gamma.unwrap_or_else(|| vector(1.0)));
+        let beta = norm.center.then_some(beta);
+        // With epsilon it is 1.
+        let variance = vector((1.0 - norm.epsilon) as f32);
+        let values = gamma.into_iter().chain(beta).chain([vector(0.0), variance]);
+        self.is_folded = true;
+        self.behind(name, norm.clone().into(), values.collect())
+    }
+
+    /// Writes a layer, and gives the last one that it became; nothing, where the network is none of the family's.
+    fn layer(&mut self, position: usize) -> Option<usize> {
+        let layer = &self.found.graph.layers()[position];
+        let made = self.found.values[position].clone();
+        let inputs: Vec<Source> = layer.inputs.iter().map(|input| self.now(*input)).collect();
+        let channels = self.found.graph.shape(Source::Layer(position)).channels();
+        let layer = Layer { inputs, ..layer.clone() };
+        let place = self.view.place(position);
+        let is_bare = layer.op.activation() == Activation::Linear
+            && !matches!(self.view.next(position), Some((_, Op::BatchNorm(_))));
+        let normed = self.style.norm.clone().filter(|(norm, _)| norm.center);
+        match (&layer.op, made.as_slice()) {
+            (Op::Rescaling(found), _) if self.front == Some(position) => {
+                let values = front::values(&self.style.front, found, channels)?;
+                let all = self.style.front.iter().zip(values).enumerate();
+                for (number, (op, values)) in all {
+                    match number {
+                        0 => self.push(Layer { op: op.clone(), ..layer.clone() }, values),
+                        _ => self.behind(format!("{}_{number}", layer.name), op.clone(), values),
+                    };
+                }
+                self.is_changed = true;
+                Some(self.layers.len() - 1)
             }
             // A normalization that nothing could take in.
-            (Op::Rescaling(affine), ..)
-                if has_weights
-                    && !pooled
+            (Op::Rescaling(affine), _)
+                if let Some((norm, _)) = &normed
+                    && self.has_weights
+                    && !self.view.pooled[position]
                     && affine.scale.len() == channels
                     && affine.offset.len() == channels
-                    && style.norm.scale
-                    && style.norm.center
-                    && matches!(inputs.as_slice(), [Source::Layer(_)]) =>
+                    && norm.scale
+                    && matches!(layer.inputs.as_slice(), [Source::Layer(_)]) =>
             {
-                let Rescaling { scale, offset } = affine;
                 let vector = |values: &[f64]| {
                     Constant::given(values.iter().map(|&value| value as f32).collect())
                 };
-                let [Source::Layer(input)] = inputs[..] else { return None };
-                let (mut layer, values) = norm(input, Some(vector(scale)), vector(offset));
-                layer.name = own[position].name.clone();
-                is_folded = true;
-                push(layer, values)
+                let (gamma, beta) = (vector(&affine.scale), vector(&affine.offset));
+                let place = self.norm(layer.name.clone(), norm, Some(gamma), beta);
+                self.layers[place].inputs = layer.inputs;
+                Some(place)
             }
-            (Op::Concatenate(join), ..) => {
+            // A convolution with nothing behind it, as it was before a normalization was folded into it.
+            (op, [kernels @ .., bias])
+                if let Some((norm, has_bias)) = &normed
+                    && is_bare
+                    && takes_norm(op)
+                    && place.as_ref().is_some_and(|place| {
+                        !place.pooled && self.style.normed.contains(place)
+                    }) =>
+            {
+                let is_separable = matches!(op, Op::SeparableConv2d(_));
+                // None of Keras's separable ones has a bias in front of its normalization.
+                let has_bias = *has_bias && !is_separable;
+                let zeros = has_bias.then(|| Constant::full(0.0, vec![channels]));
+                let op = self.grouped(with_bias(op, has_bias), position);
+                self.push(
+                    Layer { op, ..layer.clone() },
+                    kernels.iter().cloned().chain(zeros).collect(),
+                );
+                Some(self.norm(format!("{}_bn", layer.name), norm, None, bias.clone()))
+            }
+            (Op::Activation(activation), _) if self.ends(position) => {
+                let product = layer.inputs.first()?.layer()?;
+                ended(&mut self.layers[product].op, activation.function)?;
+                self.is_changed = true;
+                Some(product)
+            }
+            (Op::GlobalPool(pool), _) if pool.keep_dims && self.style.reshapes => {
+                let pool = GlobalPool { keep_dims: false, ..pool.clone() };
+                self.push(Layer { op: pool.into(), ..layer.clone() }, made);
+                let target = vec![1, 1, i64::try_from(channels).ok()?];
+                Some(self.behind(
+                    format!("{}_reshape", layer.name),
+                    Reshape { target }.into(),
+                    Vec::new(),
+                ))
+            }
+            (Op::Dense(_), _) if self.style.scales && self.is_unscaled(position) => {
+                let name = format!("{}_scale", layer.name);
+                self.push(layer, made);
+                let ones = Constant::full(1.0, vec![channels]);
+                self.is_folded = true;
+                Some(self.behind(name, LayerScale { initial: 1.0, channels }.into(), vec![ones]))
+            }
+            (Op::Concatenate(join), _) => {
+                let nest = self.style.nests.iter();
                 let nest =
-                    style.nests.iter().find(|nest| nest.iter().sum::<usize>() == inputs.len());
-                let mut own = inputs.as_slice();
+                    nest.clone().find(|nest| nest.iter().sum::<usize>() == layer.inputs.len());
+                let Some(nest) = nest else { return Some(self.push(layer, made)) };
+                let mut own = layer.inputs.as_slice();
                 let mut outer = Vec::new();
-                for (number, &part) in nest.into_iter().flatten().enumerate() {
+                for (number, &part) in nest.iter().enumerate() {
                     let (inner, rest) = own.split_at(part);
                     own = rest;
                     match inner {
                         [one] => outer.push(*one),
                         inner => {
                             let name = format!("{}_part_{number}", layer.name);
-                            let inner =
-                                Layer { name, op: join.clone().into(), inputs: inner.to_vec() };
-                            outer.push(Source::Layer(push(inner, Vec::new())));
+                            let op = join.clone().into();
+                            let inner = Layer { name, op, inputs: inner.to_vec() };
+                            outer.push(Source::Layer(self.push(inner, Vec::new())));
                         }
                     }
                 }
-                let inputs = if outer.is_empty() { inputs } else { outer };
-                push(Layer { inputs, ..layer.clone() }, Vec::new())
+                self.is_changed = true;
+                Some(self.push(Layer { inputs: outer, ..layer.clone() }, Vec::new()))
             }
             // A scale of 1 is one that the layer has not.
-            (Op::BatchNorm(norm), _, [gamma, rest @ ..])
-                if norm.scale && !style.norm.scale && is_one(gamma, weights) =>
+            (Op::BatchNorm(norm), [gamma, rest @ ..])
+                if norm.scale
+                    && self.style.norm.as_ref().is_some_and(|(norm, _)| !norm.scale)
+                    && is_one(gamma, self.weights) =>
             {
                 let op = BatchNorm { scale: false, ..norm.clone() };
-                push(Layer { op: op.into(), inputs, ..layer.clone() }, rest.to_vec())
+                self.is_changed = true;
+                Some(self.push(Layer { op: op.into(), ..layer.clone() }, rest.to_vec()))
             }
-            _ => push(Layer { inputs, ..layer.clone() }, made.clone()),
-        };
-        has_weights |= !made.is_empty();
-        places.push(place);
+            _ => {
+                let op = self.grouped(layer.op.clone(), position);
+                Some(self.push(Layer { op, ..layer }, made))
+            }
+        }
     }
-    let output = match found.graph.output() {
-        Source::Input => Source::Input,
-        Source::Layer(position) => Source::Layer(places[position]),
-    };
-    let base = Base { layers: layers.len(), output, architecture: None };
-    let graph = rekindle_nn::Graph::new(found.graph.input(), layers, output, base).ok()?;
-    Some(Found { graph, values, folded: is_folded, assumed: found.assumed.clone() })
+
+    /// A depthwise convolution as the family has it.
+    fn grouped(&mut self, op: Op, position: usize) -> Op {
+        let input = self.found.graph.input_shapes(position).first().map(|input| input.channels());
+        match (op, input) {
+            (Op::DepthwiseConv2d(conv), Some(groups)) if self.style.is_grouped => {
+                self.is_changed = true;
+                let DepthwiseConv2d { window, depth_multiplier, bias, activation } = conv;
+                let filters = groups * depth_multiplier;
+                Conv2d { filters, window, groups, bias, activation }.into()
+            }
+            (op, _) => op,
+        }
+    }
+
+    /// Whether an activation is the end of the product before it in the family's way.
+    fn ends(&self, position: usize) -> bool {
+        let [Source::Layer(product)] = self.found.graph.layers()[position].inputs[..] else {
+            return false;
+        };
+        let is_only = self.view.next(product).is_some_and(|(next, _)| next == position);
+        let place = self.view.place(product);
+        is_only
+            && place.is_some_and(|place| {
+                self.style.fused.contains(&place) && !self.style.normed.contains(&place)
+            })
+    }
+
+    /// Whether a dense layer over maps has neither an activation nor scales behind it.
+    fn is_unscaled(&self, position: usize) -> bool {
+        let layer = &self.found.graph.layers()[position];
+        let is_next =
+            matches!(self.view.next(position), Some((_, Op::Activation(_) | Op::LayerScale(_))));
+        layer.op.activation() == Activation::Linear
+            && self.found.graph.shape(Source::Layer(position)).as_map().is_some()
+            && !is_next
+    }
 }
 
-/// Whether a convolution's last variable is its bias.
-fn has_bias(op: &Op) -> bool {
+/// Whether it is a convolution with a bias, in which a normalization may have gone.
+fn takes_norm(op: &Op) -> bool {
     match op {
         Op::Conv2d(conv) => conv.bias,
         Op::DepthwiseConv2d(conv) => conv.bias,
         Op::SeparableConv2d(conv) => conv.bias,
         _ => false,
+    }
+}
+
+/// The same convolution with a bias or without.
+fn with_bias(op: &Op, bias: bool) -> Op {
+    match op {
+        Op::Conv2d(conv) => Conv2d { bias, ..conv.clone() }.into(),
+        Op::DepthwiseConv2d(conv) => DepthwiseConv2d { bias, ..conv.clone() }.into(),
+        Op::SeparableConv2d(conv) => SeparableConv2d { bias, ..conv.clone() }.into(),
+        other => other.clone(),
     }
 }
 
