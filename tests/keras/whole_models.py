@@ -6,7 +6,9 @@ V4 are not in Keras.
 
 Run from the repository root, in a venv with `pip install tensorflow-cpu pillow`:
     cargo build --release --bin rekindle
-    python tests/keras/whole_models.py [--rekindle target/release/rekindle] [NAME ...]
+    python tests/keras/whole_models.py [--rekindle target/release/rekindle] [--plain] [NAME ...]
+
+Weights are changed so that pictures are told apart, but with --plain, where they are as Keras draws them.
 
 Prints for each file how far the farthest probability is from Keras's, and how far Keras's are from what it computes in float64. It
 exits with 1 where ours are more than 1e-5 from Keras's and also farther from the float64 ones than twice as far as Keras's.
@@ -60,18 +62,27 @@ def stir(model, preprocess, size):
         layer.moving_variance.assign(np.maximum(variance, variance.mean() / 4))
 
 
-def own_top(build, module, size, settings):
+def as_drawn(model, preprocess, size):
+    """Weights as Keras draws them."""
+
+
+def own_top(build, module, size, settings, stir):
     model = build(input_shape=(size, size, 3), weights=None, classes=7, **settings)
     stir(model, module.preprocess_input, size)
     return model, module.preprocess_input
 
 
-def fine_tuned(build, module, size, settings):
+def fine_tuned(build, module, size, settings, stir):
     """What the course's programs make: preprocessing in front, a frozen base, a head with two dense layers."""
     base = build(input_shape=(size, size, 3), include_top=False, weights=None, **settings)
-    stir(base, lambda images: images / 127.5 - 1, size)
-    inputs = keras.Input((size, size, 3))
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs)
+    inputs = x = keras.Input((size, size, 3))
+    white = np.full((1, 1, 1, 3), 255, np.float32)
+    if np.array_equal(module.preprocess_input(white.copy()), white):
+        # It scales pixels itself: of ones from -1 to 1 nothing would be left but rounding.
+        stir(base, lambda images: images, size)
+    else:
+        stir(base, lambda images: images / 127.5 - 1, size)
+        x = keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs)
     x = keras.layers.GlobalAveragePooling2D()(base(x, training=False))
     x = keras.layers.BatchNormalization()(keras.layers.Dense(16, activation="relu")(x))
     outputs = keras.layers.Dense(4, activation="softmax")(keras.layers.Dropout(0.3)(x))
@@ -96,13 +107,13 @@ def in_float64(model, images):
     return twin(images.astype(np.float64)).numpy()
 
 
-def compare(rekindle, name, form, folder):
+def compare(rekindle, name, form, stir, folder):
     """Ours from Keras's, ours from the exact ones, Keras's from the exact ones; or why there are none."""
     build, module, settings = NETWORKS[name]
     size = LEAST.get(name, 45)
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
-    model, preprocess = form(build, module, size, settings[-1])
+    model, preprocess = form(build, module, size, settings[-1], stir)
     path = os.path.join(folder, "model.keras")
     model.save(path)
     photos = pictures(2, size, 0)
@@ -128,13 +139,14 @@ def compare(rekindle, name, form, folder):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rekindle", default="target/release/rekindle")
+    parser.add_argument("--plain", action="store_true")
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
     far = []
     for name in args.names or NETWORKS:
         for form in (own_top, fine_tuned):
             with tempfile.TemporaryDirectory() as folder:
-                result = compare(args.rekindle, name, form, folder)
+                result = compare(args.rekindle, name, form, as_drawn if args.plain else stir, folder)
             if isinstance(result, str):
                 print(f"{name} {form.__name__}: {result}", flush=True)
                 far.append(f"{name} {form.__name__}")

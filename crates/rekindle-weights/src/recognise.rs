@@ -4,13 +4,17 @@
 //! way back to where the network starts. A family's network is in a graph where the number of its output is.
 
 mod joined;
+mod numbers;
 
 use std::collections::{HashMap, HashSet};
 
-use rekindle_nn::ops::{ActivationLayer, MergeKind};
-use rekindle_nn::{Activation, Architecture, Base, Graph, Layer, Op, Padding, Shape, Source};
+use rekindle_nn::{Architecture, Base, Graph, Layer, Op, Source};
 
 use self::joined::joined;
+pub(crate) use self::numbers::{Numbers, settled};
+use self::numbers::{
+    behind_idle, behind_zeros, described, is_commutative, is_dropout, is_idle, pads_with_zeros,
+};
 
 /// A graph whose base is a known network.
 #[derive(Debug)]
@@ -131,163 +135,6 @@ fn readers(graph: &Graph, source: Source) -> Vec<usize> {
     readers.map(|(position, _)| position).collect()
 }
 
-/// Gives equal numbers to what is made in the same way.
-#[derive(Default)]
-pub(crate) struct Numbers {
-    known: HashMap<(String, Vec<usize>), usize>,
-}
-
-impl Numbers {
-    /// The numbers of a graph's layers; nothing for those that take anything else than what comes from `root`. `described` gives
-    /// equal texts for layers that do the same.
-    pub fn of(
-        &mut self,
-        graph: &Graph,
-        root: Source,
-        described: impl Fn(&Graph, usize) -> String,
-    ) -> Vec<Option<usize>> {
-        let start = self.number("root".into(), Vec::new());
-        let mut numbers: Vec<Option<usize>> = Vec::with_capacity(graph.layers().len());
-        for (position, layer) in graph.layers().iter().enumerate() {
-            let inputs = behind_zeros(graph, position);
-            let of = |source: &Source| match source {
-                source if *source == root => Some(start),
-                Source::Input => None,
-                Source::Layer(input) => numbers[*input],
-            };
-            let inputs: Option<Vec<usize>> = inputs.iter().map(of).collect();
-            // A pad is also numbered for readers that are no convolutions.
-            numbers.push(inputs.map(|mut inputs| {
-                if is_commutative(&layer.op) {
-                    inputs.sort_unstable();
-                }
-                self.number(described(graph, position), inputs)
-            }));
-        }
-        numbers
-    }
-
-    fn number(&mut self, what: String, inputs: Vec<usize>) -> usize {
-        let next = self.known.len();
-        *self.known.entry((what, inputs)).or_insert(next)
-    }
-}
-
-/// Whether zeros in front of an operation are its own padding.
-fn pads_with_zeros(op: &Op) -> bool {
-    matches!(op, Op::Conv2d(_) | Op::DepthwiseConv2d(_))
-}
-
-/// What a layer takes: a convolution's input before the zeros that a layer of its own puts around it.
-fn behind_zeros(graph: &Graph, position: usize) -> Vec<Source> {
-    let layer = &graph.layers()[position];
-    if pads_with_zeros(&layer.op)
-        && let [Source::Layer(pad)] = layer.inputs.as_slice()
-        && matches!(graph.layers()[*pad].op, Op::ZeroPadding2d(_))
-    {
-        return graph.layers()[*pad].inputs.clone();
-    }
-    layer.inputs.clone()
-}
-
-fn is_commutative(op: &Op) -> bool {
-    match op {
-        Op::Merge(merge) => match merge.kind {
-            MergeKind::Add
-            | MergeKind::Multiply
-            | MergeKind::Average
-            | MergeKind::Maximum
-            | MergeKind::Minimum => true,
-            MergeKind::Subtract => false,
-        },
-        _ => false,
-    }
-}
-
-/// A layer's settings as text, where those that no answer depends on are all the same.
-fn described(graph: &Graph, position: usize) -> String {
-    let op = settled(graph, position);
-    format!("{op:?}")
-}
-
-/// A layer's operation, where settings that no answer depends on are all the same, and zeros around maps are numbers.
-pub(crate) fn settled(graph: &Graph, position: usize) -> Op {
-    let input = graph.input_shapes(position).first().copied();
-    // Both ways to write zeros come to the same rows and columns.
-    let zeros = match graph.layers()[position].inputs.as_slice() {
-        [Source::Layer(pad)] => match &graph.layers()[*pad].op {
-            Op::ZeroPadding2d(zeros) => zeros.padding,
-            _ => [[0; 2]; 2],
-        },
-        _ => [[0; 2]; 2],
-    };
-    let explicit = |window: &mut rekindle_nn::Window, zeros: [[usize; 2]; 2]| {
-        if let Some(Shape::Map { height, width, .. }) = input {
-            let own = window.edges(height, width);
-            let sum = |axis: usize, side: usize| own[axis][side] + zeros[axis][side];
-            window.padding = Padding::Explicit([[sum(0, 0), sum(0, 1)], [sum(1, 0), sum(1, 1)]]);
-        }
-    };
-    match graph.layers()[position].op.clone() {
-        Op::Conv2d(mut conv) => {
-            explicit(&mut conv.window, zeros);
-            Op::Conv2d(conv)
-        }
-        Op::DepthwiseConv2d(mut conv) => {
-            explicit(&mut conv.window, zeros);
-            Op::DepthwiseConv2d(conv)
-        }
-        Op::SeparableConv2d(mut conv) => {
-            explicit(&mut conv.window, [[0; 2]; 2]);
-            Op::SeparableConv2d(conv)
-        }
-        Op::Pool2d(mut pool) => {
-            explicit(&mut pool.window, [[0; 2]; 2]);
-            Op::Pool2d(pool)
-        }
-        Op::BatchNorm(mut norm) => {
-            norm.momentum = 0.0;
-            norm.axis = -1;
-            // ONNX has it as f32.
-            norm.epsilon = f64::from(norm.epsilon as f32);
-            Op::BatchNorm(norm)
-        }
-        Op::Rescaling(mut affine) => {
-            let numbers = affine.scale.iter_mut().chain(&mut affine.offset);
-            numbers.for_each(|number| *number = f64::from(*number as f32));
-            Op::Rescaling(affine)
-        }
-        Op::Dropout(mut dropout) => {
-            dropout.rate = 0.0;
-            Op::Dropout(dropout)
-        }
-        Op::LayerScale(mut scale) => {
-            scale.initial = 0.0;
-            Op::LayerScale(scale)
-        }
-        Op::Dense(mut dense) => {
-            dense.l2 = 0.0;
-            Op::Dense(dense)
-        }
-        Op::Activation(activation) => {
-            let function = match activation.function {
-                Activation::ReluOf { max_value, negative_slope, threshold } => {
-                    Activation::relu_of(max_value, negative_slope, threshold)
-                }
-                Activation::Clip { low: 0.0, high: 6.0 } => Activation::Relu6,
-                other => other,
-            };
-            Op::Activation(ActivationLayer::named(function))
-        }
-        Op::Concatenate(mut join) => {
-            join.axis = -1;
-            Op::Concatenate(join)
-        }
-        // All other settings have to be the same.
-        other => other,
-    }
-}
-
 /// The graph with the family's layers in the place of its own, where they are the same.
 fn found(
     graph: &Graph,
@@ -298,18 +145,21 @@ fn found(
 ) -> Option<Recognised> {
     let base = family.base();
     let end = theirs.get(base.output.layer()?).copied().flatten()?;
-    let candidates = (0..own.len()).filter(|&position| own[position] == Some(end));
+    let candidates = (0..own.len())
+        .filter(|&position| own[position] == Some(end) && !is_idle(&graph.layers()[position].op));
     candidates
         .filter_map(|position| {
-            let pairs = pairs(graph, own, position, family, theirs)?;
+            let pairs = pairs(graph, root, own, position, family, theirs)?;
             rebuilt(graph, root, position, family, &pairs)
         })
         .next()
 }
 
-/// Which of the graph's layers is which of the family's, where its output is the layer at `end`.
+/// Which of the graph's layers is which of the family's, where its output is the layer at `end`. Where the graph drops
+/// nothing, the family's dropouts are paired with none; where it does, it has to be as the family does.
 pub(crate) fn pairs(
     graph: &Graph,
+    root: Source,
     own: &[Option<usize>],
     end: usize,
     family: &Graph,
@@ -317,7 +167,8 @@ pub(crate) fn pairs(
 ) -> Option<HashMap<usize, usize>> {
     let mut pairs = HashMap::new();
     let mut taken = HashSet::new();
-    let mut open = vec![(family.base().output.layer()?, end)];
+    let (output, _) = behind_idle(family, Source::Input, family.base().output);
+    let mut open = vec![(output.layer()?, end)];
     while let Some((known, found)) = open.pop() {
         if let Some(&other) = pairs.get(&known) {
             if other == found {
@@ -329,20 +180,42 @@ pub(crate) fn pairs(
             return None;
         }
         pairs.insert(known, found);
-        let (wanted, mut inputs) = (behind_zeros(family, known), behind_zeros(graph, found));
+        let wanted = behind_zeros(family, known).into_iter();
+        let wanted: Vec<_> =
+            wanted.map(|source| behind_idle(family, Source::Input, source)).collect();
+        let inputs = behind_zeros(graph, found).into_iter();
+        let mut inputs: Vec<_> = inputs.map(|source| behind_idle(graph, root, source)).collect();
         let number = |numbers: &[Option<usize>], source: Source| match source.layer() {
             Some(position) => numbers[position],
             None => None,
         };
         if is_commutative(&family.layers()[known].op) {
             // In the family's order; a stable sort leaves equal ones as they are.
-            let place = |source: &Source| {
+            let place = |(source, _): &(Source, Vec<usize>)| {
                 let own = number(own, *source);
-                wanted.iter().position(|wanted| number(theirs, *wanted) == own)
+                wanted.iter().position(|(wanted, _)| number(theirs, *wanted) == own)
             };
             inputs.sort_by_key(place);
         }
-        for (wanted, found) in wanted.into_iter().zip(inputs) {
+        for ((wanted, known_idle), (found, found_idle)) in wanted.into_iter().zip(inputs) {
+            let mut known_drops =
+                known_idle.into_iter().filter(|&at| is_dropout(&family.layers()[at].op));
+            let found_drops =
+                found_idle.into_iter().filter(|&at| is_dropout(&graph.layers()[at].op));
+            let found_drops: Vec<usize> = found_drops.collect();
+            if !found_drops.is_empty() {
+                for &found in &found_drops {
+                    let known = known_drops.next()?;
+                    let is_same =
+                        family.layers()[known].op.name() == graph.layers()[found].op.name();
+                    if !is_same || *pairs.entry(known).or_insert(found) != found {
+                        return None;
+                    }
+                }
+                if known_drops.next().is_some() {
+                    return None;
+                }
+            }
             match (wanted, found) {
                 (Source::Layer(wanted), Source::Layer(found)) => open.push((wanted, found)),
                 // The image, or what comes in its place: the numbers have shown that.
@@ -351,10 +224,10 @@ pub(crate) fn pairs(
             }
         }
     }
-    // All of the family's layers but its pads, which the graph may write otherwise.
+    // All of the family's layers but its pads, which the graph may write otherwise, and what only training sees.
     let all = family.layers().iter().enumerate();
     let is_whole = all
-        .filter(|(_, layer)| !matches!(layer.op, Op::ZeroPadding2d(_)))
+        .filter(|(_, layer)| !matches!(layer.op, Op::ZeroPadding2d(_)) && !is_idle(&layer.op))
         .all(|(position, _)| pairs.contains_key(&position));
     is_whole.then_some(pairs)
 }
@@ -368,12 +241,17 @@ fn rebuilt(
 ) -> Option<Recognised> {
     let layers = graph.layers();
     let mut section: HashSet<usize> = pairs.values().copied().collect();
-    for &found in pairs.values() {
+    for &found in pairs.values().filter(|&&found| !is_idle(&layers[found].op)) {
+        let mut inputs = layers[found].inputs.clone();
         if pads_with_zeros(&layers[found].op)
-            && let [Source::Layer(pad)] = layers[found].inputs.as_slice()
-            && matches!(layers[*pad].op, Op::ZeroPadding2d(_))
+            && let &[Source::Layer(pad)] = inputs.as_slice()
+            && matches!(layers[pad].op, Op::ZeroPadding2d(_))
         {
-            section.insert(*pad);
+            section.insert(pad);
+            inputs.clone_from(&layers[pad].inputs);
+        }
+        for input in inputs {
+            section.extend(behind_idle(graph, root, input).1);
         }
     }
     // Nothing outside takes a value from within.
@@ -430,7 +308,16 @@ fn rebuilt(
                 norm.momentum = own.momentum;
                 Op::BatchNorm(norm)
             }
-            (Op::Dropout(_), Some(own @ Op::Dropout(_))) => own.clone(),
+            (Op::Dropout(_) | Op::SharedDropout(_), Some(own)) => own.clone(),
+            // A file that drops nothing is trained further without.
+            (Op::Dropout(mut dropout), None) => {
+                dropout.rate = 0.0;
+                Op::Dropout(dropout)
+            }
+            (Op::SharedDropout(mut dropout), None) => {
+                dropout.rate = 0.0;
+                Op::SharedDropout(dropout)
+            }
             (op, _) => op,
         };
         let inputs = layer.inputs.iter().map(|input| moved(*input)).collect();
@@ -467,8 +354,11 @@ pub(crate) fn unique(name: &str, used: &mut HashSet<String>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rekindle_nn::ops::{ActivationLayer, ZeroPadding2d};
-    use rekindle_nn::{ConvNextTinyConfig, HeadConfig, MobileNetV2Config};
+    use rekindle_nn::ops::{ActivationLayer, Dropout, SharedDropout, ZeroPadding2d};
+    use rekindle_nn::{
+        Activation, ConvNextTinyConfig, EfficientNetB0Config, HeadConfig, MobileNetV2Config,
+        Padding, Shape,
+    };
 
     use super::*;
 
@@ -573,5 +463,55 @@ mod tests {
         let begins = begins(&cut).expect("begins as MobileNetV2");
         assert_eq!(begins.architecture.to_string(), "mobilenet-v2 0.35, 96 x 96, no top");
         assert_eq!(begins.layers, end + 1);
+    }
+
+    #[test]
+    fn dropouts_are_the_family_s_or_none() {
+        let known = Architecture::from(EfficientNetB0Config::new().with_size(32));
+        let base = known.graph().expect("valid");
+        let graph = HeadConfig::default().graph(&base, 3).expect("a head");
+        let drops = |graph: &Graph| -> Vec<f64> {
+            let base = graph.layers()[..graph.base().layers].iter();
+            base.filter_map(|layer| match &layer.op {
+                Op::SharedDropout(drop) => Some(drop.rate),
+                _ => None,
+            })
+            .collect()
+        };
+        let of = |change: &dyn Fn(&Layer) -> Op| {
+            let layers = graph.layers().iter();
+            let layers = layers.map(|layer| Layer { op: change(layer), ..layer.clone() });
+            let base = Base { architecture: None, ..graph.base() };
+            Graph::new(graph.input(), layers.collect(), graph.output(), base).expect("valid")
+        };
+        let half = of(&|layer| match &layer.op {
+            Op::SharedDropout(_) => SharedDropout::of_samples(0.5).into(),
+            other => other.clone(),
+        });
+        let found = recognise(&half).expect("EfficientNet");
+        assert_eq!(drops(&found.graph), vec![0.5; 9]);
+        assert_eq!(found.graph.base(), graph.base());
+        // As formats for inference alone have it.
+        let all = graph.layers().iter().enumerate();
+        let gone = all.filter(|(_, layer)| is_dropout(&layer.op)).map(|(position, _)| position);
+        let without = crate::graph::without(&half, &gone.collect()).expect("valid");
+        let found = recognise(&without).expect("EfficientNet");
+        assert_eq!(drops(&found.graph), vec![0.0; 9]);
+        assert_eq!(found.graph.base(), graph.base());
+        // Other dropouts, or fewer, train otherwise.
+        let other = of(&|layer| match &layer.op {
+            Op::SharedDropout(_) => Dropout { rate: 0.2 }.into(),
+            other => other.clone(),
+        });
+        assert!(recognise(&other).is_err());
+        let idle = of(&|layer| match &layer.op {
+            Op::Activation(activation)
+                if activation.function == Activation::Silu && layer.name == "stem_activation" =>
+            {
+                Dropout { rate: 0.2 }.into()
+            }
+            other => other.clone(),
+        });
+        assert!(recognise(&idle).is_err());
     }
 }

@@ -62,17 +62,16 @@ pub(crate) fn settle(whole: Whole) -> Result<Settled, String> {
             card.origins.preprocessing = Origin::Assumed;
             assumed.push(why);
         }
-        (None, None, Some(known)) => {
+        (None, None, Some(known)) if known.family.preprocessing != "none" => {
             card.preprocessing = known.family.preprocessing.into();
-            if card.preprocessing != "none" {
-                card.origins.preprocessing = Origin::Network;
-                assumed.push(format!(
-                    "the file has no preprocessing: `{}`, which is {}'s, is assumed",
-                    card.preprocessing, known.family.title
-                ));
-            }
+            card.origins.preprocessing = Origin::Network;
+            assumed.push(format!(
+                "the file has no preprocessing: `{}`, which is {}'s, is assumed",
+                card.preprocessing, known.family.title
+            ));
         }
-        (None, None, None) => {
+        // Families with their preprocessing inside are no help where this graph has none.
+        (None, None, _) => {
             card.preprocessing = "none".into();
             card.origins.preprocessing = Origin::Assumed;
             assumed.push(

@@ -2,7 +2,8 @@
 //! and a sum, `x * sigmoid(x)`, a pool that keeps its axes.
 
 use rekindle_nn::ops::{
-    ActivationLayer, GlobalPool, Merge, MergeKind, Rescaling, ScaledAdd, SeparableConv2d,
+    ActivationLayer, GlobalPool, LayerScale, Merge, MergeKind, Rescaling, ScaledAdd,
+    SeparableConv2d,
 };
 use rekindle_nn::{Activation, Layer, Op, Shape, Source, Window};
 
@@ -25,6 +26,7 @@ pub(super) fn tidied(layers: Vec<Made>, end: Source) -> (Vec<Made>, Source) {
             (0..count).for_each(|position| separable(&mut layers, &mut gone, &uses, position));
         }
         if gone.iter().all(Option::is_none) {
+            scales(&mut layers);
             return (layers, end);
         }
         (layers, end) = without(layers, &gone, end);
@@ -133,7 +135,7 @@ fn join(layers: &mut [Made], gone: &mut [Option<Source>], uses: &[usize], positi
             }
         }
         (Op::Conv2d(_) | Op::DepthwiseConv2d(_) | Op::Dense(_), Op::Rescaling(affine))
-            if is_alone =>
+            if is_alone && !is_layer_scale(&layers[before], affine) =>
         {
             let affine = affine.clone();
             if folded(&mut layers[before], &affine).is_some() {
@@ -160,7 +162,7 @@ fn join(layers: &mut [Made], gone: &mut [Option<Source>], uses: &[usize], positi
 }
 
 /// Gives a product that has none an activation.
-fn ended(op: &mut Op, function: Activation) -> Option<()> {
+pub(super) fn ended(op: &mut Op, function: Activation) -> Option<()> {
     let own = match op {
         Op::Conv2d(conv) => &mut conv.activation,
         Op::DepthwiseConv2d(conv) => &mut conv.activation,
@@ -210,6 +212,32 @@ fn separable(layers: &mut [Made], gone: &mut [Option<Source>], uses: &[usize], p
     };
     gone[before] = layers[before].layer.inputs.first().copied();
     layers[position] = made;
+}
+
+/// Whether it multiplies each channel of what a dense layer over maps makes: ConvNeXt's layer scale, which trains.
+fn is_layer_scale(product: &Made, affine: &Rescaling) -> bool {
+    let has_bias = matches!(&product.layer.op, Op::Dense(dense)
+        if dense.bias && dense.activation == Activation::Linear);
+    has_bias
+        && product.shape.as_map().is_some()
+        && affine.scale.len() == product.shape.channels()
+        && affine.scale.len() > 1
+        && affine.offset.iter().all(|&offset| offset == 0.0)
+}
+
+/// What multiplies each channel behind a dense layer over maps gets its numbers as a variable.
+fn scales(layers: &mut [Made]) {
+    for position in 0..layers.len() {
+        let [Source::Layer(before)] = layers[position].layer.inputs[..] else { continue };
+        let Op::Rescaling(affine) = &layers[position].layer.op else { continue };
+        if !is_layer_scale(&layers[before], affine) {
+            continue;
+        }
+        let gamma = affine.scale.iter().map(|&scale| scale as f32).collect();
+        let channels = affine.scale.len();
+        layers[position].layer.op = LayerScale { initial: 1.0, channels }.into();
+        layers[position].values = vec![Constant::given(gamma)];
+    }
 }
 
 /// `x * sigmoid(x)`.

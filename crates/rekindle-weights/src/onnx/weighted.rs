@@ -224,7 +224,10 @@ impl Reader<'_> {
         }
         let dense = Dense { bias: bias.is_some(), ..Dense::new(units, Activation::Linear) };
         let mut axes = data.axes.clone();
-        let (value, kernel) = if data.axes.iter().flatten().count() == last.len() {
+        // Maps of one pixel stay maps where the file has all their axes.
+        let is_maps =
+            data.rank() == 4 && data.shape.as_map().is_some() && *last == data.whole(Tag::Channels);
+        let (value, kernel) = if !is_maps && data.axes.iter().flatten().count() == last.len() {
             // All values of a sample: rows go in the order of our values.
             let (value, parts) = self.vector(node, data)?;
             (value, self.reordered(node, kernel, &parts, units)?)

@@ -103,7 +103,7 @@ pub(super) fn compare(
         return None;
     }
     let mut comparison = Comparison {
-        pairs: pairs(ours, own, end, &ending(theirs)?, &known)?,
+        pairs: pairs(ours, Source::Input, own, end, &ending(theirs)?, &known)?,
         differences: Vec::new(),
         epsilons: HashMap::new(),
         biases: HashMap::new(),
