@@ -125,6 +125,15 @@ impl<'a, B: Backend> Writer<'a, B> {
                 self.values.insert(index, self.last());
                 return Ok(());
             }
+            // A vector's scale and shift are no convolution elsewhere.
+            NodeOp::Conv(conv) if conv.depthwise && from.as_map().is_none() => {
+                let wide = |values: &[f32]| values.iter().map(|&value| value.into()).collect();
+                let op = Rescaling { scale: wide(&conv.weights), offset: wide(&conv.bias) };
+                self.add(key, op.into(), inputs, scale);
+                self.clamped(key, conv.limits, scale);
+                self.values.insert(index, self.last());
+                return Ok(());
+            }
             NodeOp::Conv(conv) => {
                 let op = convolution(&conv, from, shape)?;
                 return self.product(index, key, op, &whole(conv, from), is_product);

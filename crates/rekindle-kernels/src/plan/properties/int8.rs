@@ -153,11 +153,7 @@ fn elsewhere(
 
 /// Whether a step multiplies bytes.
 fn is_product(step: &crate::plan::Step) -> bool {
-    matches!(
-        step.work,
-        Work::Gemm(crate::plan::AnyGemm::U8(_) | crate::plan::AnyGemm::U8ToU8(_))
-            | Work::Bytes(crate::plan::Bytes::Depthwise(_))
-    )
+    matches!(step.work, Work::Gemm(crate::plan::AnyGemm::U8(_) | crate::plan::AnyGemm::U8ToU8(_)))
 }
 
 /// Whether all of a plan's steps are integers, or without fused operations.
