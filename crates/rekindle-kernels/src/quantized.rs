@@ -185,6 +185,7 @@ impl<'a, B: Backend> Writer<'a, B> {
             NodeOp::Strip(..)
             | NodeOp::Affine(_)
             | NodeOp::Layer(_)
+            | NodeOp::Points(..)
             | NodeOp::Narrow
             | NodeOp::Quantize(_)
             | NodeOp::Dequantize => {

@@ -24,7 +24,7 @@ pub(crate) fn part_shortcuts(nodes: &mut Vec<Node>, output: usize) -> usize {
             NodeOp::Conv(conv) => match conv.residual.take().map(|residual| now[residual]) {
                 Some(residual) => {
                     let limits = std::mem::replace(&mut conv.limits, Limits::NONE);
-                    let name = std::mem::replace(&mut node.name, String::new());
+                    let name = std::mem::take(&mut node.name);
                     node.name = format!("{name}{PRODUCT}");
                     node.inputs.truncate(1);
                     let (own, sum) = (all.len(), all.len() + 1);
