@@ -45,6 +45,17 @@ pub fn local(path: &Path) -> Result<PathBuf> {
     return absent(path, ());
 }
 
+/// Refuses addresses where a path has to be on this machine.
+pub fn refuse(paths: &[&Option<PathBuf>]) -> Outcome {
+    match paths.iter().copied().flatten().find(|path| is_address(path)) {
+        Some(address) => {
+            let address = address.display();
+            Err(format!("{address}: this has to be a path on this machine, not an address").into())
+        }
+        None => Ok(()),
+    }
+}
+
 #[cfg(not(feature = "cloud"))]
 fn absent<T, U>(address: &Path, _: U) -> Result<T> {
     let address = address.display();
@@ -107,8 +118,13 @@ impl Out {
     pub fn put(&self, file: &Path) -> Outcome {
         #[cfg(feature = "cloud")]
         if let (Some(output), Some(name)) = (&self.elsewhere, file.file_name()) {
-            let name = name.to_string_lossy();
-            eprintln!("put {}", output.put(&name)?);
+            let put = output.put(&name.to_string_lossy()).inspect_err(|_| {
+                eprintln!(
+                    "note: what could not be put is {}; copy it, since the next run that writes to this address removes it",
+                    file.display()
+                );
+            });
+            eprintln!("put {}", put?);
         }
         let _ = file;
         Ok(())

@@ -349,6 +349,7 @@ fn failures_have_a_status_and_a_message() {
         (&["features", "s3://b/photos", "--out", "x"], 1, "the feature `cloud`"),
         #[cfg(not(feature = "cloud"))]
         (&["predict", "s3://b/m.rekindle", "x.jpg"], 1, "the feature `cloud`"),
+        (&["train", ".", "--valid-dir", "s3://b/valid"], 1, "not an address"),
         (&["train", ".", "--valid-split", "0.1", "--valid-dir", "x"], 2, "cannot be used with"),
         (&["predict", "m", "x.jpg", "--resize", "cubic"], 2, "cubic"),
         (&[], 2, "Usage"),

@@ -8,7 +8,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::store::Limits;
 use crate::{CloudError, SCHEMES, credentials, crypto};
@@ -126,10 +126,18 @@ impl Limits {
             .with_connect_timeout(self.timeout.min(Duration::from_secs(10)))
     }
 
-    /// With whether a store's variable allows http, which the options that are given here would take back.
+    /// With what a store's variables say of requests, as `AWS_PROXY_URL`, which the options that are given here would take
+    /// back.
     fn with_environment(&self, options: ClientOptions, store: &str) -> ClientOptions {
-        let allowed = std::env::var(format!("{store}_ALLOW_HTTP"));
-        options.with_allow_http(allowed.is_ok_and(|allowed| allowed == "true" || allowed == "1"))
+        std::env::vars_os().fold(options, |options, (name, value)| {
+            let name = name.to_str().and_then(|name| name.strip_prefix(store)?.strip_prefix('_'));
+            let key =
+                name.and_then(|name| name.to_ascii_lowercase().parse::<ClientConfigKey>().ok());
+            match (key, value.to_str()) {
+                (Some(key), Some(value)) => options.with_config(key, value),
+                _ => options,
+            }
+        })
     }
 }
 

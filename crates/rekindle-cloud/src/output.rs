@@ -103,9 +103,15 @@ impl Store {
         }
         for (name, object) in &there {
             let path = folder.join(name);
-            let part = folder.join(format!(".{name}.download"));
-            self.download(object, &part)?;
-            fs::rename(&part, &path).map_err(CloudError::io(&path))?;
+            // Another process may be fetching it, too.
+            let part = folder.join(format!(".{name}.{}.download", std::process::id()));
+            let fetched = self
+                .download(object, &part)
+                .and_then(|()| fs::rename(&part, &path).map_err(CloudError::io(&path)));
+            if fetched.is_err() {
+                let _ = fs::remove_file(&part);
+            }
+            fetched?;
         }
         let above = if above.is_empty() { String::new() } else { format!("{above}/") };
         Ok(Output { store: self, path: folder.to_owned(), folder: folder.to_owned(), above })

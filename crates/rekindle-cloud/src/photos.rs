@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use object_store::{Error, ObjectMeta};
 use rekindle_vision::{
-    Elsewhere, ImageFolder, Listed, Place, Remote, Sample, Shard, Share, Skipped, VisionError,
-    find_among, is_archive,
+    Elsewhere, ImageFolder, Listed, MAX_FILE_BYTES, Place, Remote, Sample, Shard, Share, Skipped,
+    VisionError, find_among, is_archive,
 };
 
 use crate::address::Address;
@@ -154,6 +154,7 @@ impl Store {
             let reason = match (parts.as_slice(), object.size) {
                 _ if is_hidden => "a name that begins with a dot, which hides it",
                 (_, 0) => "the file is empty",
+                (_, size) if size > MAX_FILE_BYTES => "the photo is over 512 MiB",
                 ([_], _) if labelled => "not in a class folder",
                 _ => {
                     let place = Elsewhere {
@@ -182,10 +183,9 @@ impl Store {
             return Ok(Found::Archives(files.collect::<Result<_, CloudError>>()?));
         }
         let beside = "an archive beside folders of photos, which are what is used";
-        skipped.extend(archives.into_iter().map(|object| Skipped {
-            path: object.location.filename().unwrap_or_default().into(),
-            reason: beside.to_owned(),
-        }));
+        let names = archives.iter().filter_map(|object| object.location.filename());
+        let own = names.map(PathBuf::from).filter(|path| shard.has(path));
+        skipped.extend(own.map(|path| Skipped { path, reason: beside.to_owned() }));
         let parts = classes.iter().filter(|name| PARTS.contains(&name.to_lowercase().as_str()));
         let parts: Vec<&str> = parts.map(String::as_str).collect();
         if !classes_are_folders && parts.len() > 1 {

@@ -151,17 +151,21 @@ impl Store {
         length: u64,
         version: Option<&str>,
     ) -> Result<Vec<u8>, Error> {
-        // A weak tag is never the same.
+        // To a server, a weak tag is never the same.
         let if_match = version.filter(|tag| !tag.starts_with("W/")).map(str::to_owned);
         let range = range.map(GetRange::Bounded);
+        let is_weak = version.is_some() && if_match.is_none();
         let options = GetOptions { if_match, range, ..GetOptions::default() };
-        let bytes = self.objects.get_opts(path, options).await?.bytes().await?;
+        let other =
+            |source: String| Error::Precondition { path: path.to_string(), source: source.into() };
+        let found = self.objects.get_opts(path, options).await?;
+        if is_weak && found.meta.e_tag.as_deref() != version {
+            return Err(other("its ETag is another one".into()));
+        }
+        let bytes = found.bytes().await?;
         match bytes.len() as u64 == length {
             true => Ok(bytes.into()),
-            false => Err(Error::Precondition {
-                path: path.to_string(),
-                source: format!("{} bytes, expected {length}", bytes.len()).into(),
-            }),
+            false => Err(other(format!("{} bytes, expected {length}", bytes.len()))),
         }
     }
 

@@ -390,9 +390,7 @@ impl Photos {
                     batch.images.append(image);
                     batch.rows.push(first + row);
                 }
-                Err(error) if strict || matches!(error, VisionError::Elsewhere { .. }) => {
-                    return Err(error);
-                }
+                Err(error) if strict || is_of_place(&error, job.sample) => return Err(error),
                 Err(error) => {
                     let reason = match error {
                         VisionError::Image { reason, .. } => reason,
@@ -406,6 +404,15 @@ impl Photos {
             }
         }
         Ok(batch)
+    }
+}
+
+/// Whether it is not the photo that is wrong, but the place that many photos lie in: a store, or an archive that is gone.
+fn is_of_place(error: &VisionError, sample: &Sample) -> bool {
+    match error {
+        VisionError::Elsewhere { .. } => true,
+        VisionError::Io { .. } => matches!(sample.place, Place::Within { .. }),
+        _ => false,
     }
 }
 

@@ -146,8 +146,10 @@ impl<'a, B: Backend> Writer<'a, B> {
             }
             NodeOp::Activation(function) => {
                 let limits = Limits::of(function);
-                // What is clamped as its bytes are is what comes in.
-                if input_scale.is_some_and(|own| scale == Some(own) && !binds(limits, own)) {
+                // What is clamped as its bytes are is what comes in. A vector may come as numbers.
+                if from.as_map().is_some()
+                    && input_scale.is_some_and(|own| scale == Some(own) && !binds(limits, own))
+                {
                     self.values.insert(index, inputs[0]);
                     return Ok(());
                 }
@@ -235,6 +237,7 @@ impl<'a, B: Backend> Writer<'a, B> {
                 bias_steps: steps.iter().map(|step| scale.step * step).collect(),
                 steps,
                 weights: rounded.weights,
+                is_clamped: conv.limits != Limits::NONE,
             };
             self.bytes.products.insert(name, product);
         } else {

@@ -25,6 +25,8 @@ pub struct Product {
     pub bias: Vec<i32>,
     /// The step of each output's sums: the input's times the weights'.
     pub bias_steps: Vec<f32>,
+    /// Whether an activation clamps its values, which their bytes may do by themselves.
+    pub is_clamped: bool,
 }
 
 /// What of a graph is bytes.
@@ -69,7 +71,8 @@ impl Bytes {
         let is_same = || inputs.iter().all(|input| input == own);
         match &layer.op {
             _ if self.products.contains_key(&layer.name) => true,
-            Op::Merge(merge) => merge.kind == MergeKind::Add,
+            // Sums of the first ones of more have no scale of their own.
+            Op::Merge(merge) => merge.kind == MergeKind::Add && inputs.len() == 2,
             Op::Pool2d(pool) => {
                 let is_plain = !matches!(pool.window.padding, Padding::Explicit(_))
                     && pool.window.dilation == [1, 1];

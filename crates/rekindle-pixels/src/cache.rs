@@ -11,8 +11,8 @@ pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The folder of downloaded weights, of unpacked photos and of what is compiled for GPUs: `REKINDLE_CACHE`, or `rekindle` in the user's folder
-/// of caches; nothing where that is not known.
+/// The folder of downloaded weights and objects, of unpacked photos and of what is compiled for GPUs: `REKINDLE_CACHE`, or
+/// `rekindle` in the user's folder of caches; nothing where that is not known.
 #[must_use]
 pub fn cache_folder() -> Option<PathBuf> {
     let folder = if cfg!(windows) {

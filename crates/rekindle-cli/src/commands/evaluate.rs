@@ -6,6 +6,7 @@ use crate::args::EvaluateArgs;
 use crate::{Outcome, print};
 
 pub fn run(args: &EvaluateArgs) -> Outcome {
+    crate::remote::refuse(&[&args.confusion, &args.html])?;
     args.device.device.run(Evaluate(args))?
 }
 

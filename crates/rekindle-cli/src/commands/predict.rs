@@ -23,6 +23,7 @@ enum Row {
 }
 
 pub fn run(args: &PredictArgs) -> Outcome {
+    crate::remote::refuse(&[&args.csv, &args.explain])?;
     // Before the model is loaded, which takes longer.
     if args.shard.out.is_some() {
         let share = super::shard::share(args)?;

@@ -19,7 +19,7 @@ use rekindle::weights::replace_file;
 use serde::Serialize;
 
 use crate::args::{AugmentationArgs, TrainArgs, UnfreezingArgs};
-use crate::remote::Out;
+use crate::remote::{self, Out};
 use crate::{Outcome, print};
 
 /// Progress bars on stderr, Keras's line for each epoch on stdout; stops at Ctrl-C.
@@ -84,6 +84,18 @@ struct Report<'a> {
 
 pub fn run(args: &TrainArgs) -> Outcome {
     let start = Instant::now();
+    let records = &args.records;
+    remote::refuse(&[
+        &args.valid_dir,
+        &args.report,
+        &args.curves,
+        &records.checkpoint,
+        &records.feature_cache,
+        &records.csv_log,
+        &records.json_log,
+        &records.tensorboard,
+        &records.html,
+    ])?;
     let (folder, source) = match (&args.features, &args.dir) {
         (Some(dir), _) => features(dir)?,
         (None, Some(dir)) => (super::photos(dir, args.folders)?, None),

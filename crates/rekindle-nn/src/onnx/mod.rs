@@ -151,8 +151,10 @@ impl Onnx {
                 reason: reason.into(),
             })?;
             let mut value = writer.ended(start, value, &layer.name);
-            // Engines write a vector's product as numbers, which nothing is lost of.
-            let stays = matches!(layer.op, Op::Dense(_)) && !bytes.is_multiplied(graph, position);
+            // Engines write a vector's product as numbers, which nothing is lost of. What is clamped has to be bytes.
+            let stays = matches!(layer.op, Op::Dense(_))
+                && product.is_some_and(|product| !product.is_clamped)
+                && !bytes.is_multiplied(graph, position);
             if let Some(scale) = bytes.values.get(&layer.name).filter(|_| !stays) {
                 value = writer.rounded(&layer.name, value, *scale);
             }

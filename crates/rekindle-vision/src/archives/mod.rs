@@ -11,6 +11,7 @@ mod parquet;
 mod tars;
 mod unpacked;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -79,7 +80,7 @@ pub(crate) fn find(path: &Path) -> Result<Option<Vec<PathBuf>>, VisionError> {
     let star = path.file_name().and_then(|name| name.to_str()).filter(|name| name.contains('*'));
     if let (Some(pattern), true, false) = (star, is_archive(path), path.exists()) {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let all = files(folder.unwrap_or(Path::new(".")))?.unwrap_or_default();
+        let (all, _) = files(folder.unwrap_or(Path::new(".")))?;
         let fits = |path: &PathBuf| {
             let name = path.file_name().map(|name| name.to_string_lossy());
             name.is_some_and(|name| matches(pattern, &name))
@@ -97,10 +98,19 @@ pub(crate) fn find(path: &Path) -> Result<Option<Vec<PathBuf>>, VisionError> {
             false => Ok(None),
         };
     }
-    let Some(mut all) = files(path)? else { return Ok(None) };
-    all.retain(|path| is_there(path));
-    if all.is_empty() {
+    let (all, has_folders) = files(path)?;
+    let (all, others): (Vec<PathBuf>, Vec<PathBuf>) =
+        all.into_iter().partition(|path| is_there(path));
+    if has_folders || all.is_empty() {
         return Ok(None);
+    }
+    if let Some(photo) = others.iter().find(|path| tars::has_photo_s_ending(path)) {
+        let name = photo.file_name().unwrap_or_default().to_string_lossy();
+        let reason = format!(
+            "{} and photos (`{name}`) are side by side: move the photos away, or name the files that are meant, as `*.tar`",
+            Kind::of(&all[0]).map_or("archives", Kind::name)
+        );
+        return Err(VisionError::folder(path, reason));
     }
     let all = of_one_kind(path, all)?;
     splits(path, &all)?;
@@ -113,15 +123,15 @@ pub(crate) fn find(path: &Path) -> Result<Option<Vec<PathBuf>>, VisionError> {
 /// # Errors
 /// What is wrong with the pattern or the names.
 pub fn find_among(pattern: &str, names: &[&str]) -> Result<Vec<usize>, String> {
-    let place = |name: &str| names.iter().position(|one| *one == name);
     let found: Vec<usize> = match expand(pattern) {
         _ if pattern.ends_with('/') => (0..names.len()).collect(),
         Some(wanted) => {
-            let missing = wanted.iter().find(|name| place(name).is_none());
-            if let Some(missing) = missing {
-                return Err(format!("`{missing}` is not there"));
-            }
-            wanted.iter().filter_map(|name| place(name)).collect()
+            let places: HashMap<&str, usize> = names.iter().copied().zip(0..).collect();
+            let place = |name: &String| {
+                let place = places.get(name.as_str()).copied();
+                place.ok_or_else(|| format!("`{name}` is not there"))
+            };
+            wanted.iter().map(place).collect::<Result<_, String>>()?
         }
         // A star stands for no slash.
         None => {
@@ -147,19 +157,19 @@ pub fn find_among(pattern: &str, names: &[&str]) -> Result<Vec<usize>, String> {
     Ok(found)
 }
 
-/// What is in a folder, sorted; nothing, where there is a folder in it.
-fn files(folder: &Path) -> Result<Option<Vec<PathBuf>>, VisionError> {
+/// The files in a folder, sorted, and whether there are folders in it.
+fn files(folder: &Path) -> Result<(Vec<PathBuf>, bool), VisionError> {
     let io = |error| VisionError::io(folder, error);
-    let mut all = Vec::new();
+    let (mut all, mut has_folders) = (Vec::new(), false);
     for entry in fs::read_dir(folder).map_err(io)? {
         let path = entry.map_err(io)?.path();
-        if path.is_dir() {
-            return Ok(None);
+        match path.is_dir() {
+            true => has_folders = true,
+            false => all.push(path),
         }
-        all.push(path);
     }
     all.sort();
-    Ok(Some(all))
+    Ok((all, has_folders))
 }
 
 /// The same photos are often there twice, in two kinds of files.

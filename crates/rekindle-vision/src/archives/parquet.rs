@@ -117,20 +117,24 @@ fn open(path: &Path, file: File) -> Result<(Reader, Columns), VisionError> {
     // The types of Parquet itself: those of the program that wrote it have many forms of text and bytes.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let reader = Reader::try_new_with_options(file, options).map_err(damaged(path))?;
-    let columns = columns(reader.schema(), &features(reader.metadata()))
+    let columns = features(reader.metadata())
+        .and_then(|features| columns(reader.schema(), &features))
         .map_err(|reason| VisionError::folder(path, reason))?;
     compression(reader.metadata(), &columns).map_err(|reason| VisionError::folder(path, reason))?;
     Ok((reader, columns))
 }
 
 /// What the hub's library says of the columns: an object with an entry for each; null, where it says nothing.
-fn features(metadata: &ParquetMetaData) -> Value {
+fn features(metadata: &ParquetMetaData) -> Result<Value, String> {
     let pairs = metadata.file_metadata().key_value_metadata();
     let text = pairs
         .and_then(|pairs| pairs.iter().find(|pair| pair.key == "huggingface"))
         .and_then(|pair| pair.value.as_deref());
-    let whole = text.and_then(|text| serde_json::from_str::<Value>(text).ok());
-    whole.map_or(Value::Null, |mut whole| whole["info"]["features"].take())
+    let Some(text) = text else { return Ok(Value::Null) };
+    let mut whole: Value = serde_json::from_str(text).map_err(|error| {
+        format!("its metadata `huggingface`, which names the classes, is no JSON ({error}); write the file again")
+    })?;
+    Ok(whole.pointer_mut("/info/features").map_or(Value::Null, Value::take))
 }
 
 /// The columns and their types, for people.
@@ -187,9 +191,9 @@ fn columns(schema: &Schema, features: &Value) -> Result<Columns, String> {
     };
     let label = chosen(&["label"], "ClassLabel", &is_label).map(|column| {
         let names = features[&column]["names"].as_array();
-        let names = names.map(|names| {
-            names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
-        });
+        // None is left out, since a label is the place of its name.
+        let name = |name: &Value| name.as_str().map_or_else(|| name.to_string(), str::to_owned);
+        let names = names.map(|names| names.iter().map(name).collect());
         Label { column, names: names.unwrap_or_default() }
     });
     Ok(Columns { image, label })

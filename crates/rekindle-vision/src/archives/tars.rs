@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +18,12 @@ const PHOTOS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "t
 const BLOCK: u64 = 512;
 /// The longest member that is a label.
 const MAX_LABEL: u64 = 1 << 10;
+
+/// Whether a file's name ends as a photo's.
+pub(super) fn has_photo_s_ending(path: &Path) -> bool {
+    let ending = path.extension().map(|end| end.to_string_lossy().to_ascii_lowercase());
+    ending.is_some_and(|ending| PHOTOS.contains(&ending.as_str()))
+}
 
 /// The photos of some tars, by class and path.
 pub(crate) struct Tars {
@@ -103,12 +109,13 @@ impl Tars {
             (tar.join(&photo.name), sample)
         });
         let mut photos: Vec<(PathBuf, Sample)> = photos.filter(|(path, _)| own(path)).collect();
-        // As those of a folder.
-        photos.sort_by(|(a, one), (b, other)| (one.class(), a).cmp(&(other.class(), b)));
+        photos.sort_by(|(a, _), (b, _)| a.cmp(b));
         if let Some(two) = photos.windows(2).find(|two| two[0].0 == two[1].0) {
             let reason = "it is there twice: tars and members need names of their own";
             return Err(VisionError::folder(&two[0].0, reason));
         }
+        // As those of a folder: of a class by their paths.
+        photos.sort_by_key(|(_, sample)| sample.class());
         Ok(Self { classes, photos, skipped, note: unpacked.note() })
     }
 }
@@ -132,16 +139,21 @@ fn index(path: &Path, at: &Path) -> Result<(Vec<Found>, Vec<Skipped>), VisionErr
     for entry in archive.entries_with_seek().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         last = entry.raw_file_position().saturating_add(entry.size());
-        if !entry.header().entry_type().is_file() {
+        let name = entry.path().map_err(damaged)?.into_owned();
+        let (key, ending) = parts(&name);
+        let kind = entry.header().entry_type();
+        if !kind.is_file() {
+            if !kind.is_dir() && PHOTOS.contains(&ending.as_str()) {
+                let reason = "a link or another member that is no plain file";
+                skipped.push(Skipped { path: name, reason: reason.into() });
+            }
             continue;
         }
-        let name = entry.path().map_err(damaged)?.into_owned();
         let (from, length) = (entry.raw_file_position(), entry.size());
         if from.checked_add(length).is_none_or(|last| last > end) {
             let reason = format!("a tar that is cut off: `{}` ends behind it", name.display());
             return Err(VisionError::folder(path, reason));
         }
-        let (key, ending) = parts(&name);
         if ending == "cls" {
             if length > MAX_LABEL {
                 let reason = format!("`{}` has {length} bytes, expected a label", name.display());
@@ -164,12 +176,30 @@ fn index(path: &Path, at: &Path) -> Result<(Vec<Found>, Vec<Skipped>), VisionErr
         let reason = "a tar that is cut off: the block of zeros at its end is missing";
         return Err(VisionError::folder(path, reason));
     }
+    if has_more(archive.into_inner(), last).map_err(|error| VisionError::io(at, error))? {
+        let reason = "a tar with more behind its end, as several in one file: name each as a file of its own";
+        return Err(VisionError::folder(path, reason));
+    }
     let label = |(key, photo): (String, Found)| {
         let folder = photo.name.parent().and_then(Path::file_name);
         let folder = folder.map(|name| name.to_string_lossy().into_owned());
         Found { label: labels.get(&key).cloned().or(folder), ..photo }
     };
     Ok((photos.into_iter().map(label).collect(), skipped))
+}
+
+/// Whether there is anything but zeros behind a tar's last member, which ends at `from`.
+fn has_more(file: File, from: u64) -> std::io::Result<bool> {
+    let mut file = BufReader::new(file);
+    file.seek(SeekFrom::Start(from.next_multiple_of(BLOCK)))?;
+    loop {
+        let bytes = file.fill_buf()?;
+        let count = bytes.len();
+        if count == 0 || bytes.iter().any(|&byte| byte != 0) {
+            return Ok(count > 0);
+        }
+        file.consume(count);
+    }
 }
 
 /// A member's name up to the first dot of its last part, and its ending in lower case.

@@ -80,6 +80,16 @@ fn what_is_wrong_with_a_tar_is_said() {
         let error = said(&path);
         assert!(error.contains("a.tar") && error.contains("cut off"), "{length}: {error}");
     }
+    fs::write(&path, [&bytes[..], &bytes].concat()).expect("writes");
+    assert!(said(&path).contains("more behind its end"), "{}", said(&path));
+    let mut tar = tar::Builder::new(File::create(&path).expect("creates"));
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    tar.append_link(&mut header, "x/b.png", "a.png").expect("writes");
+    tar.finish().expect("writes");
+    let tars = Tars::read(&[path], false, &|_| true, None).expect("reads");
+    assert!(tars.photos.is_empty() && tars.skipped.len() == 1, "a link is named");
 }
 
 /// Class and first pixel of each photo, and the note.
@@ -131,8 +141,13 @@ fn compressed_tars_have_the_photos_of_those_that_are_not() {
     assert!(error.contains("2.tgz: a tar that is cut off"), "{error}");
     fs::copy(plain.join("0.tar"), zipped.join("0.tar")).expect("copies");
     assert!(said(&zipped).contains("side by side"), "{}", said(&zipped));
+    fs::write(plain.join("lonely.JPG"), png(1)).expect("writes");
+    assert!(said(&plain).contains("tars and photos (`lonely.JPG`)"), "{}", said(&plain));
     assert!(said(&zipped.join("9*.tar")).contains("no file is called so"));
     assert!(said(&zipped.join("9.tar.gz")).contains("there is no such file"));
+    fs::create_dir(zipped.join(".cache")).expect("creates");
+    let found = find(&zipped.join("*.tgz")).expect("finds").expect("beside a folder");
+    assert_eq!(found, [zipped.join("2.tgz")]);
     #[cfg(not(feature = "parquet"))]
     {
         fs::write(dir.path().join("a.parquet"), "PAR1").expect("writes");

@@ -28,8 +28,8 @@ pub struct Elsewhere {
 
 impl PartialEq for Elsewhere {
     fn eq(&self, other: &Self) -> bool {
-        let of = |photo: &Self| (photo.key.clone(), photo.length, photo.version.clone());
-        Arc::ptr_eq(&self.from, &other.from) && of(self) == of(other)
+        let own = (&self.key, self.length, &self.version);
+        Arc::ptr_eq(&self.from, &other.from) && own == (&other.key, other.length, &other.version)
     }
 }
 

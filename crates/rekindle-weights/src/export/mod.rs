@@ -235,7 +235,7 @@ pub fn export_quantized(
     };
     if options != plain {
         return Err(wrong(
-            "an int8 model has bytes and the network, images of ONNX alone may have their channels first: leave the other options out"
+            "an int8 file has bytes and the whole network, and only ONNX takes images with their channels first: leave the other options out"
                 .into(),
         ));
     }

@@ -53,6 +53,11 @@ fn written(exported: &QuantizedNetwork) -> usize {
         assert!(["Conv", "Gemm"].contains(&product.op), "{product:?}");
         let of_bytes = |value| is_of(value, "DequantizeLinear");
         assert!(product.inputs.len() == 3 && product.inputs.iter().all(of_bytes), "{product:?}");
+        let is_rounded = onnx
+            .nodes
+            .iter()
+            .any(|node| node.op == "QuantizeLinear" && node.inputs[0] == product.output);
+        assert!(is_rounded || !bytes.products[&product.name].is_clamped, "{product:?}");
     }
     for node in onnx.nodes.iter().filter(|node| node.op == "DequantizeLinear") {
         let is_constant = maker(&node.inputs[0]).is_none();
@@ -95,6 +100,8 @@ fn written(exported: &QuantizedNetwork) -> usize {
                         .chain([&output])
                         .all(|tensor| is_bytes(tensor) == is_bytes(&output))
                 );
+                // What is between the sums of more than two values has no scale.
+                assert!(!is_bytes(&output) || bytes.values.contains_key(&output.name));
             }
             // These have no step of their own.
             Operator::Pad | Operator::Concatenation { .. } | Operator::MaxPool2d(_)
