@@ -245,7 +245,8 @@ fn plans_of_bytes_are_the_same_on_every_set() {
         ProptestConfig { failure_persistence: None, cases: 96, ..ProptestConfig::default() };
     let same = Cell::new(0);
     proptest!(config, |(recipe in recipe())| check(&recipe, &threads, &same)?);
-    assert!(same.get() > 100, "only {} runs of integers", same.get());
+    // One network in ten is of integers alone, by chance.
+    assert!(same.get() > 10, "only {} runs of integers", same.get());
 }
 
 /// Every family has a plan of bytes; what is not of bytes is what the pass says. Those with more parameters take minutes.
