@@ -83,12 +83,12 @@ impl Out {
     }
 
     /// A folder of files whose names begin with `begin`; those that are elsewhere are fetched.
+    #[cfg_attr(not(feature = "cloud"), expect(unused_variables, reason = "nothing is elsewhere"))]
     pub fn folder(path: &Path, begin: &str) -> Result<Self> {
         #[cfg(feature = "cloud")]
         if is_address(path) {
             return Ok(Self::of(rekindle::cloud::Output::folder(path, begin)?));
         }
-        let _ = begin;
         Self::here(path)
     }
 
@@ -115,6 +115,7 @@ impl Out {
     }
 
     /// Puts a file that was written where it belongs, where that is not here.
+    #[cfg_attr(not(feature = "cloud"), expect(unused_variables, reason = "nothing is elsewhere"))]
     pub fn put(&self, file: &Path) -> Outcome {
         #[cfg(feature = "cloud")]
         if let (Some(output), Some(name)) = (&self.elsewhere, file.file_name()) {
@@ -126,7 +127,6 @@ impl Out {
             });
             eprintln!("put {}", put?);
         }
-        let _ = file;
         Ok(())
     }
 }

@@ -11,7 +11,10 @@ use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::store::Limits;
-use crate::{CloudError, SCHEMES, credentials, crypto};
+use crate::{CloudError, credentials, crypto};
+
+/// What addresses begin with; `http://` is for servers of one's own on the same machine.
+const SCHEMES: [&str; 5] = ["s3://", "gs://", "az://", "https://", "http://"];
 
 /// An address in its parts: `s3://`, the bucket, the key.
 pub(crate) struct Address<'a> {
@@ -34,8 +37,7 @@ impl<'a> Address<'a> {
         if whole.starts_with("http://") && !is_loopback(whole) {
             return Err(wrong("http:// is not encrypted: name the same place with https://"));
         }
-        let schemes = SCHEMES.iter().chain(&["http://"]);
-        let scheme = schemes.copied().find(|scheme| whole.starts_with(scheme));
+        let scheme = SCHEMES.into_iter().find(|scheme| whole.starts_with(scheme));
         let scheme =
             scheme.ok_or_else(|| wrong("no address: expected s3://, gs://, az:// or https://"))?;
         let rest = &whole[scheme.len()..];
@@ -59,39 +61,35 @@ impl<'a> Address<'a> {
     /// The store, with the credentials of the environment.
     pub fn store(&self, limits: &Limits) -> Result<Arc<dyn ObjectStore>, CloudError> {
         let wrong = |error| CloudError::store(self.whole, error);
-        let (retry, options) = (limits.retry(), limits.options());
+        let options = limits.options();
+        let options = match self.scheme {
+            "s3://" => limits.with_environment(options, "AWS"),
+            "gs://" => limits.with_environment(options, "GOOGLE"),
+            "az://" => limits.with_environment(options, "AZURE"),
+            scheme => options.with_allow_http(scheme == "http://"),
+        };
+        // Of builders without a type in common.
+        macro_rules! built {
+            ($builder:expr) => {{
+                let builder = $builder.with_retry(limits.retry()).with_client_options(options);
+                Arc::new(builder.build().map_err(wrong)?)
+            }};
+        }
+        let crypto = Arc::new(crypto::Rust);
         Ok(match self.scheme {
             "s3://" => {
                 let builder = credentials::from_files(self.whole, AmazonS3Builder::from_env())?;
-                let builder = builder.with_bucket_name(self.bucket).with_retry(retry);
-                let builder = builder.with_client_options(limits.with_environment(options, "AWS"));
-                Arc::new(
-                    builder.with_crypto_provider(Arc::new(crypto::Rust)).build().map_err(wrong)?,
-                )
+                built!(builder.with_bucket_name(self.bucket).with_crypto_provider(crypto))
             }
             "gs://" => {
                 let builder = GoogleCloudStorageBuilder::from_env();
-                let builder = builder.with_bucket_name(self.bucket).with_retry(retry);
-                let builder =
-                    builder.with_client_options(limits.with_environment(options, "GOOGLE"));
-                Arc::new(
-                    builder.with_crypto_provider(Arc::new(crypto::Rust)).build().map_err(wrong)?,
-                )
+                built!(builder.with_bucket_name(self.bucket).with_crypto_provider(crypto))
             }
             "az://" => {
                 let builder = MicrosoftAzureBuilder::from_env();
-                let builder = builder.with_container_name(self.bucket).with_retry(retry);
-                let builder =
-                    builder.with_client_options(limits.with_environment(options, "AZURE"));
-                Arc::new(
-                    builder.with_crypto_provider(Arc::new(crypto::Rust)).build().map_err(wrong)?,
-                )
+                built!(builder.with_container_name(self.bucket).with_crypto_provider(crypto))
             }
-            _ => {
-                let options = options.with_allow_http(self.scheme == "http://");
-                let builder = HttpBuilder::new().with_url(self.root()).with_retry(retry);
-                Arc::new(builder.with_client_options(options).build().map_err(wrong)?)
-            }
+            _ => built!(HttpBuilder::new().with_url(self.root())),
         })
     }
 }

@@ -1,7 +1,8 @@
 //! The files in which Amazon's own programs keep credentials: object_store reads the environment, and not these. Those of
 //! Google's and Azure's it reads itself.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use object_store::aws::AmazonS3Builder;
 use rekindle_pixels::variable;
@@ -28,6 +29,15 @@ fn file(name: &str, usual: &str) -> Option<PathBuf> {
     named.or_else(|| std::env::home_dir().map(|home| home.join(".aws").join(usual)))
 }
 
+/// A file's text; none, where it is not there.
+fn read(path: Option<&Path>) -> Result<String, CloudError> {
+    let Some(path) = path else { return Ok(String::new()) };
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        text => text.map_err(CloudError::io(path)),
+    }
+}
+
 /// With what the files say and the environment does not.
 pub(crate) fn from_files(
     address: &str,
@@ -35,9 +45,9 @@ pub(crate) fn from_files(
 ) -> Result<AmazonS3Builder, CloudError> {
     let profile = variable("AWS_PROFILE").map(|name| name.to_string_lossy().into_owned());
     let (is_named, profile) = (profile.is_some(), profile.unwrap_or_else(|| "default".to_owned()));
-    let read = |path: Option<PathBuf>| path.and_then(|path| std::fs::read_to_string(path).ok());
     if variable("AWS_ACCESS_KEY_ID").is_none() {
-        let text = read(file("AWS_SHARED_CREDENTIALS_FILE", "credentials")).unwrap_or_default();
+        let path = file("AWS_SHARED_CREDENTIALS_FILE", "credentials");
+        let text = read(path.as_deref())?;
         let of = |key: &str| value(&text, &profile, key);
         match (of("aws_access_key_id"), of("aws_secret_access_key")) {
             (Some(id), Some(secret)) => {
@@ -47,8 +57,9 @@ pub(crate) fn from_files(
                 }
             }
             _ if is_named => {
+                let path = path.as_deref().unwrap_or(Path::new("~/.aws/credentials")).display();
                 let reason = format!(
-                    "AWS_PROFILE is `{profile}`, which has no aws_access_key_id and aws_secret_access_key in ~/.aws/credentials"
+                    "AWS_PROFILE is `{profile}`, which has no aws_access_key_id and aws_secret_access_key in {path}"
                 );
                 return Err(CloudError::address(address, reason));
             }
@@ -56,7 +67,7 @@ pub(crate) fn from_files(
         }
     }
     if variable("AWS_REGION").is_none() && variable("AWS_DEFAULT_REGION").is_none() {
-        let text = read(file("AWS_CONFIG_FILE", "config")).unwrap_or_default();
+        let text = read(file("AWS_CONFIG_FILE", "config").as_deref())?;
         let section = match profile.as_str() {
             "default" => profile.clone(),
             name => format!("profile {name}"),
@@ -79,5 +90,14 @@ mod tests {
         assert_eq!(value(text, "profile other", "key").as_deref(), Some("b"));
         assert_eq!(value(text, "profile other", "empty"), None);
         assert_eq!(value(text, "none", "key"), None);
+    }
+
+    /// A folder in the place of the file cannot be read, which is not the same as no file.
+    #[test]
+    fn files_that_cannot_be_read_are_errors() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let error = read(Some(dir.path())).expect_err("a folder").to_string();
+        assert!(error.contains(&dir.path().display().to_string()), "{error}");
+        assert_eq!(read(Some(&dir.path().join("none"))).expect("is not there"), "");
     }
 }

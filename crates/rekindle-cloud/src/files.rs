@@ -4,15 +4,10 @@ use std::path::{Path, PathBuf};
 
 use object_store::ObjectMeta;
 use rekindle_pixels::{Kept, cache_folder};
-use sha2::{Digest, Sha256};
+use rekindle_vision::short_hash;
 
 use crate::address::Address;
 use crate::{CloudError, Limits, Store};
-
-/// A name for a folder, of the SHA-256 of a text.
-pub(crate) fn short(text: &str) -> String {
-    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// A folder of the cache.
 pub(crate) fn cache(address: &str, name: &str) -> Result<PathBuf, CloudError> {
@@ -45,7 +40,12 @@ impl Store {
         let name = name.ok_or_else(|| CloudError::address(&address, "no name of a file"))?;
         let tag = object.e_tag.as_deref().unwrap_or_default();
         let state = format!("{tag} {} {}", object.size, object.last_modified.timestamp_millis());
-        let kept = Kept { folder, name: &short(&address), state: &short(&state), file: name };
+        let kept = Kept {
+            folder,
+            name: &short_hash(address.as_bytes()),
+            state: &short_hash(state.as_bytes()),
+            file: name,
+        };
         kept.get(|part| self.download(object, part), |path, error| CloudError::io(path)(error))
     }
 }

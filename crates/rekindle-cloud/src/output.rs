@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rekindle_vision::short_hash;
+
 use crate::address::Address;
-use crate::files::{cache, short};
+use crate::files::cache;
 use crate::{CloudError, Limits, Store};
 
 /// A file, or the files of a folder, at an address: what is there is fetched, a run writes on this machine, and [`put`](Self::put)
@@ -49,7 +51,7 @@ impl Output {
             return Err(CloudError::address(&text, "outputs go to s3://, gs:// or az://"));
         }
         let store = Store::open(address, Limits::default())?;
-        let folder = cache(&text, "outputs")?.join(short(&store.address(above)));
+        let folder = cache(&text, "outputs")?.join(short_hash(store.address(above).as_bytes()));
         store.output(&folder, above, begin)
     }
 

@@ -8,16 +8,13 @@ use futures_util::{StreamExt, stream};
 use object_store::{Error, ObjectMeta};
 use rekindle_vision::{
     Elsewhere, ImageFolder, Listed, MAX_FILE_BYTES, Place, Remote, Sample, Shard, Share, Skipped,
-    VisionError, find_among, is_archive,
+    VisionError, find_among, is_archive, is_part,
 };
 
 use crate::address::Address;
 use crate::files::cache;
 use crate::store::runtime;
 use crate::{CloudError, Limits, Store};
-
-/// Names of folders that say that a data set is split already.
-const PARTS: [&str; 7] = ["train", "training", "validation", "valid", "val", "test", "testing"];
 
 /// How photos of an address are understood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,9 +77,9 @@ impl Store {
         shard: Shard,
         folder: &Path,
     ) -> Result<Found, CloudError> {
-        let Address { key, .. } = Address::parse(address)?;
+        let parsed = Address::parse(address)?;
+        let (key, can_list) = (parsed.key, parsed.can_list());
         let text = address.to_string_lossy();
-        let can_list = Address::parse(address)?.can_list();
         if address.extension().is_some_and(|end| end == "csv" || end == "jsonl") {
             let reason = "lists of photos are read on this machine only: name the folder of the photos, with one folder for each class";
             return Err(CloudError::address(&text, reason));
@@ -101,15 +98,14 @@ impl Store {
 
     /// The objects that the name of an archive means, which may be a pattern.
     fn archives(&self, key: &str, can_list: bool) -> Result<Vec<ObjectMeta>, CloudError> {
-        if !key.contains(['{', '*']) {
+        let Some(pattern) = key.find(['{', '*']) else {
             return Ok(vec![self.head(key)?]);
-        }
+        };
         let wrong = |reason: &str| CloudError::address(&self.address(key), reason);
         if !can_list {
             return Err(wrong("patterns are for addresses that can be listed; name one file"));
         }
-        let before = key.split(['{', '*']).next().unwrap_or_default();
-        let above = before.rsplit_once('/').map_or("", |(above, _)| above);
+        let above = key[..pattern].rsplit_once('/').map_or("", |(above, _)| above);
         let mut all = Vec::new();
         self.list(above, |object| all.push(object))?;
         let names: Vec<&str> = all.iter().map(|object| object.location.as_ref()).collect();
@@ -186,7 +182,7 @@ impl Store {
         let names = archives.iter().filter_map(|object| object.location.filename());
         let own = names.map(PathBuf::from).filter(|path| shard.has(path));
         skipped.extend(own.map(|path| Skipped { path, reason: beside.to_owned() }));
-        let parts = classes.iter().filter(|name| PARTS.contains(&name.to_lowercase().as_str()));
+        let parts = classes.iter().filter(|name| is_part(name));
         let parts: Vec<&str> = parts.map(String::as_str).collect();
         if !classes_are_folders && parts.len() > 1 {
             return wrong(format!(

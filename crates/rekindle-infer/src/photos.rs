@@ -334,8 +334,12 @@ impl Photos {
             let (sender, receiver) = sync_channel(2);
             let decoder = scope.spawn(move || {
                 for (number, jobs) in jobs.chunks(batch_size).enumerate() {
-                    let files =
-                        if reads_ahead { files.recv().unwrap_or_default() } else { Vec::new() };
+                    let files = match reads_ahead.then(|| files.recv()) {
+                        None => Vec::new(),
+                        Some(Ok(files)) => files,
+                        // It has panicked, which leaving the scope passes on.
+                        Some(Err(_)) => return,
+                    };
                     let batch = self.decode(jobs, files, number * batch_size, strict);
                     let failed = batch.is_err();
                     // The receiver is gone once `consume` has failed.

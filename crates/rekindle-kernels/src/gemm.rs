@@ -36,6 +36,26 @@ pub(crate) struct TileArgs<I: Factor, O> {
     pub columns: usize,
 }
 
+impl<T: Float> TileArgs<T, f32> {
+    /// A product of rows of values, with nothing added to it and no limits; what it is of, and its sizes, are left out.
+    pub const PLAIN: Self = Self {
+        pixels: std::ptr::null(),
+        taps: 1,
+        channels: 0,
+        weights: std::ptr::null(),
+        bias: std::ptr::null(),
+        out: std::ptr::null_mut(),
+        stride: 0,
+        residual: std::ptr::null(),
+        residual_stride: 0,
+        scaling: (),
+        low: f32::NEG_INFINITY,
+        high: f32::INFINITY,
+        rows: 0,
+        columns: 0,
+    };
+}
+
 /// Computes a tile.
 ///
 /// # Safety

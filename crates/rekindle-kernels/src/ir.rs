@@ -205,6 +205,27 @@ pub(crate) struct Pool {
     pub limits: Limits,
 }
 
+/// Makes new nodes of all: `each` takes a node, whose inputs are numbered as they are now, and adds those that come in its place,
+/// of which the last one has its value. Gives the new output.
+pub(crate) fn replace_each(
+    nodes: &mut Vec<Node>,
+    output: usize,
+    mut each: impl FnMut(Node, &mut Vec<Node>),
+) -> usize {
+    let mut now: Vec<usize> = Vec::with_capacity(nodes.len());
+    let mut all = Vec::with_capacity(nodes.len());
+    for mut node in std::mem::take(nodes) {
+        node.inputs.iter_mut().for_each(|input| *input = now[*input]);
+        if let NodeOp::Conv(conv) = &mut node.op {
+            conv.residual = conv.residual.map(|residual| now[residual]);
+        }
+        each(node, &mut all);
+        now.push(all.len() - 1);
+    }
+    *nodes = all;
+    now[output]
+}
+
 /// How often the value of each node is used.
 pub(crate) fn uses(nodes: &[Node], output: usize) -> Vec<usize> {
     let mut uses = vec![0; nodes.len()];

@@ -49,19 +49,14 @@ fn time<T: Float>(tile: Tile<T, f32>, kernels: &Kernels) -> Duration {
         pixels.chunks_exact(DEPTH).map(|row| row.as_ptr().cast()).collect();
     let args = TileArgs {
         pixels: pointers.as_ptr(),
-        taps: 1,
         channels: DEPTH,
         weights: weights.as_ptr().cast(),
         bias: bias.as_ptr(),
         out: out.as_mut_ptr(),
         stride: columns,
-        residual: std::ptr::null(),
-        residual_stride: 0,
-        scaling: (),
-        low: f32::NEG_INFINITY,
-        high: f32::INFINITY,
         rows,
         columns,
+        ..TileArgs::PLAIN
     };
     let start = Instant::now();
     for _ in 0..TILES {

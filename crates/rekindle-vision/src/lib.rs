@@ -26,6 +26,8 @@ mod manifest;
 mod named;
 mod resize;
 
+#[doc(hidden)]
+pub use archives::short_hash;
 pub use archives::{find_among, is_archive};
 pub use augment::{Augment, Augmentation, Mix, Mixing};
 pub use class_names::read_class_names;
@@ -36,7 +38,7 @@ pub use decode::{
 pub use error::VisionError;
 pub use folder::{
     Elsewhere, ImageFolder, Listed, Parts, Place, Remote, Sample, Shard, Share, Skipped, Split,
-    list_photos, read_elsewhere,
+    is_part, list_photos, read_elsewhere,
 };
 pub use labels::{Label, decode_predictions, imagenet_labels, top};
 pub use rekindle_pixels::{Middle, Pixels, Preprocessing, UnknownName};

@@ -97,36 +97,39 @@ fn of_photos<B: Backend>(mut model: TrainedModel<B>, args: &PhotoArgs) -> Traine
 
 /// The photos of a folder, or of a list, to train on.
 fn photos(path: &Path, args: FolderArgs) -> Result<ImageFolder, Box<dyn std::error::Error>> {
-    if is_address(path) {
-        let photos = crate::remote::photos(path, args.classes_are_folders)?;
-        return Ok(photos.strict(args.strict));
-    }
-    if let Some(archives) = ImageFolder::from_archives(path)? {
-        return Ok(archives.strict(args.strict));
-    }
-    let folder = match (path.is_file(), args.classes_are_folders) {
-        (true, _) => ImageFolder::from_list(path)?,
-        (false, false) => ImageFolder::open(path)?,
-        (false, true) => ImageFolder::open_classes(path)?,
-    };
-    Ok(folder.strict(args.strict))
+    opened(
+        path,
+        args,
+        |folder| ImageFolder::open(folder),
+        |folder| ImageFolder::open_classes(folder),
+    )
 }
 
 /// The same to evaluate on, where a single class will do.
 fn labelled(path: &Path, args: FolderArgs) -> Result<ImageFolder, Box<dyn std::error::Error>> {
-    if is_address(path) {
-        let photos = crate::remote::photos(path, args.classes_are_folders)?;
-        return Ok(photos.strict(args.strict));
-    }
-    if let Some(archives) = ImageFolder::from_archives(path)? {
-        return Ok(archives.strict(args.strict));
-    }
-    let folder = match (path.is_file(), args.classes_are_folders) {
-        (true, _) => ImageFolder::from_list(path)?,
-        (false, false) => ImageFolder::labelled(path)?,
-        (false, true) => ImageFolder::labelled_classes(path)?,
+    let classes = |folder: &Path| ImageFolder::labelled_classes(folder);
+    opened(path, args, |folder| ImageFolder::labelled(folder), classes)
+}
+
+/// Photos wherever they are; of a folder as one of the two says, the other where all its folders are classes.
+fn opened<E: std::error::Error + 'static>(
+    path: &Path,
+    args: FolderArgs,
+    folder: impl Fn(&Path) -> Result<ImageFolder, E>,
+    classes: impl Fn(&Path) -> Result<ImageFolder, E>,
+) -> Result<ImageFolder, Box<dyn std::error::Error>> {
+    let photos = if is_address(path) {
+        crate::remote::photos(path, args.classes_are_folders)?
+    } else if let Some(archives) = ImageFolder::from_archives(path)? {
+        archives
+    } else if path.is_file() {
+        ImageFolder::from_list(path)?
+    } else if args.classes_are_folders {
+        classes(path)?
+    } else {
+        folder(path)?
     };
-    Ok(folder.strict(args.strict))
+    Ok(photos.strict(args.strict))
 }
 
 /// Prints how a folder is understood.

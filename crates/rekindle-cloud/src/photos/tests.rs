@@ -208,7 +208,7 @@ impl Server {
 
 /// Of the content, as S3's.
 fn tag(bytes: &[u8]) -> String {
-    format!("\"{}\"", crate::files::short(&String::from_utf8_lossy(bytes)))
+    format!("\"{}\"", rekindle_vision::short_hash(bytes))
 }
 
 fn limits() -> Limits {

@@ -1,6 +1,6 @@
 //! Convolutions in groups as several of slices of their input, whose outputs lie side by side.
 
-use crate::ir::{Conv, Node, NodeOp};
+use crate::ir::{Conv, Node, NodeOp, replace_each};
 use crate::simd::CHANNEL_BLOCK;
 
 /// Splits every convolution in groups; the new output. Small groups are put together, with zeros where one has no weights for
@@ -10,34 +10,23 @@ pub(crate) fn split_groups(nodes: &mut Vec<Node>, output: usize) -> usize {
     if !nodes.iter().any(is_grouped) {
         return output;
     }
-    let mut now = Vec::with_capacity(nodes.len());
-    let mut all: Vec<Node> = Vec::with_capacity(nodes.len());
-    for mut node in std::mem::take(nodes) {
-        node.inputs.iter_mut().for_each(|input| *input = now[*input]);
-        if let NodeOp::Conv(conv) = &mut node.op {
-            conv.residual = conv.residual.map(|residual| now[residual]);
-        }
-        match node.op {
-            NodeOp::Conv(conv) if conv.groups > 1 => {
-                let parts = split(&conv).into_iter().map(|part| {
-                    let shape = node.shape.with_channels(part.channels[1]);
-                    let (name, inputs) = (node.name.clone(), node.inputs.clone());
-                    let element = node.element;
-                    Node { name, op: NodeOp::Conv(part), inputs, shape, element }
-                });
-                let first = all.len();
-                all.extend(parts);
-                if all.len() - first > 1 {
-                    let inputs = (first..all.len()).collect();
-                    all.push(Node { op: NodeOp::Concat, inputs, ..node });
-                }
+    replace_each(nodes, output, |node, all| match node.op {
+        NodeOp::Conv(conv) if conv.groups > 1 => {
+            let parts = split(&conv).into_iter().map(|part| {
+                let shape = node.shape.with_channels(part.channels[1]);
+                let (name, inputs) = (node.name.clone(), node.inputs.clone());
+                let element = node.element;
+                Node { name, op: NodeOp::Conv(part), inputs, shape, element }
+            });
+            let first = all.len();
+            all.extend(parts);
+            if all.len() - first > 1 {
+                let inputs = (first..all.len()).collect();
+                all.push(Node { op: NodeOp::Concat, inputs, ..node });
             }
-            op => all.push(Node { op, ..node }),
         }
-        now.push(all.len() - 1);
-    }
-    *nodes = all;
-    now[output]
+        op => all.push(Node { op, ..node }),
+    })
 }
 
 fn split(conv: &Conv) -> Vec<Conv> {

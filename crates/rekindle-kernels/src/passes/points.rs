@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rekindle_nn::Shape;
 
-use crate::ir::{Element, Node, NodeOp, Stage};
+use crate::ir::{Element, Node, NodeOp, Stage, replace_each};
 
 /// How many points and tiles a convolution has, and the element of its image's points.
 pub(crate) struct Points {
@@ -13,20 +13,14 @@ pub(crate) struct Points {
     pub tiles: usize,
 }
 
-/// Makes three nodes of each convolution that `points` says something of, by its input's element; the new output. The points' products then take
-/// one point after the other, so that each of their weights is read once for an image.
+/// Makes three nodes of each convolution that `points` says something of, by its input's element; the new output. The points'
+/// products then take one point after the other, so that each of their weights is read once for an image.
 pub(crate) fn split_points(
     nodes: &mut Vec<Node>,
     output: usize,
     points: impl Fn(&Node, Element) -> Option<Points>,
 ) -> usize {
-    let mut now = Vec::with_capacity(nodes.len());
-    let mut all: Vec<Node> = Vec::with_capacity(nodes.len());
-    for mut node in std::mem::take(nodes) {
-        node.inputs.iter_mut().for_each(|input| *input = now[*input]);
-        if let NodeOp::Conv(conv) = &mut node.op {
-            conv.residual = conv.residual.map(|residual| now[residual]);
-        }
+    replace_each(nodes, output, |node, all| {
         let element = node.inputs.first().map_or(node.element, |&input| all[input].element);
         match (points(&node, element), node.op) {
             (Some(points), NodeOp::Conv(conv)) => {
@@ -45,8 +39,5 @@ pub(crate) fn split_points(
             }
             (_, op) => all.push(Node { op, ..node }),
         }
-        now.push(all.len() - 1);
-    }
-    *nodes = all;
-    now[output]
+    })
 }

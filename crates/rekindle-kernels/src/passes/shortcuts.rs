@@ -4,14 +4,21 @@ use rekindle_nn::Activation;
 use rekindle_nn::ops::MergeKind;
 
 use crate::Limits;
-use crate::ir::{Element, Node, NodeOp, PRODUCT, SUM};
+use crate::ir::{Element, Node, NodeOp, PRODUCT, SUM, replace_each};
 
 /// Takes shortcuts out of convolutions again; the new output.
 pub(crate) fn part_shortcuts(nodes: &mut Vec<Node>, output: usize) -> usize {
-    let mut now: Vec<usize> = Vec::with_capacity(nodes.len());
-    let mut all: Vec<Node> = Vec::with_capacity(nodes.len());
-    for mut node in std::mem::take(nodes) {
-        node.inputs.iter_mut().for_each(|input| *input = now[*input]);
+    replace_each(nodes, output, |mut node, all| {
+        let residual = match &mut node.op {
+            NodeOp::Conv(conv) => conv.residual.take().map(|residual| (residual, conv)),
+            _ => None,
+        };
+        let Some((residual, conv)) = residual else {
+            all.push(node);
+            return;
+        };
+        let limits = std::mem::replace(&mut conv.limits, Limits::NONE);
+        let name = std::mem::take(&mut node.name);
         let shape = node.shape;
         let made = |name: String, op: NodeOp, inputs: Vec<usize>| Node {
             name,
@@ -20,32 +27,18 @@ pub(crate) fn part_shortcuts(nodes: &mut Vec<Node>, output: usize) -> usize {
             shape,
             element: Element::F32,
         };
-        match &mut node.op {
-            NodeOp::Conv(conv) => match conv.residual.take().map(|residual| now[residual]) {
-                Some(residual) => {
-                    let limits = std::mem::replace(&mut conv.limits, Limits::NONE);
-                    let name = std::mem::take(&mut node.name);
-                    node.name = format!("{name}{PRODUCT}");
-                    node.inputs.truncate(1);
-                    let (own, sum) = (all.len(), all.len() + 1);
-                    all.push(node);
-                    let add = NodeOp::Merge(MergeKind::Add);
-                    if limits == Limits::NONE {
-                        all.push(made(name, add, vec![own, residual]));
-                    } else {
-                        all.push(made(format!("{name}{SUM}"), add, vec![own, residual]));
-                        let clamp = NodeOp::Activation(clamp(limits));
-                        all.push(made(name, clamp, vec![sum]));
-                    }
-                }
-                None => all.push(node),
-            },
-            _ => all.push(node),
+        node.name = format!("{name}{PRODUCT}");
+        node.inputs.truncate(1);
+        let (own, sum) = (all.len(), all.len() + 1);
+        all.push(node);
+        let add = NodeOp::Merge(MergeKind::Add);
+        if limits == Limits::NONE {
+            all.push(made(name, add, vec![own, residual]));
+        } else {
+            all.push(made(format!("{name}{SUM}"), add, vec![own, residual]));
+            all.push(made(name, NodeOp::Activation(clamp(limits)), vec![sum]));
         }
-        now.push(all.len() - 1);
-    }
-    *nodes = all;
-    now[output]
+    })
 }
 
 /// The function that clamps to limits.

@@ -359,19 +359,14 @@ impl Plan {
             }
             let args = TileArgs {
                 pixels: pixels.as_ptr(),
-                taps: 1,
                 channels: depth,
                 weights: weights.as_ptr(),
                 bias: self.zeros[..columns].as_ptr(),
                 out: to.from(point * to.width + row, column).base,
                 stride: to.stride,
-                residual: std::ptr::null(),
-                residual_stride: 0,
-                scaling: (),
-                low: f32::NEG_INFINITY,
-                high: f32::INFINITY,
                 rows,
                 columns,
+                ..TileArgs::PLAIN
             };
             debug_assert!(depth <= from.channels && column + columns <= to.channels);
             // SAFETY: rows of `depth` values, weights and zeros sliced to size, and the tile's rows and

@@ -119,7 +119,7 @@ impl Product {
         let next = &kernel[inputs.end * self.outputs..];
         let next = &next[..next.len().min(BLOCK * self.outputs)];
         let ahead = |columns: Range<usize>| {
-            let share = |column: usize| (next.len() * column / self.padded).min(next.len());
+            let share = |column: usize| next.len() * column / self.padded;
             prefetch(&next[share(columns.start)..share(columns.end)]);
         };
         self.tiles(&rows, packed, sums, true, ahead);
@@ -168,7 +168,6 @@ impl Product {
                 let to = out[number * height * stride + column..].as_mut_ptr();
                 let args = TileArgs {
                     pixels: pointers.as_ptr(),
-                    taps: 1,
                     channels: depth,
                     weights: weights.as_ptr(),
                     bias: bias.as_ptr(),
@@ -176,11 +175,9 @@ impl Product {
                     stride,
                     residual: if adds { to.cast_const() } else { std::ptr::null() },
                     residual_stride: stride,
-                    scaling: (),
-                    low: f32::NEG_INFINITY,
-                    high: f32::INFINITY,
                     rows: pointers.len(),
                     columns,
+                    ..TileArgs::PLAIN
                 };
                 // SAFETY: each pointer is to `depth` values of a slice; the weights are sliced to size, the bias is as
                 // wide as the widest tile; rows and columns lie in `out`, which is borrowed for writing; a tile reads

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::VisionError;
 
 pub(crate) use tars::{Tars, range};
+pub use unpacked::short_hash;
 
 /// What a file is, by the end of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,6 +19,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use serde_json::Value;
 
+use super::unpacked::unwritten;
 use crate::VisionError;
 use crate::decode::Kind;
 
@@ -107,10 +108,6 @@ fn damaged(path: &Path) -> impl Fn(ParquetError) -> VisionError + '_ {
         );
         VisionError::folder(path, reason)
     }
-}
-
-fn unwritten(path: &Path, error: &std::io::Error) -> VisionError {
-    VisionError::folder(path, format!("it cannot be unpacked in the cache: {error}"))
 }
 
 fn open(path: &Path, file: File) -> Result<(Reader, Columns), VisionError> {

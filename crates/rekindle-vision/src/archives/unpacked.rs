@@ -78,7 +78,9 @@ fn state(path: &Path) -> Result<Vec<u8>, VisionError> {
     Ok([LAYOUT, &about.len().to_le_bytes(), &time.to_le_bytes()].concat())
 }
 
-fn short(bytes: &[u8]) -> String {
+/// A name for a folder, of the SHA-256 of bytes.
+#[must_use]
+pub fn short_hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -86,8 +88,8 @@ fn short(bytes: &[u8]) -> String {
 fn unpack(path: &Path, folder: &Path, fill: Fill) -> Result<PathBuf, VisionError> {
     let real = fs::canonicalize(path).map_err(|error| VisionError::io(path, error))?;
     let before = state(path)?;
-    let name = short(real.as_os_str().as_encoded_bytes());
-    let kept = Kept { folder, name: &name, state: &short(&before), file: "photos.tar" };
+    let name = short_hash(real.as_os_str().as_encoded_bytes());
+    let kept = Kept { folder, name: &name, state: &short_hash(&before), file: "photos.tar" };
     let write = |part: &Path| {
         let io = |error| VisionError::io(part, error);
         let source = File::open(path).map_err(|error| VisionError::io(path, error))?;
@@ -112,10 +114,13 @@ fn gunzip(path: &Path, source: &File, to: &mut BufWriter<File>) -> Result<(), Vi
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(gzip_error(path, error)),
         };
-        to.write_all(&buffer[..read]).map_err(|error| {
-            VisionError::folder(path, format!("it cannot be unpacked in the cache: {error}"))
-        })?;
+        to.write_all(&buffer[..read]).map_err(|error| unwritten(path, &error))?;
     }
+}
+
+/// When the cache has no room for what is unpacked.
+pub(super) fn unwritten(path: &Path, error: &io::Error) -> VisionError {
+    VisionError::folder(path, format!("it cannot be unpacked in the cache: {error}"))
 }
 
 fn gzip_error(path: &Path, error: io::Error) -> VisionError {

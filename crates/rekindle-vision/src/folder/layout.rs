@@ -36,6 +36,18 @@ const ROLES: [(&str, Role); 7] = [
     ("testing", Role::Test),
 ];
 
+/// What a folder is for, by its name.
+fn role(name: &str) -> Option<Role> {
+    let lower = name.to_lowercase();
+    ROLES.iter().find(|(known, _)| *known == lower).map(|&(_, role)| role)
+}
+
+/// Whether a folder of this name may be a part of a data set that is split already.
+#[must_use]
+pub fn is_part(name: &str) -> bool {
+    role(name).is_some()
+}
+
 /// A part: the folder's name, and those of the folders in it.
 struct Part {
     role: Role,
@@ -60,9 +72,8 @@ pub(super) fn layout(root: &Path) -> Result<(Option<Layout>, Option<String>), Vi
             continue;
         }
         let name = entry.name.to_string_lossy().into_owned();
-        let lower = name.to_lowercase();
-        match ROLES.iter().find(|(known, _)| *known == lower) {
-            Some(&(_, role)) => {
+        match role(&name) {
+            Some(role) => {
                 let classes = folders(&entry.path)?;
                 parts.push(Part { role, name, path: entry.path, classes });
             }

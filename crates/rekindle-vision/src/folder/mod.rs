@@ -19,6 +19,7 @@ use crate::VisionError;
 use crate::archives::{Tars, find};
 
 pub use elsewhere::{Elsewhere, Remote, read_elsewhere};
+pub use layout::is_part;
 use layout::{Layout, layout};
 pub use sample::{Place, Sample, Skipped};
 pub use scan::list_photos;

@@ -88,7 +88,7 @@ pub(super) struct Style {
     pub scales: bool,
 }
 
-/// Every family's way to write a network of images of so many channels.
+/// Every family's way to write a network of images of this number of channels.
 pub(super) fn styles(channels: usize) -> Vec<Style> {
     let mut styles: Vec<Style> = Vec::new();
     for family in FAMILIES {
